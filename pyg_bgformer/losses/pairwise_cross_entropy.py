@@ -1,0 +1,81 @@
+"""Pairwise cross-entropy: each sample must find its class among the batch's other classes."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pyg_bgformer.geometry import Geometry, Sphere
+
+
+class PairwiseCrossEntropy(nn.Module):
+    r"""Cross-entropy over all ordered pairs of sample slots, from the `"Hyperbolic Vision Transformers: Combining
+    Improvements in Metric Learning" <https://arxiv.org/abs/2203.10833>`_ paper, in which BGFormer is trained.
+
+    Of :math:`C` classes with :math:`K` samples each, sample :math:`i` of a class is an anchor and sample
+    :math:`j \neq i` its positive. Its negatives are samples :math:`i` and :math:`j` of all other classes:
+
+    .. math::
+        \ell = \sum_{i \neq j} \frac{1}{C} \sum_{c=1}^{C} - \log \frac{e^{s(z_{ci}, z_{cj}) / \tau}}
+        {\sum_{c'} e^{s(z_{ci}, z_{c'j}) / \tau} + \sum_{c' \neq c} e^{s(z_{ci}, z_{c'i}) / \tau}}
+
+    Args:
+        tau (float): Temperature :math:`\tau`, > 0. (default: :obj:`0.2`)
+        geometry (Geometry, optional): Gives the similarity :math:`s`. (default: the sphere)
+        reduction (str): ``"sum"`` over the :math:`K (K - 1)` ordered pairs as in the original, or their
+            ``"mean"``. (default: ``"sum"``)
+
+    Shapes:
+        - **input:** embeddings :math:`(N, D)` that lie in the geometry's space, labels :math:`(N)` in any order
+        - **output:** scalar, float32 also under autocast
+
+    Raises:
+        ValueError: If ``tau`` or ``reduction`` is out of range, or the classes of a batch do not all have the
+            same number of samples, at least two.
+    """
+
+    def __init__(
+        self,
+        tau: float = 0.2,
+        geometry: Geometry | None = None,
+        reduction: Literal["sum", "mean"] = "sum",
+    ) -> None:
+        super().__init__()
+        if tau <= 0:
+            raise ValueError(f"tau must be positive, found {tau}")
+        if reduction not in ("sum", "mean"):
+            raise ValueError(f"reduction must be 'sum' or 'mean', found {reduction!r}")
+        self.tau = tau
+        self.geometry = geometry if geometry is not None else Sphere()
+        self.reduction = reduction
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Returns the loss of one batch."""
+        num_classes, slots = _class_sizes(labels)
+        z = embeddings[labels.argsort(stable=True)]
+        scores = self.geometry.similarity(z, z) / self.tau
+        with torch.autocast(scores.device.type, enabled=False):
+            scores = scores.view(num_classes, slots, num_classes, slots)  # anchor c, i; other c', j
+            itself = torch.eye(num_classes, dtype=torch.bool, device=scores.device)[:, :, None]
+            same_slot = scores.diagonal(dim1=1, dim2=3).masked_fill(itself, -1e9).logsumexp(dim=1)  # (C, K)
+            other_slot = scores.logsumexp(dim=2)  # (C, K, K)
+            positive = scores.diagonal(dim1=0, dim2=2).permute(2, 0, 1)  # (C, K, K)
+            terms = torch.logaddexp(same_slot[:, :, None], other_slot) - positive
+            pairs = ~torch.eye(slots, dtype=torch.bool, device=scores.device)
+            loss = terms.mean(dim=0)[pairs]
+            return loss.sum() if self.reduction == "sum" else loss.mean()
+
+    def extra_repr(self) -> str:
+        """Shown by ``print``."""
+        return f"tau={self.tau}, geometry={self.geometry}, reduction={self.reduction!r}"
+
+
+def _class_sizes(labels: Tensor) -> tuple[int, int]:
+    sizes = labels.unique(return_counts=True)[1]
+    smallest, largest = int(sizes.min()), int(sizes.max())
+    if smallest != largest or smallest < 2:
+        raise ValueError(
+            "pairwise cross-entropy needs the same number of samples, at least 2, of each class of a batch; "
+            f"found {len(sizes)} classes with {smallest} to {largest}"
+        )
+    return len(sizes), smallest
