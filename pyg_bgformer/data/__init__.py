@@ -1,0 +1,22 @@
+"""Datasets split by class, the sampler and transforms of training, and a cache of decoded images."""
+
+from pyg_bgformer.data.dataset import ImageDataset
+from pyg_bgformer.data.images import ImageError
+from pyg_bgformer.data.registry import DATASETS, load_dataset
+from pyg_bgformer.data.samplers import PKSampler
+from pyg_bgformer.data.samples import ImageSamples
+from pyg_bgformer.data.transforms import eval_transform, train_transform
+from pyg_bgformer.data.verification import SplitCount, Verification
+
+__all__ = [
+    "DATASETS",
+    "ImageDataset",
+    "ImageError",
+    "ImageSamples",
+    "PKSampler",
+    "SplitCount",
+    "Verification",
+    "eval_transform",
+    "load_dataset",
+    "train_transform",
+]

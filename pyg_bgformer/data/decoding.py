@@ -1,0 +1,71 @@
+"""All images of a dataset, decoded by worker processes in the order of the rows."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Generic, Protocol, TypeVar
+
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from pyg_bgformer.data.images import ImageError
+
+T = TypeVar("T")
+
+
+class HasImages(Protocol):
+    """Anything with numbered images."""
+
+    def __len__(self) -> int:
+        """How many images there are."""
+
+    def image(self, row: int) -> Image.Image:
+        """The image of a row."""
+
+
+def available_cpus() -> int:
+    """How many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def decoded(
+    images: HasImages, then: Callable[[Image.Image], T], workers: int | None = None
+) -> Iterator[T | ImageError]:
+    """Decode every image and give ``then(image)``, or the error instead of what cannot be read.
+
+    Args:
+        images: Where the images come from; pickled to the workers where processes are spawned.
+        then: Runs in the worker, so that what travels between processes is small.
+        workers: Number of processes; 0 decodes in this one, ``None`` takes one for each CPU.
+    """
+    count = available_cpus() if workers is None else workers
+    return iter(DataLoader(_Decoded(images, then), batch_size=None, num_workers=count, collate_fn=_as_is))
+
+
+def failures(images: HasImages, workers: int | None = None) -> list[str]:
+    """One line for each image that does not decode to RGB, in the order of the rows."""
+    outcomes = decoded(images, _mode, workers)
+    lines = [str(outcome) if outcome != "RGB" else "" for outcome in outcomes]
+    return [line for line in lines if line]
+
+
+class _Decoded(Dataset[T | ImageError], Generic[T]):
+    def __init__(self, images: HasImages, then: Callable[[Image.Image], T]) -> None:
+        self.images = images
+        self.then = then
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, row: int) -> T | ImageError:
+        try:
+            return self.then(self.images.image(row))
+        except ImageError as error:
+            return error
+
+
+def _mode(image: Image.Image) -> str:
+    return image.mode
+
+
+def _as_is(value: T) -> T:
+    return value

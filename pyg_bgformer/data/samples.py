@@ -1,0 +1,64 @@
+"""The images of some rows, augmented or prepared, as a torch dataset."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from pyg_bgformer.data.dataset import ImageDataset
+from pyg_bgformer.data.images import to_tensor
+
+if TYPE_CHECKING:
+    from pyg_bgformer.data.cache import ImageCache
+
+
+class ImageSamples(Dataset[tuple[Tensor, int, int]]):
+    """Samples ``(image, label, row)`` of an :class:`ImageDataset`, to be loaded by a ``DataLoader``.
+
+    ``samples[(position, seed)]`` runs the transform with torch's CPU generator seeded by ``seed`` and then
+    sets the generator back: what comes out depends on the image and the seed alone, not on the worker
+    process or on what was loaded before. ``samples[position]`` runs the transform as it is, for transforms
+    without randomness.
+
+    Args:
+        dataset: Where images and labels come from.
+        rows: The rows to take; ``position`` counts within them. E.g. ``dataset.rows("train")``.
+        transform: From uint8 ``(3, height, width)`` to float32 ``(3, image_size, image_size)``.
+        cache: Decoded images to read instead of the files.
+
+    Attributes:
+        labels (numpy.ndarray): Label of each position, int64; what :class:`PKSampler` takes.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        rows: np.ndarray,
+        transform: Callable[[Tensor], Tensor],
+        cache: "ImageCache | None" = None,
+    ) -> None:
+        self.dataset = dataset
+        self.rows = np.asarray(rows, dtype=np.int64)
+        self.transform = transform
+        self.cache = cache
+        self.labels = dataset.table["label"].to_numpy()[self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int | tuple[int, int]) -> tuple[Tensor, int, int]:
+        position, seed = index if isinstance(index, tuple) else (index, None)
+        row = int(self.rows[position])
+        image = to_tensor(self.dataset.image(row)) if self.cache is None else self.cache[row]
+        prepared = self.transform(image) if seed is None else _seeded(self.transform, image, seed)
+        return prepared, int(self.labels[position]), row
+
+
+def _seeded(transform: Callable[[Tensor], Tensor], image: Tensor, seed: int) -> Tensor:
+    # torch.manual_seed would seed the accelerators too, which fork_rng(devices=[]) does not set back
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return transform(image)

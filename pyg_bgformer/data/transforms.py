@@ -1,0 +1,79 @@
+"""Augmentation and preparation of images for an encoder."""
+
+from collections.abc import Sequence
+
+import torch
+from torchvision.transforms import InterpolationMode, v2
+
+from pyg_bgformer.errors import InputError
+
+
+def train_transform(
+    image_size: int,
+    *,
+    crop_scale: tuple[float, float] = (0.2, 1.0),
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    flip: bool = True,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> v2.Compose:
+    """Random crop, resized (bicubic, antialiased), perhaps mirrored, normalised.
+
+    Takes a uint8 RGB tensor ``(3, height, width)``, gives float32 ``(3, image_size, image_size)``. All its
+    randomness comes from torch's global generator, which :class:`ImageSamples` seeds for each sample. The
+    defaults are those of A. Ermolov et al., Hyperbolic Vision Transformers, CVPR 2022, section 4.1.
+
+    Args:
+        image_size: Side of the result in pixels.
+        crop_scale: Smallest and largest part of the image's area that is cut out, in (0, 1].
+        crop_ratio: Smallest and largest width : height of the cut.
+        flip: Mirror every second image; switch off where left and right mean something.
+        mean: Per channel, of values in 0..1, subtracted.
+        std: Per channel, of values in 0..1, divided by.
+
+    Raises:
+        InputError: A number is outside its range.
+    """
+    _check_size(image_size)
+    if not 0 < crop_scale[0] <= crop_scale[1] <= 1:
+        raise InputError(f"crop_scale is {tuple(crop_scale)}; expected 0 < smallest <= largest <= 1")
+    if not 0 < crop_ratio[0] <= crop_ratio[1]:
+        raise InputError(f"crop_ratio is {tuple(crop_ratio)}; expected 0 < smallest <= largest")
+    crop = v2.RandomResizedCrop(image_size, crop_scale, crop_ratio, InterpolationMode.BICUBIC, antialias=True)
+    mirrored = [v2.RandomHorizontalFlip()] if flip else []
+    return v2.Compose([crop, *mirrored, *_normalised(mean, std)])
+
+
+def eval_transform(
+    image_size: int, *, resize: int, mean: Sequence[float], std: Sequence[float]
+) -> v2.Compose:
+    """Shorter side to ``resize`` (bicubic, antialiased), square cut from the centre, normalised.
+
+    Takes a uint8 RGB tensor ``(3, height, width)``, gives float32 ``(3, image_size, image_size)``.
+
+    Args:
+        image_size: Side of the result in pixels.
+        resize: Length of the shorter side before the cut, at least ``image_size``.
+        mean: Per channel, of values in 0..1, subtracted.
+        std: Per channel, of values in 0..1, divided by.
+
+    Raises:
+        InputError: ``resize`` is below ``image_size`` (the cut would have a black border), or a number is
+            outside its range.
+    """
+    _check_size(image_size)
+    if resize < image_size:
+        raise InputError(f"resize is {resize}; expected at least image_size, which is {image_size}")
+    shorter = v2.Resize(resize, InterpolationMode.BICUBIC, antialias=True)
+    return v2.Compose([shorter, v2.CenterCrop(image_size), *_normalised(mean, std)])
+
+
+def _normalised(mean: Sequence[float], std: Sequence[float]) -> list[v2.Transform]:
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise InputError(f"mean {tuple(mean)}, std {tuple(std)}; expected three of each and std above 0")
+    return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]
+
+
+def _check_size(image_size: int) -> None:
+    if image_size < 1:
+        raise InputError(f"image_size is {image_size}; expected at least 1")
