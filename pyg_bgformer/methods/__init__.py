@@ -1,0 +1,21 @@
+"""Methods by name; one paper a file. Adding one is a file with a :class:`Method`, and a line here."""
+
+from pyg_bgformer.errors import InputError, did_you_mean
+from pyg_bgformer.methods.bgformer import BGFormer
+from pyg_bgformer.methods.method import Method, ParameterGroup
+from pyg_bgformer.methods.plain import Plain
+
+METHODS: dict[str, type[Method]] = {"plain": Plain, "bgformer": BGFormer}
+
+__all__ = ["METHODS", "BGFormer", "Method", "ParameterGroup", "Plain", "find_method"]
+
+
+def find_method(name: str) -> type[Method]:
+    """The class of a method.
+
+    Raises:
+        InputError: If there is no method of that name.
+    """
+    if name not in METHODS:
+        raise InputError(f"unknown method '{name}'; {did_you_mean(name, METHODS)}")
+    return METHODS[name]
