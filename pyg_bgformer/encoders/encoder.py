@@ -1,0 +1,120 @@
+"""Backbone, pooling and embedding head as one module."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pyg_bgformer.encoders.backbone import Backbone
+from pyg_bgformer.errors import InputError
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """What an encoder is built from; with its tensors it is the whole encoder.
+
+    Attributes:
+        name, pooling, embedding_dim, frozen_batchnorm, frozen_patch_embedding: as in
+            :func:`~pyg_bgformer.encoders.build_encoder`.
+    """
+
+    name: str
+    pooling: str = "average"
+    embedding_dim: int = 128
+    frozen_batchnorm: bool = False
+    frozen_patch_embedding: bool = False
+
+
+class Encoder(nn.Module):
+    """A backbone and a linear embedding head: one image, one vector, whatever else is in the batch.
+
+    In training mode an unfrozen BatchNorm sees the batch; in evaluation mode nothing does.
+
+    Args:
+        backbone: the network that gives pooled features.
+        spec: what the encoder was asked to be.
+        weights_tag: where the backbone's weights came from: a tag, a file's name, or ``"random"``.
+        weights_hash: SHA-256 of those weights; ``None`` for random ones.
+
+    Attributes:
+        head: ``nn.Linear(feature_dim, embedding_dim)``, orthogonal weight and zero bias.
+        feature_dim, embedding_dim: sizes of the backbone's features and of the embedding.
+        mean, std: normalisation of RGB images in 0..1 that the weights expect, three numbers each.
+
+    Shapes:
+        - **input:** images (B, 3, H, W), normalised with ``mean`` and ``std``.
+        - **output:** (B, embedding_dim), not normalised.
+
+    Raises:
+        InputError: the embedding has no dimension, or a part to be frozen does not exist.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        spec: EncoderSpec,
+        *,
+        weights_tag: str = "random",
+        weights_hash: str | None = None,
+    ) -> None:
+        super().__init__()
+        if spec.embedding_dim < 1:
+            raise InputError(f"embedding_dim must be 1 or more, got {spec.embedding_dim}")
+        self.backbone = backbone
+        self.spec = spec
+        self.weights_tag = weights_tag
+        self.weights_hash = weights_hash
+        self.feature_dim = backbone.feature_dim
+        self.embedding_dim = spec.embedding_dim
+        self.mean, self.std = backbone.mean, backbone.std
+        self.head = nn.Linear(self.feature_dim, self.embedding_dim)
+        nn.init.orthogonal_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.backbone_frozen = False
+        self._freeze_parts()
+        self._trainable = {name for name, p in backbone.named_parameters() if p.requires_grad}
+        self.train()
+
+    def features(self, images: Tensor) -> Tensor:
+        """The backbone's pooled features (B, feature_dim) of images (B, 3, H, W)."""
+        return self.backbone(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embeddings (B, embedding_dim), not normalised, of images (B, 3, H, W)."""
+        return self.head(self.features(images))
+
+    def freeze_backbone(self, frozen: bool) -> None:
+        """Freeze the whole backbone for a warm-up, or give back what was trainable by construction.
+
+        A frozen backbone is in evaluation mode too: its BatchNorm statistics stay where they are.
+        """
+        self.backbone_frozen = frozen
+        for name, parameter in self.backbone.named_parameters():
+            parameter.requires_grad_(not frozen and name in self._trainable)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training or evaluation mode; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        if self.backbone_frozen:
+            self.backbone.eval()
+        if self.spec.frozen_batchnorm:
+            for norm in self._batchnorms():
+                norm.eval()
+        return self
+
+    def _batchnorms(self) -> list[nn.Module]:
+        return [module for module in self.backbone.modules() if isinstance(module, _BatchNorm)]
+
+    def _freeze_parts(self) -> None:
+        if self.spec.frozen_batchnorm:
+            frozen = self._batchnorms()
+            if not frozen:
+                raise InputError(f"frozen_batchnorm: '{self.spec.name}' has no BatchNorm")
+            for norm in frozen:
+                norm.requires_grad_(False)
+        if self.spec.frozen_patch_embedding:
+            if self.backbone.patch_embedding is None:
+                raise InputError(f"frozen_patch_embedding: '{self.spec.name}' has no patch embedding")
+            self.backbone.net.get_submodule(self.backbone.patch_embedding).requires_grad_(False)
