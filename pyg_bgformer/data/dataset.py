@@ -34,10 +34,6 @@ class ImageDataset:
         table (pandas.DataFrame): Columns ``path``, ``label`` (int64, 0..C-1 over all classes, train classes
             first, in the order of ``records``), ``original_class``, ``split``, perhaps ``super_class``; the
             index is the *row* by which everything else refers to an image.
-
-    Raises:
-        InputError: A split of fewer than two classes, a class of one image, a class both in train and in
-            test, a path that occurs twice.
     """
 
     def __init__(
@@ -55,7 +51,6 @@ class ImageDataset:
         self.notes = list(notes)
         self.table = _table(records)
         self._paths: list[str] = self.table["path"].tolist()
-        self._refuse_unusable()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -82,7 +77,8 @@ class ImageDataset:
         digest.update("\t".join(columns).encode() + b"\n")
         for values in self.table[columns].itertuples(index=False):
             # File systems differ in how they compose accents; the manifest does not.
-            digest.update(unicodedata.normalize("NFC", "\t".join(map(str, values))).encode() + b"\n")
+            line = unicodedata.normalize("NFC", "\t".join(map(str, values))) + "\n"
+            digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()
 
     def source_stamp(self) -> str:
@@ -135,6 +131,20 @@ class ImageDataset:
         with stream:
             return decode_rgb(stream, where)
 
+    def faults(self) -> list[str]:
+        """One line for each thing for which nothing can be trained or tested; none in a sound dataset.
+
+        They are: a split of fewer than two classes, a class of one image, a class both in train and in test,
+        an image that is listed twice.
+        """
+        lines = [f"class '{name}' is both in train and in test" for name in self._shared_classes()]
+        twice = self.table.loc[self.table["path"].duplicated(), "path"]
+        lines += [f"the image '{path}' is listed twice; expected each image once" for path in twice]
+        splits = self.counts()
+        for split in ["train"] if "query" in splits else ["train", "test"]:
+            lines += self._too_small(split, splits.get(split, SplitCount(0, 0)).classes)
+        return lines
+
     def verify(self, decode: bool = True, workers: int | None = None) -> Verification:
         """Compare with the official counts, prove the splits class-disjoint, decode every image.
 
@@ -142,54 +152,35 @@ class ImageDataset:
             decode: Whether to decode every image.
             workers: Processes that decode; 0 decodes in this one, ``None`` takes one for each CPU.
         """
-        problems = [*self._missing(), *self.notes]
         damaged = failures(self, workers) if decode else []
-        shared = self._shared_classes()
-        problems += [f"class '{name}' is both in train and in test" for name in shared]
         return Verification(
             name=self.name,
             where=self.where,
             found=self.counts(),
             expected=self.expected,
             decoded=len(self) - len(damaged) if decode else None,
-            shared_classes=shared,
-            problems=problems + damaged,
+            shared_classes=self._shared_classes(),
+            problems=[*self._missing(), *self.notes, *self.faults(), *damaged],
         )
 
     def _missing(self) -> list[str]:
         """One line when the counts are not the official ones."""
-        if not self.partial:
-            return []
-        counts = "; ".join(count_lines(self.counts(), self.expected))
-        return [f"not the official dataset: {counts}"]
+        in_all = count_lines(self.counts(), self.expected)[0]
+        return [f"not the official dataset; {in_all}"] if self.partial else []
 
     def _shared_classes(self) -> tuple[str, ...]:
         train = self.table["split"] == "train"
         classes = self.table["original_class"]
         return tuple(sorted(set(classes[train]) & set(classes[~train])))
 
-    def _refuse_unusable(self) -> None:
-        where = f"{self.name} ({self.where})"
-        if self.table["path"].duplicated().any():
-            path = self.table.loc[self.table["path"].duplicated(), "path"].iloc[0]
-            raise InputError(f"{where}: the image '{path}' is listed twice; expected each image once")
-        if shared := self._shared_classes():
-            raise InputError(
-                f"{where}: class '{shared[0]}' is both in train and in test; the splits must share no class"
-            )
-        for split in {"train", "test"} & set(self.table["split"]) or {"train"}:
-            self._refuse_small_classes(where, split)
-
-    def _refuse_small_classes(self, where: str, split: str) -> None:
+    def _too_small(self, split: str, classes: int) -> list[str]:
+        if classes < 2:
+            return [f"{split} has {classes} of the at least 2 classes that are needed"]
         sizes = self.table.loc[self.table["split"] == split, "original_class"].value_counts(sort=False)
-        if len(sizes) < 2:
-            raise InputError(f"{where}: {split} has {len(sizes)} class(es); expected at least 2")
-        if lonely := [str(name) for name, size in sizes.items() if size < 2]:
-            more = f" and {len(lonely) - 1} more" if len(lonely) > 1 else ""
-            raise InputError(
-                f"{where}: class '{lonely[0]}'{more} has one image; expected at least 2 in each class: "
-                "add images or remove the class"
-            )
+        return [
+            f"class '{name}' ({split}) has one image; add images, or remove the class"
+            for name in sizes.index[sizes < 2]
+        ]
 
 
 def _table(records: Iterable[Mapping[str, str]]) -> pd.DataFrame:

@@ -56,23 +56,22 @@ def image_files(folder: Path) -> Iterator[str]:
                 yield Path(path).relative_to(folder).as_posix()
 
 
-def find_root(official_folder: str) -> Path:
+def find_root(official_folder: str, must_exist: bool = True) -> Path:
     """The folder of a dataset: in the one that ``PYG_BGFORMER_DATA`` names, else in ``data/``.
+
+    Args:
+        official_folder: The name that the dataset's authors gave it.
+        must_exist: Otherwise, where there is none, the first place to which it could be downloaded.
 
     Raises:
         InputError: There is no such folder in either place.
     """
-    places = [candidate for candidate in candidate_roots(official_folder) if candidate.is_dir()]
-    if not places:
-        looked = " and ".join(str(place) for place in candidate_roots(official_folder))
-        hint = "" if os.environ.get(DATA_VARIABLE) else f" ({DATA_VARIABLE} is not set)"
+    set_by_user = os.environ.get(DATA_VARIABLE)
+    places = [Path(parent, official_folder) for parent in filter(None, [set_by_user, "data"])]
+    found = [place for place in places if place.is_dir()]
+    if must_exist and not found:
+        looked = " and ".join(map(str, places)) + ("" if set_by_user else f" ({DATA_VARIABLE} is not set)")
         raise InputError(
-            f"no folder {official_folder}: looked for {looked}{hint}; data/README.md says where to get it"
+            f"no folder {official_folder}: looked for {looked}; data/README.md says where to get it"
         )
-    return places[0]
-
-
-def candidate_roots(official_folder: str) -> list[Path]:
-    """Where a dataset's folder may be, the first choice first."""
-    parents = [os.environ[DATA_VARIABLE]] if os.environ.get(DATA_VARIABLE) else []
-    return [Path(parent, official_folder) for parent in [*parents, "data"]]
+    return (found or places)[0]

@@ -17,21 +17,25 @@ class DatasetEntry:
 
     Attributes:
         module: Where its ``load`` is: a function of ``root`` and ``variant``, as far as it has these.
-        folder: Name of its official folder, looked for where no root is given; ``None``: see ``rooted``.
+        folder: Name of its official folder, looked for where no root is given.
         rooted: Whether it reads files at all.
         variants: The variants there are, the default one first.
+        downloaded: The variants whose folder need not exist, as they can be downloaded into it.
     """
 
     module: str
     folder: str | None = None
     rooted: bool = True
     variants: tuple[str, ...] = ()
+    downloaded: tuple[str, ...] = ()
 
 
 #: Every dataset by its name in a recipe. Adding one is a file with a ``load``, and a line here.
 DATASETS = {
     "digits": DatasetEntry("pyg_bgformer.data.digits", rooted=False),
-    "omniglot": DatasetEntry("pyg_bgformer.data.omniglot", "omniglot", variants=("small", "full")),
+    "omniglot": DatasetEntry(
+        "pyg_bgformer.data.omniglot", "omniglot", variants=("small", "full"), downloaded=("full",)
+    ),
     "cub200": DatasetEntry("pyg_bgformer.data.cub200", "CUB_200_2011"),
     "folder": DatasetEntry("pyg_bgformer.data.folder"),
 }
@@ -44,7 +48,7 @@ def load_dataset(
     variant: str | None = None,
     allow_partial: bool = False,
 ) -> ImageDataset:
-    """Read the table of a dataset; its images are read when they are asked for.
+    """A dataset that is fit for training and testing; its images are read when they are asked for.
 
     Args:
         name: One of :data:`DATASETS`.
@@ -57,37 +61,53 @@ def load_dataset(
         InputError: Unknown name or variant, no such folder, a partial copy, a class of one image, a split
             of fewer than two classes.
     """
-    if name not in DATASETS:
-        raise InputError(f"unknown dataset '{name}'; {did_you_mean(name, DATASETS)}")
-    entry = DATASETS[name]
-    dataset = importlib.import_module(entry.module).load(**_options(name, entry, root, variant))
+    dataset = read_dataset(name, root, variant=variant)
     if dataset.partial and not allow_partial:
         counts = "; ".join(count_lines(dataset.counts(), dataset.expected))
         raise InputError(
             f"{name} in {dataset.where} is not the official dataset: found {counts}; "
             "complete it (data/README.md), or set allow_partial to use it as it is"
         )
+    if faults := dataset.faults():
+        more = f" (and {len(faults) - 1} faults more)" if len(faults) > 1 else ""
+        raise InputError(f"{name} in {dataset.where}: {faults[0]}{more}")
     return dataset
 
 
-def _options(name: str, entry: DatasetEntry, root: str | Path | None, variant: str | None) -> dict[str, Any]:
+def read_dataset(name: str, root: str | Path | None = None, *, variant: str | None = None) -> ImageDataset:
+    """A dataset as it is found, complete and sound or not: what :meth:`ImageDataset.verify` is for.
+
+    Arguments are those of :func:`load_dataset`.
+
+    Raises:
+        InputError: Unknown name or variant, no such folder, or a folder that is laid out differently.
+    """
+    if name not in DATASETS:
+        raise InputError(f"unknown dataset '{name}'; {did_you_mean(name, DATASETS)}")
+    entry = DATASETS[name]
     options: dict[str, Any] = {}
+    if chosen := _variant(name, entry, variant):
+        options["variant"] = chosen
     if entry.rooted:
-        options["root"] = _root(name, entry, root)
+        options["root"] = _root(name, entry, root, must_exist=chosen not in entry.downloaded)
     elif root is not None:
         raise InputError(f"the dataset {name} reads no files, but root is '{root}'; leave root out")
+    return importlib.import_module(entry.module).load(**options)
+
+
+def _variant(name: str, entry: DatasetEntry, variant: str | None) -> str | None:
     if variant is not None and variant not in entry.variants:
         known = did_you_mean(variant, entry.variants) if entry.variants else "it has none: leave variant out"
         raise InputError(f"the dataset {name} has no variant '{variant}'; {known}")
-    if entry.variants:
-        options["variant"] = variant or entry.variants[0]
-    return options
+    return entry.variants[0] if entry.variants and variant is None else variant
 
 
-def _root(name: str, entry: DatasetEntry, root: str | Path | None) -> Path:
-    if root is None and entry.folder is None:
-        raise InputError(f"the dataset {name} needs root, the folder of your images (data/README.md)")
-    found = find_root(entry.folder) if root is None and entry.folder else Path(root or "").expanduser()
-    if not found.is_dir():
+def _root(name: str, entry: DatasetEntry, root: str | Path | None, must_exist: bool) -> Path:
+    if root is None:
+        if entry.folder is None:
+            raise InputError(f"the dataset {name} needs root, the folder of your images (data/README.md)")
+        return find_root(entry.folder, must_exist)
+    found = Path(root).expanduser()
+    if must_exist and not found.is_dir():
         raise InputError(f"the dataset {name} is expected in {found}, which is no folder (data/README.md)")
     return found

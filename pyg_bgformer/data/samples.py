@@ -1,18 +1,15 @@
 """The images of some rows, augmented or prepared, as a torch dataset."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pyg_bgformer.data.cache import ImageCache
 from pyg_bgformer.data.dataset import ImageDataset
 from pyg_bgformer.data.images import to_tensor
-
-if TYPE_CHECKING:
-    from pyg_bgformer.data.cache import ImageCache
 
 
 class ImageSamples(Dataset[tuple[Tensor, int, int]]):
@@ -38,7 +35,7 @@ class ImageSamples(Dataset[tuple[Tensor, int, int]]):
         dataset: ImageDataset,
         rows: np.ndarray,
         transform: Callable[[Tensor], Tensor],
-        cache: "ImageCache | None" = None,
+        cache: ImageCache | None = None,
     ) -> None:
         self.dataset = dataset
         self.rows = np.asarray(rows, dtype=np.int64)
