@@ -1,0 +1,18 @@
+"""Metrics of embeddings and labels: retrieval, clustering, leakage between the images of a batch."""
+
+from pyg_bgformer.evaluation.clustering import ClusteringResult, clustering
+from pyg_bgformer.evaluation.leakage import batch_leakage
+from pyg_bgformer.evaluation.protocol import evaluate
+from pyg_bgformer.evaluation.result import EvaluationResult
+from pyg_bgformer.evaluation.retrieval import RetrievalResult, Similarity, retrieval
+
+__all__ = [
+    "ClusteringResult",
+    "EvaluationResult",
+    "RetrievalResult",
+    "Similarity",
+    "batch_leakage",
+    "clustering",
+    "evaluate",
+    "retrieval",
+]

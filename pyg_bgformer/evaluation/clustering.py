@@ -1,0 +1,87 @@
+"""How well k-means finds the classes: NMI, AMI, ARI and pair-counting F1."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.metrics import (
+    adjusted_mutual_info_score,
+    adjusted_rand_score,
+    normalized_mutual_info_score,
+)
+from sklearn.metrics.cluster import pair_confusion_matrix
+
+from pyg_bgformer.evaluation.inputs import Embeddings, Labels, checked_embeddings, checked_labels, unit_rows
+
+
+@dataclass(frozen=True)
+class ClusteringResult:
+    """Agreement of k-means clusters with the classes.
+
+    Attributes:
+        nmi: normalised mutual information, arithmetic mean, 0 to 1.
+        ami: mutual information adjusted for chance, at most 1, around 0 by chance.
+        ari: Rand index adjusted for chance, at most 1, around 0 by chance.
+        pair_f1: F1 of the pairs put into one cluster against the pairs of one class, 0 to 1; NaN when there
+            is neither such a pair.
+        clusters: number of clusters asked for, the number of classes.
+        found: number of clusters that hold an item; fewer where there are fewer distinct rows.
+        iterations: iterations of Lloyd's algorithm that were run.
+        assignment: ``(N,)`` int64, cluster of each item in the order given.
+    """
+
+    nmi: float
+    ami: float
+    ari: float
+    pair_f1: float
+    clusters: int
+    found: int
+    iterations: int
+    assignment: np.ndarray
+
+    def as_dict(self) -> dict[str, float | int]:
+        """Scores and counts as plain numbers by name."""
+        names = ("nmi", "ami", "ari", "pair_f1", "clusters", "found", "iterations")
+        return {name: getattr(self, name) for name in names}
+
+
+def clustering(
+    embeddings: Embeddings, labels: Labels, *, seed: int = 0, normalize: bool = True
+) -> ClusteringResult:
+    """Scores of scikit-learn's k-means with as many clusters as there are classes.
+
+    Args:
+        embeddings: ``(N, D)`` of any floating precision; clustered in float32 on the CPU.
+        labels: ``(N,)`` whole numbers.
+        seed: of k-means' first centres; equal seeds give equal clusters.
+        normalize: L2-normalise the rows first; ``False`` clusters them as they are.
+
+    Raises:
+        InputError: shapes that do not fit, NaN or infinity.
+    """
+    rows = checked_embeddings(embeddings).cpu()
+    truth = checked_labels(labels, len(rows)).cpu().numpy()
+    points = (unit_rows(rows) if normalize else rows).numpy()
+    clusters = len(np.unique(truth))
+    means = KMeans(clusters, n_init=1, random_state=seed).fit(points)
+    assignment = means.labels_.astype(np.int64)
+    return ClusteringResult(
+        nmi=float(normalized_mutual_info_score(truth, assignment)),
+        ami=float(adjusted_mutual_info_score(truth, assignment)),
+        ari=float(adjusted_rand_score(truth, assignment)),
+        pair_f1=pair_f1(truth, assignment),
+        clusters=clusters,
+        found=len(np.unique(assignment)),
+        iterations=int(means.n_iter_),
+        assignment=assignment,
+    )
+
+
+def pair_f1(labels: np.ndarray, assignment: np.ndarray) -> float:
+    """F1 of the pairs in one cluster against the pairs of one class; NaN when there is neither.
+
+    Counted from the sparse contingency table, so the number of clusters costs nothing.
+    """
+    (_, only_cluster), (only_class, both) = pair_confusion_matrix(labels, assignment).tolist()
+    pairs = 2 * both + only_cluster + only_class
+    return 2 * both / pairs if pairs else float("nan")

@@ -1,0 +1,51 @@
+"""Does the embedding of an image depend on the batch it is embedded in?"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pyg_bgformer.errors import InputError
+
+
+def batch_leakage(embed: Callable[[Tensor], Tensor], images: Tensor) -> float:
+    """The largest change of an image's embedding with the company it is embedded in, relative to its norm.
+
+    A module that sees the test batch makes retrieval scores depend on which images are tested together. Here
+    each image is embedded with all others, then in reversed order, in batches of another size (half, rounded
+    up) and alone; the result is the largest Euclidean distance to the first embedding, divided by the norm of
+    that. Rounding alone gives about 1e-6; infinity means that an embedding of norm 0 changed.
+
+    Args:
+        embed: ``(b, ...)`` images to ``(b, D)`` embeddings, in evaluation mode; run without gradients.
+        images: ``(B, ...)``, at least two.
+
+    Raises:
+        InputError: fewer than two images, an output that is not ``(b, D)``, NaN or infinity in it.
+    """
+    if len(images) < 2:
+        raise InputError(
+            f"images: found {len(images)}, expected at least 2 to compare an image with its company"
+        )
+    half = (len(images) + 1) // 2
+    together = _embedded(embed, [images])
+    others = (
+        _embedded(embed, [images.flip(0)]).flip(0),
+        _embedded(embed, list(images.split(half))),
+        _embedded(embed, list(images.split(1))),
+    )
+    change = torch.stack([torch.linalg.vector_norm(other - together, dim=1) for other in others]).amax(dim=0)
+    norm = torch.linalg.vector_norm(together, dim=1)
+    return float(torch.where(change > 0, change / norm, 0).max())
+
+
+def _embedded(embed: Callable[[Tensor], Tensor], batches: list[Tensor]) -> Tensor:
+    with torch.no_grad():
+        parts = [embed(batch) for batch in batches]
+    for batch, part in zip(batches, parts, strict=True):
+        if part.ndim != 2 or len(part) != len(batch):
+            raise InputError(f"embed: found an output of {tuple(part.shape)}, expected ({len(batch)}, D)")
+    whole = torch.cat(parts).double()
+    if not bool(whole.isfinite().all()):
+        raise InputError("embed: found NaN or infinity in the embeddings, expected finite numbers")
+    return whole
