@@ -1,4 +1,4 @@
-"""The one exception for a user's mistake, and the words that help to mend it."""
+"""A user's mistake, a run that failed, and the words that help to mend them."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,6 +10,13 @@ class InputError(ValueError):
     The message is one line that says what was found, what was expected, where, and how to mend it. The
     command line prints that line and ends with exit code 2; as a :class:`ValueError` it is caught the
     ordinary way by those who use the package as a library.
+    """
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on or whose result must not be believed, though the user made no mistake.
+
+    The command line prints its one line and ends with exit code 1.
     """
 
 

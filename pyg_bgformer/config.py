@@ -1,0 +1,208 @@
+"""What a run is: the recipe's sections as dataclasses that check themselves."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.geometry import Geometry, PoincareBall, Sphere
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Images and what is done to them.
+
+    Args:
+        name: digits, omniglot, cub200 or folder.
+        root: Folder of the dataset; by default looked for as data/README.md says.
+        variant: Of datasets that have variants.
+        allow_partial: Take an incomplete copy; results are then marked as partial.
+        image_size: Side in pixels of what the encoder sees.
+        resize: Shorter side in pixels to which images are brought before the test's centre crop, and in the cache.
+        crop_scale: Smallest and largest share of the image's area that a training crop takes.
+        crop_ratio: Smallest and largest width over height of a training crop.
+        flip: Mirror half of the training images.
+        workers: Processes that load images.
+        cache: Folder of decoded images, or null for none.
+    """
+
+    name: str = "digits"
+    root: str | None = None
+    variant: str | None = None
+    allow_partial: bool = False
+    image_size: int = 224
+    resize: int = 256
+    crop_scale: tuple[float, float] = (0.2, 1.0)
+    crop_ratio: tuple[float, float] = (0.75, 1.3333)
+    flip: bool = True
+    workers: int = 2
+    cache: str | None = "~/.cache/pyg_bgformer"
+
+    def __post_init__(self) -> None:
+        _at_least("data.image_size", self.image_size, 1)
+        _at_least("data.resize", self.resize, self.image_size)
+        _at_least("data.workers", self.workers, 0)
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """Batches of P classes with K images each.
+
+    Args:
+        classes: P.
+        samples: K.
+        batches_per_epoch: By default as many as the training images fill.
+    """
+
+    classes: int = 20
+    samples: int = 5
+    batches_per_epoch: int | None = None
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Backbone, pooling and embedding head; see :func:`pyg_bgformer.encoders.build_encoder`.
+
+    Args:
+        name: conv4, torchvision/<model> or timm/<model>.
+        weights: Tag of published weights, path of a .safetensors file, or null for random ones.
+        pooling: average, max or sum (of both).
+        embedding_dim: Size of the embeddings.
+        frozen_batchnorm: Leave statistics and scales of BatchNorm as the weights have them.
+        frozen_patch_embedding: Leave a Vision Transformer's patch embedding as the weights have it.
+    """
+
+    name: str = "conv4"
+    weights: str | None = None
+    pooling: Literal["average", "max", "sum"] = "average"
+    embedding_dim: int = 128
+    frozen_batchnorm: bool = False
+    frozen_patch_embedding: bool = False
+
+
+@dataclass(frozen=True)
+class GeometryConfig:
+    """The space of the embeddings.
+
+    Args:
+        name: sphere, or poincare for the Poincare ball.
+        c: Minus the curvature of the ball.
+        clip_radius: Length to which features are cut before they enter the ball.
+    """
+
+    name: Literal["sphere", "poincare"] = "sphere"
+    c: float = 0.1
+    clip_radius: float = 2.3
+
+    def build(self) -> Geometry:
+        """The geometry."""
+        return Sphere() if self.name == "sphere" else PoincareBall(self.c, self.clip_radius)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Optimisation.
+
+    Args:
+        epochs: Passes over the sampler's epoch; the test comes once, after the last.
+        optimizer: adamw, radam (decoupled weight decay), adam or sgd.
+        lr: Learning rate.
+        head_lr: That of the embedding head, where it is another.
+        loss_lr: That of the loss's proxies, where it is another.
+        weight_decay: Of all parameters.
+        momentum: Of sgd.
+        schedule: constant, cosine (to 0 over all epochs), or step.
+        milestones: With step, the epochs at which the learning rates are multiplied by gamma.
+        gamma: See milestones.
+        warmup_epochs: First epochs in which the backbone is frozen.
+        clip_norm: Largest norm of the gradient, or null.
+        device: auto, cpu, or cuda.
+        precision: Of training; tests are always in float32.
+    """
+
+    epochs: int = 10
+    optimizer: Literal["adamw", "radam", "adam", "sgd"] = "adamw"
+    lr: float = 3e-4
+    head_lr: float | None = None
+    loss_lr: float | None = None
+    weight_decay: float = 0.01
+    momentum: float = 0.9
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    milestones: list[int] = field(default_factory=list)
+    gamma: float = 0.1
+    warmup_epochs: int = 0
+    clip_norm: float | None = 3.0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+
+    def __post_init__(self) -> None:
+        _at_least("train.epochs", self.epochs, 1)
+        _at_least("train.lr", self.lr, 0)
+        if self.warmup_epochs >= self.epochs:
+            raise InputError(
+                f"train.warmup_epochs: {self.warmup_epochs} of {self.epochs} epochs would never train the backbone"
+            )
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """The test.
+
+    Args:
+        recall_at: The K of Recall@K.
+        batch_size: Images embedded at a time; results do not depend on it.
+        clustering: Also cluster the embeddings by k-means.
+    """
+
+    recall_at: list[int] = field(default_factory=lambda: [1, 2, 4, 8])
+    batch_size: int = 100
+    clustering: bool = True
+
+    def __post_init__(self) -> None:
+        _at_least("evaluation.batch_size", self.batch_size, 1)
+        if not self.recall_at or min(self.recall_at) < 1:
+            raise InputError(f"evaluation.recall_at: expected numbers from 1, found {self.recall_at}")
+
+
+@dataclass(frozen=True)
+class Component:
+    """Something chosen by name, with the options of its own signature."""
+
+    name: str
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run.
+
+    Args:
+        data, sampler, encoder, geometry, train, evaluation: The recipe's sections of these names.
+        loss: Name and options of the loss.
+        method: Name and options of the method.
+        seed: Decides every random choice.
+        runs: Folder in which the run's own folder is made.
+    """
+
+    data: DataConfig
+    sampler: SamplerConfig
+    encoder: EncoderConfig
+    geometry: GeometryConfig
+    loss: Component
+    method: Component
+    train: TrainConfig
+    evaluation: EvaluationConfig
+    seed: int = 0
+    runs: str = "runs"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The recipe that gives this configuration: nested, plain values."""
+        recipe = asdict(self)
+        for name in ("loss", "method"):
+            recipe[name] = {"name": recipe[name]["name"], **recipe[name]["options"]}
+        recipe["data"] = {k: list(v) if isinstance(v, tuple) else v for k, v in recipe["data"].items()}
+        return recipe
+
+
+def _at_least(key: str, value: float, least: float) -> None:
+    if value < least:
+        raise InputError(f"{key}: expected at least {least}, found {value}")

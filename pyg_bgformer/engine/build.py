@@ -1,0 +1,140 @@
+"""A configuration's parts: device, method, and loaders of images."""
+
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from pyg_bgformer.config import Config
+from pyg_bgformer.data import ImageCache, ImageDataset, ImageSamples, PKSampler, load_dataset
+from pyg_bgformer.data.transforms import eval_transform, train_transform
+from pyg_bgformer.encoders import Encoder, build_encoder
+from pyg_bgformer.engine.interruption import ignore_interrupts
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.losses import build_loss
+from pyg_bgformer.methods import Method, find_method
+
+Batches = DataLoader[tuple[Tensor, Tensor, Tensor]]
+
+
+def build_dataset(config: Config) -> ImageDataset:
+    """The recipe's dataset; see :func:`pyg_bgformer.data.load_dataset` for what it refuses."""
+    data = config.data
+    return load_dataset(data.name, data.root, variant=data.variant, allow_partial=data.allow_partial)
+
+
+def build_fabric(config: Config) -> Fabric:
+    """Device and precision.
+
+    Raises:
+        InputError: If this machine has no such device, or the device no such precision.
+    """
+    device = config.train.device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("train.device: found no cuda device; use auto or cpu")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu" and config.train.precision == "16-mixed":
+        raise InputError("train.precision: 16-mixed needs a cuda device; use 32-true or bf16-mixed on a cpu")
+    return Fabric(accelerator=device, devices=1, precision=config.train.precision)
+
+
+def build_method(config: Config, num_classes: int) -> Method:
+    """The recipe's method with its encoder and loss, initialised by torch's current random numbers.
+
+    Raises:
+        InputError: If a name is not known, weights do not fit, or an option is out of its range.
+    """
+    method = find_method(config.method.name)  # before weights are read
+    encoder_config = config.encoder
+    encoder = build_encoder(
+        encoder_config.name,
+        weights=encoder_config.weights,
+        pooling=encoder_config.pooling,
+        embedding_dim=encoder_config.embedding_dim,
+        frozen_batchnorm=encoder_config.frozen_batchnorm,
+        frozen_patch_embedding=encoder_config.frozen_patch_embedding,
+    )
+    try:
+        geometry = config.geometry.build()
+        loss = build_loss(
+            config.loss.name,
+            config.loss.options,
+            geometry=geometry,
+            num_classes=num_classes,
+            embedding_dim=encoder_config.embedding_dim,
+        )
+        return method(encoder, loss, geometry, **config.method.options)
+    except InputError:
+        raise
+    except ValueError as error:  # our modules check their own arguments
+        raise InputError(f"method {config.method.name}, loss {config.loss.name}: {error}") from error
+
+
+def build_sampler(config: Config, dataset: ImageDataset) -> PKSampler:
+    """The recipe's P x K batches over the training images."""
+    labels = dataset.table["label"].to_numpy()[dataset.rows("train")]
+    sampler = config.sampler
+    return PKSampler(
+        labels,
+        sampler.classes,
+        sampler.samples,
+        seed=config.seed,
+        batches_per_epoch=sampler.batches_per_epoch,
+    )
+
+
+def build_train_loader(
+    config: Config, dataset: ImageDataset, encoder: Encoder, sampler: PKSampler, cache: ImageCache | None
+) -> Batches:
+    """Augmented training images in the sampler's order."""
+    data = config.data
+    transform = train_transform(
+        data.image_size,
+        crop_scale=data.crop_scale,
+        crop_ratio=data.crop_ratio,
+        flip=data.flip,
+        mean=encoder.mean,
+        std=encoder.std,
+    )
+    samples = ImageSamples(dataset, dataset.rows("train"), transform, cache)
+    return DataLoader(samples, batch_sampler=sampler, **_loading(config))
+
+
+def build_test_loader(
+    config: Config, dataset: ImageDataset, encoder: Encoder, cache: ImageCache | None, split: str = "test"
+) -> Batches:
+    """Images of a split, resized and centre-cropped, in the table's order."""
+    data = config.data
+    transform = eval_transform(data.image_size, resize=data.resize, mean=encoder.mean, std=encoder.std)
+    samples = ImageSamples(dataset, dataset.rows(split), transform, cache)
+    return DataLoader(samples, batch_size=config.evaluation.batch_size, **_loading(config))
+
+
+def new_run_folder(config: Config, stamp: str) -> Path:
+    """Makes ``runs/<dataset>-<method>-seed<seed>-<stamp>``.
+
+    Raises:
+        InputError: If it cannot be written.
+    """
+    name = f"{config.data.name}-{config.method.name}-seed{config.seed}-{stamp}"
+    folder = Path(config.runs).expanduser() / name
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"run folder {folder} cannot be made: {error.strerror}; see runs") from error
+    return folder
+
+
+def _loading(config: Config) -> dict:
+    workers = config.data.workers
+    return {
+        "num_workers": workers,
+        "worker_init_fn": ignore_interrupts,
+        "persistent_workers": workers > 0,
+        # Its own generator: with torch's, each new iterator would move the random numbers of the training.
+        "generator": torch.Generator().manual_seed(config.seed),
+        "pin_memory": torch.cuda.is_available() and config.train.device != "cpu",
+    }

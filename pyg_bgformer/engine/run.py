@@ -1,0 +1,229 @@
+"""One run from recipe to result: test the untrained encoder, train, test once, report."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+from lightning_fabric import Fabric
+from torch.utils.tensorboard import SummaryWriter
+
+from pyg_bgformer.config import Config
+from pyg_bgformer.data import ImageCache, ImageDataset
+from pyg_bgformer.encoders import save_encoder
+from pyg_bgformer.engine.build import (
+    Batches,
+    build_dataset,
+    build_fabric,
+    build_method,
+    build_sampler,
+    build_test_loader,
+    build_train_loader,
+    new_run_folder,
+)
+from pyg_bgformer.engine.fit import fit
+from pyg_bgformer.engine.interruption import Interrupted
+from pyg_bgformer.engine.optimisers import build_optimizer, build_schedule
+from pyg_bgformer.engine.provenance import provenance
+from pyg_bgformer.engine.state import CHECKPOINT, TrainState, load_checkpoint, save_checkpoint
+from pyg_bgformer.engine.test import describe_all, leaks, measure_leakage, score
+from pyg_bgformer.errors import InputError, RunError
+from pyg_bgformer.evaluation import EvaluationResult
+from pyg_bgformer.files import atomic_path
+from pyg_bgformer.report.display import Display
+from pyg_bgformer.report.table import result_table
+
+RECIPE, RESULT, UNTRAINED, METRICS, QUERIES = (
+    "config.yaml",
+    "result.json",
+    "untrained.json",
+    "metrics.csv",
+    "queries.csv",
+)
+
+
+def run(config: Config, display: Display, resume: Path | None = None) -> Path:
+    """Carries out a run, or the rest of one, and prints its table.
+
+    Args:
+        config: The run.
+        display: Progress and result.
+        resume: Folder of an interrupted run whose recipe ``config`` is.
+
+    Returns:
+        The run's folder: ``config.yaml`` (the whole recipe), ``checkpoint.pt``, ``metrics.csv`` (one row an
+        epoch), ``tensorboard/``, ``result.json``, ``queries.csv`` (one row a test query), and
+        ``encoder.safetensors`` with ``encoder.json`` to deploy.
+
+    Raises:
+        InputError: The recipe, the data, the weights or the checkpoint are not as they should be.
+        RunError: Training diverged, or embeddings depend on their batch.
+        Interrupted: Ctrl-C; the folder can be resumed.
+    """
+    if resume is not None and (resume / RESULT).exists():
+        raise InputError(f"{resume} is finished: its result is in {RESULT}")
+    dataset = build_dataset(config)
+    display.line(f"data: {dataset.name}{' (partial)' if dataset.partial else ''}, {len(dataset.table)} images")
+    fabric = build_fabric(config)
+    torch.manual_seed(config.seed)
+    sampler = build_sampler(config, dataset)
+    method = build_method(config, num_classes=len(set(sampler_labels(dataset))))
+    optimizer = build_optimizer(method, config.train)
+    cache = open_cache(config, dataset, display)
+    train_loader = build_train_loader(config, dataset, method.encoder, sampler, cache)
+    test_loader = build_test_loader(config, dataset, method.encoder, cache)
+
+    folder = resume or new_run_folder(config, time.strftime("%Y%m%d-%H%M%S"))
+    model, optimizer = fabric.setup(method, optimizer)
+    state = TrainState(method, optimizer, build_schedule(optimizer, config.train))
+    with interrupts_name(folder):
+        if resume is None:
+            _write_text(folder / RECIPE, yaml.safe_dump(config.as_dict(), sort_keys=False))
+            save_checkpoint(fabric, state, folder, config.method.name)
+        else:
+            load_checkpoint(fabric, state, folder, config.method.name)
+        display.line(f"run folder: {folder}")
+        untrained = _untrained(config, fabric, state, test_loader, folder, display)
+        _train(fabric, model, state, fabric.setup_dataloaders(train_loader), sampler, config, folder, display)
+        result, trained = _test(config, fabric, state, dataset, test_loader, untrained, display)
+        _write_queries(folder / QUERIES, dataset, trained)
+        save_encoder(method.encoder, folder, extra=_deployment(config, result))
+        _write_text(folder / RESULT, json.dumps(result, indent=2))
+    display.console.print(result_table(result))
+    display.line(f"run folder: {folder}")
+    if leaks(result["leakage"]):
+        raise RunError(
+            f"an image's embedding changes by {result['leakage']:.1e} of its norm with the batch it is in; "
+            "such results depend on which images are tested together and must not be compared"
+        )
+    return folder
+
+
+def sampler_labels(dataset: ImageDataset) -> list[int]:
+    """Labels of the training images."""
+    return dataset.table["label"].to_numpy()[dataset.rows("train")].tolist()
+
+
+def open_cache(config: Config, dataset: ImageDataset, display: Display) -> ImageCache | None:
+    """The decoded images, made at first use."""
+    if config.data.cache is None:
+        return None
+    with display.bar("decoding images", len(dataset.table)) as update:
+        return ImageCache.open_or_build(
+            dataset,
+            config.data.resize,
+            Path(config.data.cache).expanduser(),
+            workers=config.data.workers,
+            progress=lambda done, total: update(done, ""),
+        )
+
+
+@contextmanager
+def interrupts_name(folder: Path) -> Iterator[None]:
+    """Lets a stop, wherever it came, say which run can be resumed."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(str(folder)) from error
+    except Interrupted as error:
+        raise Interrupted(str(folder)) from error
+
+
+def _untrained(
+    config: Config, fabric: Fabric, state: TrainState, loader: Batches, folder: Path, display: Display
+) -> dict[str, Any]:
+    """Scores of the encoder before training; kept for a run that is resumed after it."""
+    path = folder / UNTRAINED
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))
+    if state.epoch or state.batch:
+        raise InputError(f"{path} is missing, and its encoder has been trained since: start the run anew")
+    scores = _plain(_score(config, fabric, state, loader, "testing the untrained encoder", display))
+    _write_text(path, json.dumps(scores, indent=2))
+    return scores
+
+
+def _train(fabric, model, state, loader, sampler, config, folder, display) -> None:  # type: ignore[no-untyped-def]
+    writer = SummaryWriter(str(folder / "tensorboard"), purge_step=state.epoch + 1)
+    batches, epochs = len(sampler), config.train.epochs
+
+    def on_epoch(row: dict[str, float]) -> None:
+        for name, value in row.items():
+            writer.add_scalar(f"train/{name}", value, int(row["epoch"]))
+        with atomic_path(folder / METRICS) as path:
+            pd.DataFrame(state.history).to_csv(path, index=False)
+        images = batches * config.sampler.classes * config.sampler.samples
+        display.line(
+            f"epoch {row['epoch']:.0f}/{epochs}: loss {row['loss']:.4f}, {images / row['seconds']:.0f} images/s"
+        )
+
+    with writer, display.bar("training", batches * epochs) as update:
+        fit(
+            fabric,
+            model,
+            state,
+            loader,
+            sampler,
+            config,
+            folder,
+            on_batch=lambda epoch, batch, loss: update(epoch * batches + batch, f"loss {loss:.4f}"),
+            on_epoch=on_epoch,
+        )
+
+
+def _test(
+    config: Config,
+    fabric: Fabric,
+    state: TrainState,
+    dataset: ImageDataset,
+    loader: Batches,
+    untrained: dict[str, Any],
+    display: Display,
+) -> tuple[dict[str, Any], dict[str, EvaluationResult]]:
+    trained = _score(config, fabric, state, loader, "testing the trained encoder", display)
+    result = {
+        "protocol": "final",
+        "seed": config.seed,
+        "epochs": state.epoch,
+        "untrained": untrained,
+        "trained": _plain(trained),
+        "leakage": measure_leakage(fabric, state.method, loader),
+        "train_seconds": state.seconds,
+        **provenance(dataset, state.method.encoder, fabric.device),
+        "config": config.as_dict(),
+    }
+    return result, trained
+
+
+def _score(
+    config: Config, fabric: Fabric, state: TrainState, loader: Batches, title: str, display: Display
+) -> dict[str, EvaluationResult]:
+    with display.bar(title, len(loader)) as update:
+        described, labels = describe_all(fabric, state.method, loader, lambda done: update(done, ""))
+        return score(config, state.method, described, labels)
+
+
+def _plain(results: dict[str, EvaluationResult]) -> dict[str, Any]:
+    return {name: result.as_dict() for name, result in results.items()}
+
+
+def _deployment(config: Config, result: dict[str, Any]) -> dict[str, Any]:
+    """What a user of the encoder needs to know beside what the encoder itself says."""
+    keys = ("dataset", "dataset_manifest_sha256", "dataset_partial", "seed", "epochs")
+    return {
+        "image_size": config.data.image_size,
+        "resize": config.data.resize,
+        "geometry": config.as_dict()["geometry"],
+        "method": config.method.name,
+        **{key: result[key] for key in keys},
+    }
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")

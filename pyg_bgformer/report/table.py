@@ -1,0 +1,55 @@
+"""A run's result as one table."""
+
+from typing import Any
+
+from rich.table import Table
+
+LABELS = {
+    "map_at_r": "MAP@R",
+    "r_precision": "R-precision",
+    "nmi": "NMI",
+    "ami": "AMI",
+    "ari": "ARI",
+    "pair_f1": "pair F1",
+}
+"""Metrics of a result, in the order of the table, after Recall@K."""
+
+
+def result_table(result: dict[str, Any]) -> Table:
+    """The untrained and the trained encoder side by side, in %, from a run's ``result.json``."""
+    untrained, trained = result["untrained"], result["trained"]
+    table = Table(title=_title(result), title_justify="left", caption=_caption(result), caption_justify="left")
+    table.add_column("%")
+    for feature in trained:
+        for when in ("untrained", "trained"):
+            table.add_column(f"{feature}\n{when}", justify="right")
+        table.add_column("gain", justify="right")
+    for label, key in metric_rows(trained["embedding"]):
+        cells = []
+        for feature in trained:
+            before, after = (100 * side[feature][key] for side in (untrained, trained))
+            cells += [f"{before:.1f}", f"{after:.1f}", f"{after - before:+.1f}"]
+        table.add_row(label, *cells)
+    return table
+
+
+def metric_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    """Label and key of each metric that is there, in the order of the table."""
+    recalls = [key for key in metrics if key.startswith("recall_at_")]
+    rows = [(f"Recall@{key.rpartition('_')[2]}", key) for key in recalls]
+    return rows + [(label, key) for key, label in LABELS.items() if key in metrics]
+
+
+def _title(result: dict[str, Any]) -> str:
+    config = result["config"]
+    mark = " [partial copy: not comparable with published numbers]" if result["dataset_partial"] else ""
+    return f"{config['data']['name']}{mark}, method {config['method']['name']}, seed {config['seed']}"
+
+
+def _caption(result: dict[str, Any]) -> str:
+    test = result["trained"]["embedding"]
+    return (
+        f"{test['queries']} queries of {test['classes']} unseen classes; protocol {result['protocol']}: "
+        f"tested once, after the last epoch\nlargest change of an embedding by its batch: "
+        f"{result['leakage']:.1e} of its norm"
+    )

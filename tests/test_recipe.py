@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.recipe import read_config
+
+RECIPES = sorted((Path(__file__).parents[1] / "experiments" / "recipes").glob("*/*.yaml"))
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_shipped_recipe_is_read_and_says_what_its_place_says(recipe):
+    config = read_config(["--config", str(recipe)])
+    assert (config.data.name, config.method.name) == (recipe.parent.name, recipe.stem)
+
+
+@pytest.mark.parametrize("dataset", ["digits", "omniglot", "cub200"])
+def test_recipes_of_a_dataset_differ_in_the_method_alone(dataset):
+    plain, bgformer = (
+        yaml.safe_load(next(r for r in RECIPES if (r.parent.name, r.stem) == (dataset, method)).read_text())
+        for method in ("plain", "bgformer")
+    )
+    assert plain.pop("method") != bgformer.pop("method")
+    assert plain == bgformer
+
+
+def test_what_a_config_writes_is_read_as_the_same_config(tmp_path):
+    arguments = ["--method.name", "bgformer", "--method.k", "7", "--loss.name", "triplet", "--loss.margin", "0.3"]
+    config = read_config([*arguments, "--seed", "3", "--data.crop_scale", "[0.5, 0.9]"])
+    path = write(tmp_path / "config.yaml", yaml.safe_dump(config.as_dict()))
+    assert read_config(["--config", path]) == config
+
+
+def test_the_command_line_overrides_the_recipe_which_overrides_the_defaults(tmp_path):
+    path = write(tmp_path / "r.yaml", "train: {epochs: 3, lr: 0.1}\nmethod: {name: bgformer, k: 4}")
+    config = read_config(["--config", path, "--train.epochs=5", "--method.k", "6"])
+    assert (config.train.epochs, config.train.lr, config.method.options["k"]) == (5, 0.1, 6)
+    assert config.method.options["alpha"] == 0.5
+
+
+def test_a_method_named_on_the_command_line_brings_its_own_options(tmp_path):
+    path = write(tmp_path / "r.yaml", "method: {name: plain}")
+    assert read_config(["--config", path, "--method.name", "bgformer", "--method.k", "4"]).method.options["k"] == 4
+
+
+@pytest.mark.parametrize(
+    ("recipe", "arguments", "words"),
+    [
+        ("train: {epocs: 3}", [], ["train.epocs", "'train.epochs'"]),
+        ("trian: {epochs: 3}", [], ["trian.epochs", "'train.epochs'"]),
+        ("epochs: 3", [], ["'epochs'", "'train.epochs'"]),
+        ("method: {name: bgformer, lambda: 1}", [], ["method.lambda", "'method.lam'"]),
+        ("method: {name: plain, k: 3}", [], ["method.k"]),
+        ("method: {name: bgfromer}", [], ["bgfromer", "'bgformer'"]),
+        ("loss: {name: proxy_anchr}", [], ["proxy_anchr", "'proxy_anchor'"]),
+        ("loss: {name: triplet, margn: 1}", [], ["loss.margn", "'loss.margin'"]),
+        ("train: {epochs: many}", [], ["train.epochs", "many"]),
+        ("train: {epochs: 2.5}", [], ["train.epochs", "2.5"]),
+        ("train: {epochs: 0}", [], ["train.epochs", "0"]),
+        ("train: {epochs: 3, warmup_epochs: 3}", [], ["warmup_epochs"]),
+        ("data: {image_size: 64, resize: 32}", [], ["data.resize"]),
+        ("data: [1, 2]", [], ["data"]),
+        ("method: plain", [], ["method", "plain"]),
+        ("evaluation: {recall_at: [0]}", [], ["recall_at"]),
+        ("[1, 2]", [], ["mapping", "list"]),
+        ("train: {epochs: [", [], ["not YAML"]),
+        ("", ["--train.epocs", "3"], ["mapping"]),
+        ("seed: 1", ["--train.epocs", "3"], ["train.epocs", "'train.epochs'"]),
+        ("seed: 1", ["--train.epochs", "x"], ["train.epochs", "x"]),
+    ],
+)
+def test_mistakes_give_one_line_that_names_them(tmp_path, recipe, arguments, words):
+    path = write(tmp_path / "r.yaml", recipe)
+    with pytest.raises(InputError) as error:
+        read_config(["--config", path, *arguments])
+    line = str(error.value)
+    assert "\n" not in line
+    assert all(word in line for word in words), line
+
+
+def test_a_missing_recipe_is_named():
+    with pytest.raises(InputError, match=r"nowhere\.yaml"):
+        read_config(["--config", "nowhere.yaml"])
