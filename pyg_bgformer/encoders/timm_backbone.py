@@ -4,6 +4,7 @@ import difflib
 from typing import Any
 
 import timm
+import torch
 from timm.layers import SelectAdaptivePool2d
 from torch import Tensor, nn
 
@@ -108,7 +109,9 @@ def _create(name: str, **options: Any) -> nn.Module:
 
 
 def _check_poolable(name: str, pooling: str) -> None:
-    if not any(isinstance(part, SelectAdaptivePool2d) for part in _create(name).modules()):
+    with torch.random.fork_rng(devices=[]):  # the look must not change the network built next
+        parts = list(_create(name).modules())
+    if not any(isinstance(part, SelectAdaptivePool2d) for part in parts):
         raise InputError(f"pooling '{pooling}' does not apply to {PREFIX}{name}: it has no feature map")
 
 

@@ -15,7 +15,8 @@ from pyg_bgformer.errors import InputError, did_you_mean
 PREFIX = "torchvision/"
 # Everything after the last feature map, under the names that torchvision's families give it.
 HEADS = ("avgpool", "dropout", "flatten", "fc", "classifier", "head", "heads", "aux1", "aux2", "AuxLogits")
-_TRIAL_SIZE = 224
+# MaxViT cuts its input into a fixed number of windows; the others take any size from 75 px on.
+_TRIAL_SIZE = {"maxvit_t": 224}
 
 
 class TorchvisionBackbone(Backbone):
@@ -45,7 +46,7 @@ class TorchvisionBackbone(Backbone):
         self.ends_in_relu = isinstance(net, models.DenseNet)  # applied functionally by torchvision
         self.pooled_norm = _keep_pooled_norm(net)
         _remove_head(net)
-        self.measure(_TRIAL_SIZE)
+        self.measure(_TRIAL_SIZE.get(name, 96))
 
     def forward(self, images: Tensor) -> Tensor:
         """Pooled features (B, feature_dim) of images (B, 3, H, W)."""

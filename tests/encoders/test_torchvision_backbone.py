@@ -42,7 +42,9 @@ def classifier_input(net: nn.Module, images: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_average_pooling_gives_what_the_classifier_sees(name: str) -> None:
     torch.manual_seed(0)
-    options = {"init_weights": False, "transform_input": True} if name in ("googlenet", "inception_v3") else {}
+    options = (
+        {"init_weights": False, "transform_input": True} if name in ("googlenet", "inception_v3") else {}
+    )
     net = models.get_model(name, weights=None, **options).eval()
     backbone = torchvision_backbone(name).eval()
     fit_tensors(backbone.net, net.state_dict(), source=name, ignored=backbone.head_prefixes)
@@ -66,7 +68,18 @@ def test_networks_with_a_hidden_classifier_are_cut_before_it(name: str, channels
 def test_every_torchvision_model_has_a_known_layout() -> None:
     """A family that torchvision adds later must be looked at before it is offered."""
     known = {"alexnet", "convnext", "densenet", "efficientnet", "googlenet", "inception", "maxvit", "mnasnet"}
-    known |= {"mobilenet", "regnet", "resnet", "resnext", "shufflenet", "squeezenet", "swin", "vgg", "vit", "wide"}
+    known |= {
+        "mobilenet",
+        "regnet",
+        "resnet",
+        "resnext",
+        "shufflenet",
+        "squeezenet",
+        "swin",
+        "vgg",
+        "vit",
+        "wide",
+    }
     names = models.list_models(module=models)
     assert [name for name in names if not name.startswith(tuple(known))] == []
 

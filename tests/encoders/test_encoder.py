@@ -1,0 +1,171 @@
+"""Encoders by name: shapes, pooling, what is frozen and when."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pyg_bgformer.encoders import Encoder, build_encoder, global_pool
+from pyg_bgformer.errors import InputError
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+NAMES: list[tuple[str, int, Any]] = [
+    ("conv4", 64, HALVES),
+    ("torchvision/resnet50", 2048, IMAGENET),
+    ("torchvision/mobilenet_v2", 1280, IMAGENET),
+    ("torchvision/googlenet", 1024, IMAGENET),
+    ("timm/vit_small_patch16_224.augreg_in21k", 384, HALVES),
+    ("timm/resnet50.tv_in1k", 2048, IMAGENET),
+]
+
+
+@pytest.fixture(scope="module")
+def mobilenet() -> Encoder:
+    return build_encoder("torchvision/mobilenet_v2", frozen_batchnorm=True)
+
+
+def images(count: int = 2, size: int = 64) -> Tensor:
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(("name", "feature_dim", "normalisation"), NAMES, ids=[n[0] for n in NAMES])
+def test_encoders_without_weights(name: str, feature_dim: int, normalisation: Any) -> None:
+    encoder = build_encoder(name, embedding_dim=32)
+    assert encoder.training
+    encoder.eval()
+    with torch.no_grad():
+        features, embeddings = encoder.features(images()), encoder(images())
+        alone = encoder(images()[1:])
+    assert features.shape == (2, feature_dim) == (2, encoder.feature_dim)
+    assert embeddings.shape == (2, 32) == (2, encoder.embedding_dim)
+    assert (encoder.mean, encoder.std) == normalisation
+    assert (encoder.weights_tag, encoder.weights_hash) == ("random", None)
+    torch.testing.assert_close(encoder.head(features), embeddings)
+    torch.testing.assert_close(alone[0], embeddings[1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("embedding_dim", [16, 100])
+def test_head_is_orthogonal(embedding_dim: int) -> None:
+    head = build_encoder("conv4", embedding_dim=embedding_dim).head
+    gram = head.weight @ head.weight.T if embedding_dim <= 64 else head.weight.T @ head.weight
+    torch.testing.assert_close(gram, torch.eye(len(gram)), rtol=0, atol=1e-5)
+    assert head.bias.count_nonzero() == 0
+
+
+def test_pooling_against_plain_loops() -> None:
+    feature_map = torch.randn(2, 3, 4, 5)
+    for pooling in ("average", "max", "sum"):
+        pooled = global_pool(feature_map, pooling)
+        for i in range(2):
+            for c in range(3):
+                values = feature_map[i, c].flatten().tolist()
+                average, largest = sum(values) / len(values), max(values)
+                expected = {"average": average, "max": largest, "sum": average + largest}[pooling]
+                assert pooled[i, c].item() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name", ["conv4", "torchvision/mobilenet_v2", "timm/resnet18", "timm/mobilenetv3_small_050"]
+)
+def test_sum_pooling_is_average_plus_max(name: str) -> None:
+    features = {}
+    for pooling in ("average", "max", "sum"):
+        torch.manual_seed(0)
+        encoder = build_encoder(name, pooling=pooling).eval()
+        if "mobilenetv3" in name:  # it has a layer after pooling: compare what that layer is given
+            encoder.backbone.net.conv_head = nn.Identity()
+            encoder.backbone.net.norm_head = nn.Identity()
+            encoder.backbone.net.act2 = nn.Identity()
+        with torch.no_grad():
+            features[pooling] = encoder.features(images())
+    assert not torch.equal(features["average"], features["max"])
+    expected = features["average"] + features["max"]
+    torch.testing.assert_close(features["sum"], expected, rtol=1e-5, atol=1e-6 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("size", [16, 28, 84])
+def test_conv4_takes_small_images(size: int) -> None:
+    assert build_encoder("conv4").features(images(size=size)).shape == (2, 64)
+
+
+def test_conv4_refuses_smaller_images() -> None:
+    with pytest.raises(InputError, match="conv4 needs images of 16 px or more, got 8 x 8 px"):
+        build_encoder("conv4")(images(size=8))
+
+
+def test_vision_transformer_takes_other_image_sizes() -> None:
+    encoder = build_encoder("timm/vit_tiny_patch16_224").eval()
+    with torch.no_grad():
+        assert encoder(images(size=96)).shape == (2, 128)
+        tokens = encoder.backbone.net.forward_features(images(size=96))
+        torch.testing.assert_close(encoder.features(images(size=96)), tokens[:, 0])
+
+
+def test_frozen_batchnorm_stays_as_it_is(mobilenet: Encoder) -> None:
+    norms = [m for m in mobilenet.modules() if isinstance(m, nn.BatchNorm2d)]
+    mobilenet.eval().train()
+    before = [norm.running_mean.clone() for norm in norms if norm.running_mean is not None]
+    mobilenet(images()).sum().backward()
+    after = [norm.running_mean for norm in norms if norm.running_mean is not None]
+    assert mobilenet.training
+    assert len(before) == len(norms) > 0
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert not any(p.requires_grad for norm in norms for p in norm.parameters())
+    assert any(p.requires_grad for p in mobilenet.backbone.parameters())
+
+
+def test_batchnorm_learns_unless_frozen() -> None:
+    encoder = build_encoder("conv4")
+    norm = next(m for m in encoder.modules() if isinstance(m, nn.BatchNorm2d))
+    encoder(images())
+    assert norm.running_mean is not None
+    assert norm.running_mean.abs().sum() > 0
+
+
+def test_warm_up_freezes_and_gives_back_what_was_trainable(mobilenet: Encoder) -> None:
+    mobilenet.train()
+    trainable = {name for name, p in mobilenet.named_parameters() if p.requires_grad}
+    mobilenet.freeze_backbone(True)
+    mobilenet.freeze_backbone(True)
+    assert {n for n, p in mobilenet.named_parameters() if p.requires_grad} == {"head.weight", "head.bias"}
+    assert not any(m.training for m in mobilenet.backbone.modules())
+    mobilenet.train()
+    assert not mobilenet.backbone.training
+    assert mobilenet.head.training
+    mobilenet.freeze_backbone(False)
+    assert {n for n, p in mobilenet.named_parameters() if p.requires_grad} == trainable
+    assert mobilenet.backbone.training
+
+
+def test_frozen_patch_embedding() -> None:
+    encoder = build_encoder("timm/vit_tiny_patch16_224", frozen_patch_embedding=True)
+    frozen = {name for name, p in encoder.named_parameters() if not p.requires_grad}
+    assert frozen == {"backbone.net.patch_embed.proj.weight", "backbone.net.patch_embed.proj.bias"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("conv5", {}, "unknown encoder 'conv5': known are conv4, torchvision/MODEL, timm/MODEL"),
+        (
+            "torchvision/resnet51",
+            {},
+            "torchvision has no classification model 'resnet51': did you mean 'resnet50'?",
+        ),
+        ("timm/resnet51", {}, "timm has no model 'resnet51': did you mean"),
+        ("timm/resnet50.tv_in1", {}, "timm/resnet50 has no weights tag 'tv_in1': did you mean 'tv_in1k'?"),
+        ("timm/hf-hub:somebody/model", {}, "timm has no model 'hf-hub:somebody/model'"),
+        ("conv4", {"pooling": "mean"}, "unknown pooling 'mean'"),
+        ("conv4", {"embedding_dim": 0}, "embedding_dim must be 1 or more, got 0"),
+        ("conv4", {"frozen_patch_embedding": True}, "'conv4' has no patch embedding"),
+        ("timm/vit_tiny_patch16_224", {"frozen_batchnorm": True}, "has no BatchNorm"),
+        ("timm/vit_tiny_patch16_224", {"pooling": "max"}, "pooling 'max' does not apply to timm/vit_tiny"),
+    ],
+)
+def test_what_does_not_exist_is_refused(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        build_encoder(name, **options)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
