@@ -1,5 +1,6 @@
 """Encoders: a backbone, its pooling and an embedding head; built by name, saved for others, loaded offline.
 
+>>> import torch
 >>> encoder = build_encoder("conv4", embedding_dim=64)
 >>> encoder(torch.rand(2, 3, 28, 28)).shape
 torch.Size([2, 64])
@@ -9,7 +10,7 @@ from pyg_bgformer.encoders.backbone import Backbone
 from pyg_bgformer.encoders.build import build_encoder
 from pyg_bgformer.encoders.conv4 import Conv4
 from pyg_bgformer.encoders.deploy import encoder_info, load_encoder, save_encoder
-from pyg_bgformer.encoders.encoder import Encoder
+from pyg_bgformer.encoders.encoder import Encoder, EncoderSpec
 from pyg_bgformer.encoders.pooling import POOLINGS, global_pool
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Backbone",
     "Conv4",
     "Encoder",
+    "EncoderSpec",
     "build_encoder",
     "encoder_info",
     "global_pool",

@@ -54,9 +54,9 @@ def save_encoder(encoder: Encoder, folder: str | Path, extra: Mapping[str, Any] 
 def load_encoder(folder: str | Path) -> Encoder:
     """Load an encoder that :func:`save_encoder` wrote; needs no network and leaves torch's generator alone.
 
-    >>> encoder = load_encoder("runs/mine")                           # doctest: +SKIP
-    >>> with torch.no_grad():                                         # doctest: +SKIP
-    ...     embeddings = encoder((images - mean) / std)
+    >>> encoder = load_encoder("runs/mine")                                  # doctest: +SKIP
+    >>> normalise = torchvision.transforms.v2.Normalize(encoder.mean, encoder.std)  # doctest: +SKIP
+    >>> embeddings = encoder(normalise(images))                              # doctest: +SKIP
 
     Returns:
         The encoder on the CPU, in evaluation mode.
