@@ -41,12 +41,16 @@ class ZipArchive:
         try:
             return io.BytesIO(self._archive().read(name))
         except (KeyError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ImageError(f"{self.path}: cannot read {name} in it ({error}); get it again") from None
+            raise ImageError(
+                f"{self.path}: cannot read {name} in it ({error}); remove it and get it again"
+            ) from None
 
     def _archive(self) -> zipfile.ZipFile:
         if self._open is None or self._open[0] != os.getpid():
             try:
                 self._open = os.getpid(), zipfile.ZipFile(self.path)
             except (zipfile.BadZipFile, OSError) as error:
-                raise InputError(f"{self.path}: not a whole zip archive ({error}); get it again") from None
+                raise InputError(
+                    f"{self.path}: not a whole zip archive ({error}); remove it and get it again"
+                ) from None
         return self._open[1]

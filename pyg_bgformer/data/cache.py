@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -53,7 +54,7 @@ class ImageCache:
         height, width = int(self._index["height"][row]), int(self._index["width"][row])
         end = int(self._ends[row])
         pixels = np.array(self._content[end - 3 * height * width : end])
-        return torch.from_numpy(pixels).view(3, height, width)
+        return torch.from_numpy(pixels).view(height, width, 3).permute(2, 0, 1)
 
     @classmethod
     def open_or_build(
@@ -87,9 +88,9 @@ class ImageCache:
         path = Path(folder) / f"{dataset.name}-{size}-{key[:16]}.cache"
         if _is_whole(path, key):
             return cls(path)
-        outcomes = decoded(dataset, partial(shrunk, size=size), workers)
         try:
-            write_pixels(path, _counted(outcomes, len(dataset), progress), key)
+            with closing(decoded(dataset, partial(shrunk, size=size), workers)) as outcomes:
+                write_pixels(path, _counted(outcomes, len(dataset), progress), key)
         except OSError as error:
             raise InputError(
                 f"{path}: the image cache cannot be written ({error.strerror or error})"
@@ -125,6 +126,6 @@ def _counted(
     for done, outcome in enumerate(outcomes, start=1):
         if isinstance(outcome, ImageError):
             raise outcome
-        yield outcome.numpy()
+        yield outcome.permute(1, 2, 0).numpy()
         if progress is not None:
             progress(done, total)

@@ -19,7 +19,7 @@ MAGIC = b"bgcache1"
 
 
 def write_pixels(path: Path, images: Iterable[np.ndarray], key: str) -> None:
-    """Write images (uint8, ``(3, height, width)``) atomically; of a failure nothing is left.
+    """Write images (uint8, ``(height, width, 3)``) atomically; of a failure nothing is left.
 
     Raises:
         OSError: The folder cannot be written, or the disk is full.
@@ -32,7 +32,7 @@ def write_pixels(path: Path, images: Iterable[np.ndarray], key: str) -> None:
             for image in images:
                 pixels = image.tobytes()
                 file.write(pixels)
-                entries.append((*image.shape[1:], zlib.crc32(pixels)))
+                entries.append((*image.shape[:2], zlib.crc32(pixels)))
             index = np.array(entries, dtype=INDEX).tobytes()
             file.write(index)
             file.write(np.array([(MAGIC, len(entries), zlib.crc32(index), key.encode())], TAIL).tobytes())

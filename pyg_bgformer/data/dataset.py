@@ -82,10 +82,17 @@ class ImageDataset:
         return digest.hexdigest()
 
     def source_stamp(self) -> str:
-        """SHA-256 over size and time of change of the files: differs when an image was replaced."""
+        """SHA-256 over size and time of change of the files: differs when an image was replaced.
+
+        Raises:
+            ImageError: A file is not there any more.
+        """
         digest = hashlib.sha256()
         for path in self.source_files():
-            status = path.stat()
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise ImageError(f"{path}: cannot be opened ({error.strerror or error})") from None
             digest.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
         return digest.hexdigest()
 

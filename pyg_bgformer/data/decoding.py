@@ -1,7 +1,8 @@
 """All images of a dataset, decoded by worker processes in the order of the rows."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from typing import Generic, Protocol, TypeVar
 
 from PIL import Image
@@ -29,8 +30,10 @@ def available_cpus() -> int:
 
 def decoded(
     images: HasImages, then: Callable[[Image.Image], T], workers: int | None = None
-) -> Iterator[T | ImageError]:
+) -> Generator[T | ImageError, None, None]:
     """Decode every image and give ``then(image)``, or the error instead of what cannot be read.
+
+    Close the generator to end its processes; an error in whoever consumes it could keep it alive.
 
     Args:
         images: Where the images come from; pickled to the workers where processes are spawned.
@@ -38,14 +41,18 @@ def decoded(
         workers: Number of processes; 0 decodes in this one, ``None`` takes one for each CPU.
     """
     count = available_cpus() if workers is None else workers
-    return iter(DataLoader(_Decoded(images, then), batch_size=None, num_workers=count, collate_fn=_as_is))
+    outcomes = iter(DataLoader(_Decoded(images, then), batch_size=None, num_workers=count, collate_fn=_as_is))
+    try:
+        yield from outcomes
+    finally:
+        # the last reference: the worker processes end here
+        del outcomes
 
 
 def failures(images: HasImages, workers: int | None = None) -> list[str]:
     """One line for each image that does not decode to RGB, in the order of the rows."""
-    outcomes = decoded(images, _mode, workers)
-    lines = [str(outcome) if outcome != "RGB" else "" for outcome in outcomes]
-    return [line for line in lines if line]
+    with closing(decoded(images, _mode, workers)) as outcomes:
+        return [str(outcome) for outcome in outcomes if isinstance(outcome, ImageError)]
 
 
 class _Decoded(Dataset[T | ImageError], Generic[T]):

@@ -100,9 +100,8 @@ def _download(root: Path, part: str) -> None:
 
 def _records(part: str, source: ZipArchive | Path) -> list[dict[str, str]]:
     if isinstance(source, ZipArchive):
-        paths = [
-            name for name in source.names() if all(map(is_class_folder, name.split("/"))) and is_image(name)
-        ]
+        shown = [name for name in source.names() if all(map(is_class_folder, name.split("/")))]
+        paths = [name for name in shown if is_image(f"{source.path}/{name}")]
     else:
         paths = [f"{part}/{path}" for path in image_files(source / part)]
     return [_record(part, path) for path in sorted(paths)]

@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import pytest
+from conftest import save_noise
+
+from pyg_bgformer.data import SplitCount, load_dataset, read_dataset
+from pyg_bgformer.errors import InputError
+
+CLASSES = {1: "001.Auk", 100: "100.Pelican", 101: "101.Pelican", 200: "200.Yellowthroat"}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Four classes of two images in the official layout, the ids not in the order of the classes."""
+    root = tmp_path / "CUB_200_2011"
+    images = [(number, f"{name}/{image}.jpg") for image in range(2) for number, name in CLASSES.items()]
+    for _, path in images:
+        save_noise(root / "images" / path)
+    lists = {
+        "classes.txt": [f"{number} {name}" for number, name in CLASSES.items()],
+        "images.txt": [f"{image} {path}" for image, (_, path) in enumerate(images, start=1)],
+        "image_class_labels.txt": [f"{image} {number}" for image, (number, _) in enumerate(images, start=1)],
+    }
+    for name, lines in lists.items():
+        (root / name).write_text("\n".join(lines) + "\n")
+    return root
+
+
+def test_class_ids_decide_the_split(root: Path):
+    table = load_dataset("cub200", root, allow_partial=True).table
+    found = table[["original_class", "label", "split"]].drop_duplicates().to_numpy().tolist()
+    assert found == [
+        ["001.Auk", 0, "train"],
+        ["100.Pelican", 1, "train"],
+        ["101.Pelican", 2, "test"],
+        ["200.Yellowthroat", 3, "test"],
+    ]
+    assert table["path"][1] == "images/100.Pelican/0.jpg"
+
+
+def test_the_folder_around_will_do(root: Path):
+    inside = load_dataset("cub200", root, allow_partial=True)
+    around = load_dataset("cub200", root.parent, allow_partial=True)
+    assert around.manifest_hash == inside.manifest_hash
+    assert around.image(3).size == (12, 10)
+
+
+def test_a_partial_copy_is_refused_with_the_counts(root: Path):
+    with pytest.raises(InputError, match=r"4 of 200 classes, 8 of 11,788 images.*allow_partial") as caught:
+        load_dataset("cub200", root)
+    assert "\n" not in str(caught.value)
+    assert load_dataset("cub200", root, allow_partial=True).partial
+
+
+def test_missing_and_unlisted_images_are_named(root: Path):
+    (root / "images" / "001.Auk" / "1.jpg").unlink()
+    save_noise(root / "images" / "001.Auk" / "new.jpg")
+    with pytest.raises(InputError, match=r"class '001\.Auk' \(train\) has one image"):
+        load_dataset("cub200", root, allow_partial=True)
+    report = read_dataset("cub200", root).verify(decode=False)
+    assert "1 images of images.txt are not in images/, the first: 001.Auk/1.jpg" in report.problems
+    assert "1 images in images/ are not in images.txt, the first: 001.Auk/new.jpg" in report.problems
+    assert "classes that are missing: 2-99, 102-199" in report.problems
+
+
+@pytest.mark.parametrize("name", ["images.txt", "image_class_labels.txt", "classes.txt"])
+def test_a_list_that_is_missing_is_named(root: Path, name: str):
+    (root / name).unlink()
+    with pytest.raises(InputError, match=rf"{name}: no such file"):
+        load_dataset("cub200", root, allow_partial=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "said"),
+    [
+        ("images.txt", "nonsense", "images.txt, line 9: found 'nonsense'"),
+        ("images.txt", "8 001.Auk/0.jpg", "images.txt, line 9"),
+        ("images.txt", "9 001.Auk/9.jpg", "image 9 .* has class ''"),
+        ("classes.txt", "seven 007.Auklet", "classes.txt, line 5"),
+    ],
+)
+def test_a_damaged_list_is_named(root: Path, name: str, line: str, said: str):
+    with open(root / name, "a") as file:
+        file.write(line + "\n")
+    with pytest.raises(InputError, match=said):
+        load_dataset("cub200", root, allow_partial=True)
+
+
+def test_no_images_at_all(root: Path):
+    (root / "images").rename(root / "pictures")
+    with pytest.raises(InputError, match="0 of 200 classes, 0 of 11,788 images"):
+        load_dataset("cub200", root)
+
+
+def test_the_copy_at_hand(official_data: Path):
+    root = official_data / "CUB_200_2011"
+    if not root.is_dir():
+        pytest.skip(f"no {root}")
+    dataset = load_dataset("cub200", root, allow_partial=True)
+    classes = dataset.table["original_class"].str[:3].astype(int)
+    assert ((classes <= 100) == (dataset.table["split"] == "train")).all()
+    report = dataset.verify(decode=False)
+    assert report.expected == {"train": SplitCount(100, 5864), "test": SplitCount(100, 5924)}
+    assert report.shared_classes == ()
+    if report.found == {"train": SplitCount(58, 3428), "test": SplitCount(42, 2474)}:
+        assert not report.ok
+        assert "100 of 200 classes, 5,902 of 11,788 images" in str(report)

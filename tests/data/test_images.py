@@ -1,0 +1,164 @@
+import io
+import struct
+import zlib
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from pyg_bgformer.data.images import ImageError, decode_rgb, to_tensor
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def decode(content: bytes) -> np.ndarray:
+    image = decode_rgb(io.BytesIO(content), "some/file")
+    assert image.mode == "RGB"
+    return np.asarray(image)
+
+
+def rgb16_png(pixels: np.ndarray) -> bytes:
+    """A PNG of 16 bits a channel, which Pillow reads but does not write."""
+    height, width, _ = pixels.shape
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def test_rgb_is_unchanged():
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    assert np.array_equal(decode(encoded(Image.fromarray(pixels))), pixels)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
+def test_grey_has_three_equal_channels(kind: str):
+    pixels = np.tile(np.array([[0, 255, 255, 0]], dtype=np.uint8), (4, 1))
+    options = {"lossless": True} if kind == "WEBP" else {}
+    content = encoded(Image.fromarray(pixels), kind, **options)
+    assert np.array_equal(decode(content), np.stack([pixels] * 3, axis=-1))
+
+
+def test_one_bit():
+    image = Image.new("1", (2, 1))
+    image.putpixel((1, 0), 1)
+    assert decode(encoded(image)).tolist() == [[[0, 0, 0], [255, 255, 255]]]
+
+
+def test_palette():
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    assert decode(encoded(image)).tolist() == [[[10, 20, 30], [40, 50, 60]]]
+
+
+def test_palette_with_a_transparent_colour_is_laid_over_white():
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    assert decode(encoded(image, transparency=1)).tolist() == [[[10, 20, 30], [255, 255, 255]]]
+
+
+def test_cmyk():
+    red = encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=100)
+    assert np.abs(decode(red).astype(int) - [255, 0, 0]).max() <= 3
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bit_grey_is_scaled_not_cut_off(kind: str):
+    values = np.array([[0, 257, 0x8080, 65535]], dtype=np.uint16)
+    assert decode(encoded(Image.fromarray(values), kind))[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_16_bit_grey_of_a_netpbm_file():
+    content = b"P5 3 1 65535\n" + np.array([0, 0x8080, 65535], dtype=">u2").tobytes()
+    assert decode(content)[0, :, 0].tolist() == [0, 128, 255]
+
+
+def test_16_bit_rgb():
+    values = np.array([[[0, 0x8080, 65535], [257, 514, 771]]], dtype=np.uint16)
+    assert decode(rgb16_png(values)).tolist() == [[[0, 128, 255], [1, 2, 3]]]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparency_is_laid_over_white(mode: str):
+    clear = (0, 0) if mode == "LA" else (0, 0, 0, 0)
+    half = (0, 128) if mode == "LA" else (0, 0, 0, 128)
+    image = Image.new(mode, (2, 1), clear)
+    image.putpixel((1, 0), half)
+    assert decode(encoded(image)).tolist() == [[[255] * 3, [127] * 3]]
+
+
+def test_exif_rotation_is_applied():
+    image = Image.new("RGB", (16, 8), "black")
+    image.paste("white", (0, 0, 8, 8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by a quarter clockwise: left becomes top
+    pixels = decode(encoded(image, "JPEG", exif=exif, quality=100))
+    assert pixels.shape == (16, 8, 3)
+    assert pixels[:7].min() > 240
+    assert pixels[9:].max() < 15
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b"<html>not found</html>", "not an image"),
+        (b"\xff\xd8\xff\xe0", "not an image"),
+        (encoded(Image.effect_noise((64, 64), 50))[:900], "damaged"),
+        (encoded(Image.effect_noise((64, 64), 50), "JPEG")[:900], "damaged"),
+        (encoded(Image.new("F", (2, 2), 0.5), "TIFF"), "expected 0 to 65535"),
+        (encoded(Image.new("I", (2, 2), 70000), "TIFF"), "expected 0 to 65535"),
+    ],
+)
+def test_what_is_no_image_is_named_in_one_line(content: bytes, said: str):
+    with pytest.raises(ImageError, match=said) as caught:
+        decode(content)
+    assert str(caught.value).startswith("some/file: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about damaged TIFF tags
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
+def test_any_damage_is_an_image_error_or_decodes(kind: str):
+    content = encoded(Image.effect_noise((24, 24), 80).convert("RGB"), kind)
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        damaged = bytearray(content[: rng.integers(1, len(content) + 1)])
+        for position in rng.integers(0, len(damaged), 4):
+            damaged[position] = rng.integers(256)
+        with suppress(ImageError):
+            decode(bytes(damaged))
+
+
+def test_tensor_is_channels_first_of_the_same_pixels():
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    tensor = to_tensor(Image.fromarray(pixels))
+    assert tensor.shape == (3, 5, 7)
+    assert np.array_equal(tensor.numpy(), pixels.transpose(2, 0, 1))
+
+
+class _Damaged(Dataset[int]):
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        raise ImageError("a/b.jpg: damaged")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_error_of_a_worker_process_is_the_same_one_line(workers: int):
+    with pytest.raises(ImageError) as caught:
+        list(DataLoader(_Damaged(), num_workers=workers))
+    assert str(caught.value) == "a/b.jpg: damaged"

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+
+from pyg_bgformer.data import DATASETS, load_dataset, read_dataset
+from pyg_bgformer.errors import InputError
+
+
+def test_the_datasets_there_are():
+    assert list(DATASETS) == ["digits", "omniglot", "cub200", "folder"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"name": "cub20"}, "unknown dataset 'cub20'; did you mean 'cub200'"),
+        ({"name": "digits", "root": "x"}, "reads no files"),
+        ({"name": "digits", "variant": "small"}, "has no variant 'small'; it has none"),
+        ({"name": "omniglot", "variant": "smal"}, "did you mean 'small'"),
+        ({"name": "folder"}, "needs root"),
+        ({"name": "folder", "root": "not/there"}, "not/there, which is no folder"),
+        ({"name": "cub200", "root": "not/there"}, "not/there, which is no folder"),
+    ],
+)
+def test_wrong_requests_are_one_clear_line(arguments: dict[str, str], said: str):
+    with pytest.raises(InputError, match=said) as caught:
+        load_dataset(**arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_folder_is_found_where_the_environment_says_then_in_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYG_BGFORMER_DATA", raising=False)
+    with pytest.raises(InputError, match=r"looked for data/CUB_200_2011 \(PYG_BGFORMER_DATA is not set\)"):
+        load_dataset("cub200")
+    monkeypatch.setenv("PYG_BGFORMER_DATA", str(tmp_path / "all"))
+    with pytest.raises(InputError, match=r"all/CUB_200_2011 and data/CUB_200_2011;"):
+        load_dataset("cub200")
+    (tmp_path / "data" / "CUB_200_2011").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"^data/CUB_200_2011.*images\.txt: no such file"):
+        load_dataset("cub200")
+    (tmp_path / "all" / "CUB_200_2011").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"all/CUB_200_2011.*images\.txt: no such file"):
+        load_dataset("cub200")
+
+
+def test_reading_does_not_refuse_what_loading_does(tmp_path: Path):
+    with pytest.raises(InputError, match="and 1 fault"):
+        load_dataset("folder", tmp_path)
+    assert len(read_dataset("folder", tmp_path).verify(workers=0).problems) == 2
