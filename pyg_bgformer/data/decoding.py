@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from typing import Generic, Protocol, TypeVar
 
+import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
@@ -41,7 +42,14 @@ def decoded(
         workers: Number of processes; 0 decodes in this one, ``None`` takes one for each CPU.
     """
     count = available_cpus() if workers is None else workers
-    outcomes = iter(DataLoader(_Decoded(images, then), batch_size=None, num_workers=count, collate_fn=_as_is))
+    loader = DataLoader(
+        _Decoded(images, then),
+        batch_size=None,
+        num_workers=count,
+        collate_fn=_as_is,
+        generator=torch.Generator(),  # else the loader draws from the global one
+    )
+    outcomes = iter(loader)
     try:
         yield from outcomes
     finally:

@@ -55,7 +55,9 @@ class PKSampler(Sampler[list[Draw]]):
         batches_per_epoch: int | None = None,
     ) -> None:
         values = np.asarray(labels)
-        self._members = [np.flatnonzero(values == label).tolist() for label in np.unique(values)]
+        sizes = np.unique(values, return_counts=True)[1]
+        ordered = np.split(np.argsort(values, kind="stable"), np.cumsum(sizes)[:-1])
+        self._members = [members.tolist() for members in ordered]
         self.classes_per_batch = classes_per_batch
         self.samples_per_class = samples_per_class
         self.seed = seed

@@ -9,11 +9,17 @@ import pytest
 from PIL import Image
 
 
-def save_noise(path: Path, size: tuple[int, int] = (12, 10), seed: int = 0) -> None:
+def _save_noise(path: Path, size: tuple[int, int] = (12, 10), seed: int = 0) -> None:
     """A random RGB image of (width, height)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def save_noise() -> Callable[..., None]:
+    """Save a random RGB image: ``save_noise(path, (width, height), seed)``."""
+    return _save_noise
 
 
 @pytest.fixture
@@ -24,7 +30,7 @@ def make_tree(tmp_path: Path) -> Callable[[Mapping[str, int]], Path]:
         root = tmp_path / "images"
         for number, (name, count) in enumerate(sizes.items()):
             for image in range(count):
-                save_noise(root / name / f"{image}.png", (12 + image, 10), seed=100 * number + image)
+                _save_noise(root / name / f"{image}.png", (12 + image, 10), seed=100 * number + image)
         return root
 
     return make

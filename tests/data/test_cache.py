@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import save_noise
 
 from pyg_bgformer.data import ImageCache, ImageDataset, ImageError, load_dataset
 from pyg_bgformer.data.images import to_tensor
 from pyg_bgformer.errors import InputError
 
 Tree = Callable[[Mapping[str, int]], Path]
+Save = Callable[..., None]
 
 
 @pytest.fixture
-def dataset(make_tree: Tree) -> ImageDataset:
+def dataset(make_tree: Tree, save_noise: Save) -> ImageDataset:
     root = make_tree({"a": 3, "b": 2, "c": 2, "d": 2})
     save_noise(root / "a" / "wide.png", (60, 30))
     save_noise(root / "a" / "tall.png", (33, 99))
@@ -96,7 +96,9 @@ def test_a_cut_off_file_is_refused_by_itself_and_mended(dataset: ImageDataset, t
     assert len(built(dataset, tmp_path)[1]) == len(dataset)
 
 
-def test_another_size_and_a_changed_image_make_another_cache(dataset: ImageDataset, tmp_path: Path):
+def test_another_size_and_a_changed_image_make_another_cache(
+    dataset: ImageDataset, tmp_path: Path, save_noise: Save
+):
     first, _ = built(dataset, tmp_path)
     assert built(dataset, tmp_path, size=10)[0].path != first.path
     assert dataset.root is not None
@@ -122,6 +124,13 @@ def test_a_folder_that_cannot_be_made_is_named(dataset: ImageDataset, tmp_path: 
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
         built(dataset, tmp_path / "file" / "cache")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_making_a_cache_draws_no_global_random_numbers(dataset: ImageDataset, tmp_path: Path, workers: int):
+    before = torch.random.get_rng_state()
+    built(dataset, tmp_path, workers=workers)
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_size_below_one_is_refused(dataset: ImageDataset, tmp_path: Path):

@@ -1,16 +1,17 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import save_noise
 
 from pyg_bgformer.data import SplitCount, load_dataset, read_dataset
 from pyg_bgformer.errors import InputError
 
+Save = Callable[..., None]
 CLASSES = {1: "001.Auk", 100: "100.Pelican", 101: "101.Pelican", 200: "200.Yellowthroat"}
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path: Path, save_noise: Save) -> Path:
     """Four classes of two images in the official layout, the ids not in the order of the classes."""
     root = tmp_path / "CUB_200_2011"
     images = [(number, f"{name}/{image}.jpg") for image in range(2) for number, name in CLASSES.items()]
@@ -52,7 +53,7 @@ def test_a_partial_copy_is_refused_with_the_counts(root: Path):
     assert load_dataset("cub200", root, allow_partial=True).partial
 
 
-def test_missing_and_unlisted_images_are_named(root: Path):
+def test_missing_and_unlisted_images_are_named(root: Path, save_noise: Save):
     (root / "images" / "001.Auk" / "1.jpg").unlink()
     save_noise(root / "images" / "001.Auk" / "new.jpg")
     with pytest.raises(InputError, match=r"class '001\.Auk' \(train\) has one image"):

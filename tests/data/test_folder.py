@@ -2,12 +2,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from conftest import save_noise
 
 from pyg_bgformer.data import load_dataset
 from pyg_bgformer.errors import InputError
 
 Tree = Callable[[Mapping[str, int]], Path]
+Save = Callable[..., None]
 
 
 def splits(root: Path) -> dict[str, list[str]]:
@@ -29,7 +29,7 @@ def test_train_and_test_folders(make_tree: Tree):
     assert dataset.image(0).size == (12, 10)
 
 
-def test_unicode_nested_and_upper_case_paths(make_tree: Tree):
+def test_unicode_nested_and_upper_case_paths(make_tree: Tree, save_noise: Save):
     root = make_tree({"a b": 2, "Ångström": 2, "東京": 2, "🐦": 2})
     save_noise(root / "東京" / "昼 – été" / "ö.PNG")
     dataset = load_dataset("folder", str(root))
@@ -79,7 +79,7 @@ def test_a_class_named_train_alone_is_a_class(make_tree: Tree):
     assert splits(root)["test"] == ["ship", "train"]
 
 
-def test_images_outside_class_folders_and_empty_classes_are_refused(make_tree: Tree):
+def test_images_outside_class_folders_and_empty_classes_are_refused(make_tree: Tree, save_noise: Save):
     root = make_tree(dict.fromkeys("abcd", 2))
     (root / "e").mkdir()
     with pytest.raises(InputError, match="e: a class folder without images"):
