@@ -22,6 +22,7 @@ class Verification:
         found: Classes and images found, by split.
         expected: The official numbers by split; empty where there are none.
         decoded: How many images decoded to RGB; ``None`` where this was not asked for.
+        shared_classes: Classes that are both in train and in another split; none in a sound dataset.
         problems: One line for each thing that is wrong.
     """
 
