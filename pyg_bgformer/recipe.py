@@ -21,7 +21,7 @@ from pyg_bgformer.config import (
     TrainConfig,
 )
 from pyg_bgformer.errors import InputError, did_you_mean
-from pyg_bgformer.losses import loss_options
+from pyg_bgformer.losses import REQUIRED, loss_options
 from pyg_bgformer.methods import find_method
 
 SECTIONS = {
@@ -85,7 +85,8 @@ def recipe_parser(method: str, loss: str) -> ArgumentParser:
     ):
         parser.add_argument(f"--{name}.name", type=str, default=chosen)
         for key, option in options.items():
-            parser.add_argument(f"--{name}.{key}", type=option.type, default=option.default)
+            needed = {"required": True} if option.default is REQUIRED else {"default": option.default}
+            parser.add_argument(f"--{name}.{key}", type=option.type, **needed)
     return parser
 
 
@@ -102,12 +103,11 @@ def method_options(name: str) -> dict[str, Option]:
 
 def as_config(values: Namespace) -> Config:
     """The configuration of what a :func:`recipe_parser` has read."""
-    components = {}
+    parts: dict[str, Any] = {name: values[name] for name in SECTIONS}
     for name in ("method", "loss"):
         options = values[name].as_dict()
-        components[name] = Component(options.pop("name"), options)
-    sections = {name: values[name] for name in SECTIONS}
-    return Config(**sections, **components, seed=values.seed, runs=values.runs)
+        parts[name] = Component(options.pop("name"), options)
+    return Config(**parts, seed=values.seed, runs=values.runs)
 
 
 def _read_yaml(path: str | None) -> dict[str, Any]:

@@ -31,8 +31,9 @@ def test_recipes_of_a_dataset_differ_in_the_method_alone(dataset):
 
 
 def test_what_a_config_writes_is_read_as_the_same_config(tmp_path):
-    arguments = ["--method.name", "bgformer", "--method.k", "7", "--loss.name", "triplet", "--loss.margin", "0.3"]
-    config = read_config([*arguments, "--seed", "3", "--data.crop_scale", "[0.5, 0.9]"])
+    method = ["--method.name", "bgformer", "--method.k", "7"]
+    loss = ["--loss.name", "triplet", "--loss.margin", "0.3"]
+    config = read_config([*method, *loss, "--seed", "3", "--data.crop_scale", "[0.5, 0.9]"])
     path = write(tmp_path / "config.yaml", yaml.safe_dump(config.as_dict()))
     assert read_config(["--config", path]) == config
 
@@ -46,7 +47,8 @@ def test_the_command_line_overrides_the_recipe_which_overrides_the_defaults(tmp_
 
 def test_a_method_named_on_the_command_line_brings_its_own_options(tmp_path):
     path = write(tmp_path / "r.yaml", "method: {name: plain}")
-    assert read_config(["--config", path, "--method.name", "bgformer", "--method.k", "4"]).method.options["k"] == 4
+    config = read_config(["--config", path, "--method.name", "bgformer", "--method.k", "4"])
+    assert config.method.options["k"] == 4
 
 
 @pytest.mark.parametrize(

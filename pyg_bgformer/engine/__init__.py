@@ -1,0 +1,1 @@
+"""Training, testing and saving; knows the contract of a method and no method."""

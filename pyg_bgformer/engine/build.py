@@ -1,6 +1,7 @@
 """A configuration's parts: device, method, and loaders of images."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -16,7 +17,8 @@ from pyg_bgformer.errors import InputError
 from pyg_bgformer.losses import build_loss
 from pyg_bgformer.methods import Method, find_method
 
-Batches = DataLoader[tuple[Tensor, Tensor, Tensor]]
+Batches = DataLoader[tuple[Tensor, int, int]]
+"""Loads ``images (B, 3, S, S)``, ``labels (B,)`` and ``rows (B,)``: samples, collated."""
 
 
 def build_dataset(config: Config) -> ImageDataset:
@@ -128,7 +130,7 @@ def new_run_folder(config: Config, stamp: str) -> Path:
     return folder
 
 
-def _loading(config: Config) -> dict:
+def _loading(config: Config) -> dict[str, Any]:
     workers = config.data.workers
     return {
         "num_workers": workers,

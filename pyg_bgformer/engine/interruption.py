@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class Interrupted(Exception):  # noqa: N818 - a state of affairs, not an error
+class Interrupted(Exception):
     """The run was asked to stop and has saved what it needs to go on."""
 
 

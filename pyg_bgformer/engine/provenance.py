@@ -50,7 +50,10 @@ def git_commit() -> str | None:
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):  # no git here: the commit is then unknown, and said to be
+    except (
+        OSError,
+        subprocess.CalledProcessError,
+    ):  # no git here: the commit is then unknown, and said to be
         return None
     return done.stdout.strip()
 

@@ -5,16 +5,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import torch
 import yaml
 from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule
 from torch.utils.tensorboard import SummaryWriter
 
 from pyg_bgformer.config import Config
-from pyg_bgformer.data import ImageCache, ImageDataset
+from pyg_bgformer.data import ImageCache, ImageDataset, PKSampler
 from pyg_bgformer.encoders import save_encoder
 from pyg_bgformer.engine.build import (
     Batches,
@@ -30,7 +31,7 @@ from pyg_bgformer.engine.fit import fit
 from pyg_bgformer.engine.interruption import Interrupted
 from pyg_bgformer.engine.optimisers import build_optimizer, build_schedule
 from pyg_bgformer.engine.provenance import provenance
-from pyg_bgformer.engine.state import CHECKPOINT, TrainState, load_checkpoint, save_checkpoint
+from pyg_bgformer.engine.state import TrainState, load_checkpoint, save_checkpoint
 from pyg_bgformer.engine.test import describe_all, leaks, measure_leakage, score
 from pyg_bgformer.errors import InputError, RunError
 from pyg_bgformer.evaluation import EvaluationResult
@@ -68,11 +69,13 @@ def run(config: Config, display: Display, resume: Path | None = None) -> Path:
     if resume is not None and (resume / RESULT).exists():
         raise InputError(f"{resume} is finished: its result is in {RESULT}")
     dataset = build_dataset(config)
-    display.line(f"data: {dataset.name}{' (partial)' if dataset.partial else ''}, {len(dataset.table)} images")
+    display.line(
+        f"data: {dataset.name}{' (partial)' if dataset.partial else ''}, {len(dataset.table)} images"
+    )
     fabric = build_fabric(config)
     torch.manual_seed(config.seed)
     sampler = build_sampler(config, dataset)
-    method = build_method(config, num_classes=len(set(sampler_labels(dataset))))
+    method = build_method(config, num_classes=dataset.counts()["train"].classes)
     optimizer = build_optimizer(method, config.train)
     cache = open_cache(config, dataset, display)
     train_loader = build_train_loader(config, dataset, method.encoder, sampler, cache)
@@ -89,7 +92,8 @@ def run(config: Config, display: Display, resume: Path | None = None) -> Path:
             load_checkpoint(fabric, state, folder, config.method.name)
         display.line(f"run folder: {folder}")
         untrained = _untrained(config, fabric, state, test_loader, folder, display)
-        _train(fabric, model, state, fabric.setup_dataloaders(train_loader), sampler, config, folder, display)
+        batches = cast(Batches, fabric.setup_dataloaders(train_loader))
+        _train(fabric, model, state, batches, sampler, config, folder, display)
         result, trained = _test(config, fabric, state, dataset, test_loader, untrained, display)
         _write_queries(folder / QUERIES, dataset, trained)
         save_encoder(method.encoder, folder, extra=_deployment(config, result))
@@ -102,11 +106,6 @@ def run(config: Config, display: Display, resume: Path | None = None) -> Path:
             "such results depend on which images are tested together and must not be compared"
         )
     return folder
-
-
-def sampler_labels(dataset: ImageDataset) -> list[int]:
-    """Labels of the training images."""
-    return dataset.table["label"].to_numpy()[dataset.rows("train")].tolist()
 
 
 def open_cache(config: Config, dataset: ImageDataset, display: Display) -> ImageCache | None:
@@ -148,7 +147,16 @@ def _untrained(
     return scores
 
 
-def _train(fabric, model, state, loader, sampler, config, folder, display) -> None:  # type: ignore[no-untyped-def]
+def _train(
+    fabric: Fabric,
+    model: _FabricModule,
+    state: TrainState,
+    loader: Batches,
+    sampler: PKSampler,
+    config: Config,
+    folder: Path,
+    display: Display,
+) -> None:
     writer = SummaryWriter(str(folder / "tensorboard"), purge_step=state.epoch + 1)
     batches, epochs = len(sampler), config.train.epochs
 
@@ -227,3 +235,14 @@ def _deployment(config: Config, result: dict[str, Any]) -> dict[str, Any]:
 def _write_text(path: Path, text: str) -> None:
     with atomic_path(path) as partial:
         partial.write_text(text + "\n", encoding="utf-8")
+
+
+def _write_queries(path: Path, dataset: ImageDataset, trained: dict[str, EvaluationResult]) -> None:
+    """One row a test image: its class, and for each feature its first positive's rank and its precisions."""
+    rows = dataset.table.loc[dataset.rows("test"), ["path", "original_class"]].reset_index(drop=True)
+    for feature, result in trained.items():
+        rows[f"{feature}_first_rank"] = result.retrieval.first_rank
+        rows[f"{feature}_average_precision_at_r"] = result.retrieval.average_precision
+        rows[f"{feature}_r_precision"] = result.retrieval.precision_at_r
+    with atomic_path(path) as partial:
+        rows.to_csv(partial, index=False)

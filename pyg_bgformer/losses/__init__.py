@@ -7,6 +7,7 @@ from torch import nn
 
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.geometry import Geometry, Sphere
+from pyg_bgformer.losses.library import REQUIRED
 from pyg_bgformer.losses.metric_learning import loss_options as library_options
 from pyg_bgformer.losses.metric_learning import metric_learning_loss
 from pyg_bgformer.losses.pairwise_cross_entropy import PairwiseCrossEntropy
@@ -14,18 +15,25 @@ from pyg_bgformer.losses.pairwise_cross_entropy import PairwiseCrossEntropy
 LOSSES: dict[str, type[nn.Module]] = {"pairwise_cross_entropy": PairwiseCrossEntropy}
 """Our own losses; their constructors take a ``geometry``, all other arguments are options of a recipe."""
 
-__all__ = ["LOSSES", "PairwiseCrossEntropy", "build_loss", "loss_options", "metric_learning_loss"]
+__all__ = [
+    "LOSSES",
+    "REQUIRED",
+    "PairwiseCrossEntropy",
+    "build_loss",
+    "loss_options",
+    "metric_learning_loss",
+]
 
 
 def loss_options(name: str) -> dict[str, tuple[Any, Any]]:
-    """Type and default of each option that a recipe may set for a loss.
+    """Type and default (or :data:`REQUIRED`) of each option that a recipe may set for a loss.
 
     Raises:
         InputError: If there is no loss of that name, ours or the library's.
     """
     if name not in LOSSES:
         options = {key: (_type(default), default) for key, default in library_options(name).items()}
-        return {**options, "miner": (str | None, None), "miner_options": (dict | None, None)}
+        return {**options, "miner": (str | None, None), "miner_options": (dict[str, Any] | None, None)}
     types = get_type_hints(LOSSES[name].__init__)
     parameters = inspect.signature(LOSSES[name].__init__).parameters
     return {
@@ -59,6 +67,8 @@ def build_loss(
 
 def _type(default: Any) -> Any:
     """What a recipe may write for an option that its library documents by a default alone."""
-    if isinstance(default, bool | str):
-        return type(default)
+    if isinstance(default, bool):
+        return bool
+    if isinstance(default, str):
+        return int | float | str  # words such as "all" stand beside numbers
     return float | int if isinstance(default, float | int) else Any

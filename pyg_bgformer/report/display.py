@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+Update = Callable[[int, str], None]
+"""Told the number of steps done, and a note to show beside it."""
+
 
 class Display:
     """Lines and progress bars.
@@ -23,11 +26,11 @@ class Display:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
-    def bar(self, title: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    def bar(self, title: str, total: int) -> Iterator[Update]:
         """A bar of ``total`` steps; yields ``update(steps done, note)``."""
         started = time.perf_counter()
         if not self.console.is_terminal:
-            yield lambda done, note="": None
+            yield _nothing
             self.line(f"{title}: {time.perf_counter() - started:.1f} s")
             return
         columns = (
@@ -39,4 +42,12 @@ class Display:
         )
         with Progress(*columns, console=self.console, transient=True) as progress:
             task = progress.add_task(title, total=total, note="")
-            yield lambda done, note="": progress.update(task, completed=done, note=note)
+
+            def update(done: int, note: str) -> None:
+                progress.update(task, completed=done, note=note)
+
+            yield update
+
+
+def _nothing(done: int, note: str) -> None:
+    pass

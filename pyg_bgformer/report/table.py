@@ -18,7 +18,9 @@ LABELS = {
 def result_table(result: dict[str, Any]) -> Table:
     """The untrained and the trained encoder side by side, in %, from a run's ``result.json``."""
     untrained, trained = result["untrained"], result["trained"]
-    table = Table(title=_title(result), title_justify="left", caption=_caption(result), caption_justify="left")
+    table = Table(
+        title=_title(result), title_justify="left", caption=_caption(result), caption_justify="left"
+    )
     table.add_column("%")
     for feature in trained:
         for when in ("untrained", "trained"):

@@ -58,7 +58,9 @@ def interrupt_after(epoch, batch):
 
 @pytest.mark.parametrize(("epoch", "batch"), [(0, 2), (0, 3), (1, 1)])
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(tiny, tmp_path, epoch, batch, workers):
+def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(
+    tiny, tmp_path, epoch, batch, workers
+):
     tiny = replace(tiny, data=replace(tiny.data, workers=workers))
     whole = Training(tiny, tmp_path).fit()
     with pytest.raises(Interrupted):

@@ -16,8 +16,10 @@ def rates(optimizer):
 
 def test_each_group_has_its_own_learning_rate():
     config = read_config(
-        ["--method.name", "bgformer", "--method.block_lr", "0.4", "--loss.name", "proxy_anchor"]
-        + ["--train.lr", "0.1", "--train.head_lr", "0.2", "--train.loss_lr", "0.3"]
+        [
+            *("--method.name", "bgformer", "--method.block_lr", "0.4", "--loss.name", "proxy_anchor"),
+            *("--train.lr", "0.1", "--train.head_lr", "0.2", "--train.loss_lr", "0.3"),
+        ]
     )
     optimizer = build_optimizer(build_method(config, num_classes=5), config.train)
     assert rates(optimizer) == {"backbone": 0.1, "head": 0.2, "loss": 0.3, "blocks": 0.4}

@@ -1,0 +1,192 @@
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from rich.console import Console
+
+from pyg_bgformer.encoders import load_encoder
+from pyg_bgformer.engine import run as run_module
+from pyg_bgformer.engine.interruption import Interrupted
+from pyg_bgformer.engine.run import run
+from pyg_bgformer.engine.state import CHECKPOINT
+from pyg_bgformer.errors import InputError, RunError
+from pyg_bgformer.methods import Plain
+from pyg_bgformer.recipe import read_config
+from pyg_bgformer.report.display import Display
+
+
+@pytest.fixture
+def display(tmp_path):
+    with (tmp_path / "screen.txt").open("w") as screen:
+        yield Display(Console(file=screen, width=100))
+
+
+def interrupted_run(tiny, display, monkeypatch):
+    """A run that Ctrl-C stops between training and test; its folder."""
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "measure_leakage", _raise_keyboard_interrupt)
+        with pytest.raises(Interrupted) as stop:
+            run(tiny, display)
+    return stop.value
+
+
+def _raise_keyboard_interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_run_leaves_everything_that_its_docstring_names(tiny, display, tmp_path):
+    folder = run(tiny, display)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        CHECKPOINT,
+        "config.yaml",
+        "encoder.json",
+        "encoder.safetensors",
+        "metrics.csv",
+        "queries.csv",
+        "result.json",
+        "tensorboard",
+        "untrained.json",
+    ]
+    assert list((folder / "tensorboard").iterdir())
+    metrics = pd.read_csv(folder / "metrics.csv")
+    assert metrics["epoch"].tolist() == [1, 2]
+    assert {"loss", "plain", "refined", "lr_backbone", "lr_blocks"} <= set(metrics.columns)
+    screen = (tmp_path / "screen.txt").read_text()
+    assert "epoch 2/2" in screen
+    assert "MAP@R" in screen
+
+
+def test_the_result_says_where_it_comes_from(tiny, display):
+    folder = run(tiny, display)
+    result = json.loads((folder / "result.json").read_text())
+    assert result["seed"] == tiny.seed
+    assert result["protocol"] == "final"
+    assert result["dataset"] == "digits"
+    assert result["dataset_partial"] is False
+    assert len(result["dataset_manifest_sha256"]) == 64
+    assert (result["weights"], result["weights_sha256"]) == ("random", None)
+    assert result["packages"]["torch"] == torch.__version__.partition("+")[0]
+    assert result["config"] == tiny.as_dict()
+    assert result["leakage"] <= 1e-4
+    for when in ("untrained", "trained"):
+        for feature in ("backbone", "embedding"):
+            scores = result[when][feature]
+            assert 0 < scores["map_at_r"] <= scores["r_precision"] <= scores["recall_at_8"] <= 1
+            assert (scores["queries"], scores["classes"]) == (896, 5)
+
+
+def test_the_recipe_in_the_folder_repeats_the_run(tiny, display, tmp_path):
+    first = run(tiny, display)
+    config = read_config(["--config", str(first / "config.yaml"), "--runs", str(tmp_path / "again")])
+    second = run(config, display)
+    scores = [json.loads((f / "result.json").read_text())["trained"] for f in (first, second)]
+    assert scores[0] == scores[1]
+
+
+def test_the_deployed_encoder_is_the_trained_one(tiny, display):
+    folder = run(tiny, display)
+    saved = torch.load(folder / CHECKPOINT, weights_only=True)["method"]
+    encoder = load_encoder(folder)
+    for name, value in encoder.state_dict().items():
+        assert torch.equal(value, saved[f"encoder.{name}"]), name
+
+
+def test_queries_average_to_the_result(tiny, display):
+    folder = run(tiny, display)
+    queries = pd.read_csv(folder / "queries.csv")
+    scores = json.loads((folder / "result.json").read_text())["trained"]["embedding"]
+    assert (queries["embedding_first_rank"] <= 1).mean() == pytest.approx(scores["recall_at_1"])
+    assert queries["embedding_average_precision_at_r"].mean() == pytest.approx(scores["map_at_r"])
+
+
+def test_an_interrupted_run_is_resumed_to_the_same_result(tiny, display, monkeypatch, tmp_path):
+    whole = run(replace(tiny, runs=str(tmp_path / "whole")), display)
+    stopped = interrupted_run(tiny, display, monkeypatch)
+    folder = run(tiny, display, resume=tmp_path.joinpath(str(stopped)))
+    results = [json.loads((f / "result.json").read_text()) for f in (whole, folder)]
+    assert results[0]["trained"] == results[1]["trained"]
+    assert results[0]["untrained"] == results[1]["untrained"]
+
+
+def test_a_finished_run_is_not_resumed(tiny, display):
+    folder = run(tiny, display)
+    with pytest.raises(InputError, match="is finished"):
+        run(tiny, display, resume=folder)
+
+
+@pytest.mark.parametrize("size", [0, 100, 5000])
+def test_a_truncated_checkpoint_is_refused_by_name(tiny, display, monkeypatch, size, tmp_path):
+    folder = tmp_path / str(interrupted_run(tiny, display, monkeypatch))
+    checkpoint = folder / CHECKPOINT
+    checkpoint.write_bytes(checkpoint.read_bytes()[:size])
+    with pytest.raises(InputError, match=rf"{CHECKPOINT} is damaged"):
+        run(tiny, display, resume=folder)
+
+
+def test_a_missing_checkpoint_is_named(tiny, display, monkeypatch, tmp_path):
+    folder = tmp_path / str(interrupted_run(tiny, display, monkeypatch))
+    (folder / CHECKPOINT).unlink()
+    with pytest.raises(InputError, match=rf"{CHECKPOINT} is missing"):
+        run(tiny, display, resume=folder)
+
+
+def test_a_checkpoint_of_another_method_is_refused(tiny, display, monkeypatch, tmp_path):
+    folder = tmp_path / str(interrupted_run(tiny, display, monkeypatch))
+    other = replace(tiny, method=replace(tiny.method, name="plain", options={}))
+    with pytest.raises(InputError, match="is of method 'bgformer', the recipe's is 'plain'"):
+        run(other, display, resume=folder)
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(tiny, display, monkeypatch, tmp_path):
+    folder = tmp_path / str(interrupted_run(tiny, display, monkeypatch))
+    wider = replace(tiny, encoder=replace(tiny.encoder, embedding_dim=32))
+    with pytest.raises(InputError, match="does not fit the recipe"):
+        run(wider, display, resume=folder)
+
+
+def test_no_pickle_is_loaded_from_a_run_folder(tiny, display, monkeypatch, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (print, ("evil",))
+
+    folder = tmp_path / str(interrupted_run(tiny, display, monkeypatch))
+    torch.save({"method_name": Evil()}, folder / CHECKPOINT)
+    with pytest.raises(InputError, match="damaged or not a checkpoint"):
+        run(tiny, display, resume=folder)
+
+
+def test_a_run_whose_embeddings_depend_on_their_batch_fails(tiny, display, monkeypatch):
+    def embed(self, images):
+        points = self.geometry.project(self.encoder(images))
+        return points + 0.01 * points.mean(dim=0)
+
+    monkeypatch.setattr(Plain, "embed", embed)
+    leaking = replace(tiny, method=replace(tiny.method, name="plain", options={}))
+    with pytest.raises(RunError, match=r"changes by .* of its norm with the batch"):
+        run(leaking, display)
+
+
+def test_nothing_is_left_behind_when_the_recipe_cannot_be_built(tiny, display, tmp_path):
+    for wrong in (
+        replace(tiny, sampler=replace(tiny.sampler, classes=6)),
+        replace(tiny, method=replace(tiny.method, options={**tiny.method.options, "alpha": 2.0})),
+        replace(tiny, encoder=replace(tiny.encoder, weights="nowhere.safetensors")),
+    ):
+        with pytest.raises(InputError) as error:
+            run(wrong, display)
+        assert "\n" not in str(error.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_folder_that_cannot_be_made_is_named(tiny, display, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"run folder .*file.* cannot be made"):
+        run(replace(tiny, runs=str(tmp_path / "file")), display)
+
+
+def test_config_yaml_is_whole(tiny, display):
+    folder = run(tiny, display)
+    assert yaml.safe_load((folder / "config.yaml").read_text()) == tiny.as_dict()
