@@ -1,0 +1,92 @@
+"""What holds for every method."""
+
+import pytest
+import torch
+
+from pyg_bgformer.engine.build import build_method
+from pyg_bgformer.engine.optimisers import build_optimizer
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.evaluation import batch_leakage
+from pyg_bgformer.methods import METHODS, find_method
+from pyg_bgformer.recipe import read_config
+
+LABELS = torch.arange(4).repeat_interleave(3)
+
+
+@pytest.fixture(params=["sphere", "poincare"])
+def geometry(request):
+    return request.param
+
+
+@pytest.fixture(params=METHODS)
+def method(request, geometry):
+    torch.manual_seed(0)
+    arguments = ["--method.name", request.param, "--encoder.embedding_dim", "16", "--geometry.name", geometry]
+    return build_method(read_config(arguments), num_classes=4)
+
+
+@pytest.fixture
+def images():
+    return torch.rand(12, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_loss_is_one_of_finite_terms_and_reaches_every_parameter(method, images):
+    terms = method(images, LABELS)
+    assert all(value.isfinite() and value.dim() == 0 for value in terms.values())
+    terms["loss"].backward()
+    without = [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None]
+    assert without == []
+
+
+def test_the_groups_hold_every_parameter_once(method):
+    held = [id(p) for group in method.parameter_groups() for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for p in method.parameters())
+
+
+def test_an_embedding_does_not_depend_on_its_batch(method, images):
+    method.eval()
+    with torch.no_grad():
+        assert batch_leakage(method.embed, images) < 1e-5
+
+
+def test_embeddings_lie_in_the_space(method, geometry, images):
+    method.eval()
+    norms = method.embed(images).norm(dim=1)
+    if geometry == "sphere":
+        torch.testing.assert_close(norms, torch.ones(12))
+    else:
+        assert (norms < 0.1**-0.5).all()
+
+
+def test_what_is_described_is_what_is_embedded(method, images):
+    method.eval()
+    described = method.describe(images)
+    torch.testing.assert_close(described["embedding"], method.embed(images))
+    torch.testing.assert_close(described["backbone"].norm(dim=1), torch.ones(12))
+    assert described["backbone"].shape == (12, method.encoder.feature_dim)
+
+
+def test_permuting_classes_and_slots_leaves_the_loss(method, images):
+    # The pairwise loss draws its negatives from the anchor's slot: slots are permuted alike in all classes.
+    order = torch.arange(12).view(4, 3)[[2, 0, 3, 1]][:, [1, 2, 0]].flatten()
+    expected, permuted = method(images, LABELS), method(images[order], LABELS[order])
+    for name, value in expected.items():
+        torch.testing.assert_close(permuted[name], value, rtol=1e-4, atol=1e-4)
+
+
+def test_a_few_steps_on_one_batch_lower_the_loss(method, images):
+    config = read_config(["--train.lr", "0.003"])
+    optimizer = build_optimizer(method, config.train)
+    losses = []
+    for _ in range(12):
+        loss = method(images, LABELS)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_an_unknown_method_is_named_with_its_nearest():
+    with pytest.raises(InputError, match=r"'bgforme'; did you mean 'bgformer'\?"):
+        find_method("bgforme")
