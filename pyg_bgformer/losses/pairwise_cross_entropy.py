@@ -30,8 +30,8 @@ class PairwiseCrossEntropy(nn.Module):
         - **output:** scalar, float32 also under autocast
 
     Raises:
-        ValueError: If ``tau`` or ``reduction`` is out of range, or the classes of a batch do not all have the
-            same number of samples, at least two.
+        ValueError: If ``tau`` or ``reduction`` is out of range, there is not one label per row, or the classes
+            of a batch do not all have the same number of samples, at least two.
     """
 
     def __init__(
@@ -51,6 +51,9 @@ class PairwiseCrossEntropy(nn.Module):
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Returns the loss of one batch."""
+        if labels.shape != embeddings.shape[:1]:
+            found = f"{tuple(labels.shape)} for {tuple(embeddings.shape)}"
+            raise ValueError(f"labels must have one entry per row of the embeddings, found {found}")
         num_classes, slots = _class_sizes(labels)
         z = embeddings[labels.argsort(stable=True)]
         scores = self.geometry.similarity(z, z) / self.tau
@@ -72,7 +75,7 @@ class PairwiseCrossEntropy(nn.Module):
 
 def _class_sizes(labels: Tensor) -> tuple[int, int]:
     sizes = labels.unique(return_counts=True)[1]
-    smallest, largest = int(sizes.min()), int(sizes.max())
+    smallest, largest = (int(sizes.min()), int(sizes.max())) if len(sizes) else (0, 0)
     if smallest != largest or smallest < 2:
         raise ValueError(
             "pairwise cross-entropy needs the same number of samples, at least 2, of each class of a batch; "

@@ -12,8 +12,8 @@ from pyg_bgformer.nn.backend import Backend, check_backend, edge_counts, pick_ba
 from pyg_bgformer.nn.edge_ops import compress_edges, edge_dot, edge_sum
 from pyg_bgformer.nn.ssa_conv import Neighbours
 
-FLAT = 1e-8
-"""Spread of similarities, relative to the largest of them, up to which they count as equal."""
+FLAT = 16
+"""Spread of similarities, in rounding errors of the largest of them, up to which they count as equal."""
 
 
 class AffinityConv(MessagePassing):
@@ -67,8 +67,14 @@ class AffinityConv(MessagePassing):
         """Returns the propagated features ``(N, D)``."""
         if (edge_index is None) != (self.neighbours == "scores"):
             raise ValueError("edge_index is needed with neighbours='graph' and only then")
-        if edge_index is None:
-            edge_index = self._most_similar(x.detach(), same_graph(batch, x.size(0), x.device))
+        # A rescaled difference of similarities keeps few digits of half precision.
+        with torch.autocast(x.device.type, enabled=False):
+            wide = x if x.dtype == torch.float64 else x.float()
+            if edge_index is None:
+                edge_index = self._most_similar(wide.detach(), same_graph(batch, x.size(0), x.device))
+            return self._along(wide, edge_index).to(x.dtype)
+
+    def _along(self, x: Tensor, edge_index: Tensor) -> Tensor:
         backend = pick_backend(self.backend, edge_index, x.size(0))
         if backend == "dense":
             return self._propagate_dense(x, edge_index)
@@ -102,11 +108,8 @@ class AffinityConv(MessagePassing):
 
     def _propagate_sparse(self, x: Tensor, edge_index: Tensor) -> Tensor:
         edges = compress_edges(edge_index, x.size(0))
-        with torch.autocast(x.device.type, enabled=False):  # sparse products exist in full precision
-            wide = (x.float() if x.dtype != torch.float64 else x)[None]
-            scores = edge_dot(wide, wide, edges)[0]
-            weight = _rescaled(scores, edges.receiver, edges.num_nodes)
-            return edge_sum(weight[None], wide, edges)[0].to(x.dtype)
+        weight = _rescaled(edge_dot(x, x, edges), edges.receiver.long(), x.size(0))
+        return edge_sum(weight, x, edges)
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(neighbours={self.neighbours!r}, k={self.k})"
@@ -121,5 +124,6 @@ def _rescaled(scores: Tensor, receiver: Tensor, num_nodes: int | None) -> Tensor
 def _between(scores: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Scores rescaled from ``[low, high]`` to [0, 1]; 1 where the two are equal."""
     spread = high - low
-    flat = ~(spread > FLAT * torch.maximum(high.abs(), low.abs()))
+    rounding = torch.finfo(scores.dtype).eps * torch.maximum(high.abs(), low.abs())
+    flat = ~(spread > FLAT * rounding)
     return ((scores - low) / spread.masked_fill(flat, 1.0)).masked_fill(flat, 1.0)

@@ -13,10 +13,10 @@ with a sparse matrix, memory linear in the edges. ``dense``: over all pairs of n
 ``auto``: the faster of the last two, as measured by ``benchmarks/layers.py``.
 """
 
-DENSE_UP_TO = 256
+DENSE_UP_TO = 160
 """Nodes up to which ``auto`` is dense on a CPU: below, the sparse products' fixed costs outweigh their savings."""
 
-DENSE_FROM_SHARE = 1 / 12
+DENSE_FROM_SHARE = 1 / 9
 """Share of all pairs that are edges from which ``auto`` is dense on a CPU."""
 
 DENSE_UP_TO_ON_GPU = 8192
@@ -45,6 +45,14 @@ def edge_counts(edge_index: Tensor, num_nodes: int, dtype: torch.dtype = torch.f
     counts = torch.zeros(num_nodes * num_nodes, dtype=dtype, device=edge_index.device)
     ones = torch.ones_like(sender, dtype=dtype)
     return counts.scatter_add_(0, receiver * num_nodes + sender, ones).view(num_nodes, num_nodes)
+
+
+def edge_mask(edge_index: Tensor, num_nodes: int) -> Tensor:
+    """``(N, N)``: what to add to the scores: 0 for an edge, -inf for none, log 2 for an edge given twice."""
+    counts = edge_counts(edge_index, num_nodes)
+    if edge_index.numel() and counts.amax() > 1:
+        return counts.log_()
+    return counts.reciprocal_().neg_().add_(1.0)  # 1 - 1/1 = 0, 1 - 1/0 = -inf: the logarithm of 0 is slow
 
 
 def same_graph(batch: Tensor | None, num_nodes: int, device: torch.device) -> Tensor:

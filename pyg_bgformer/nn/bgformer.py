@@ -93,6 +93,9 @@ class BGFormerLayer(nn.Module):
         _check("norm", norm, ("graph", "layer"))
         if not 0 <= lam <= 1 or (learn_lam and lam in (0, 1)):
             raise ValueError(f"lam must lie in [0, 1], and inside it to be learned; found {lam}")
+        for name, probability in (("dropout", dropout), ("drop_path", drop_path)):
+            if not 0 <= probability < 1:
+                raise ValueError(f"{name} must lie in [0, 1), found {probability}")
         self.branches = branches
         self.lam = lam
         self.lam_logit = nn.Parameter(torch.tensor(math.log(lam / (1 - lam)))) if learn_lam else None
@@ -118,7 +121,7 @@ class BGFormerLayer(nn.Module):
 
         make_norm = GraphNorm if norm == "graph" else nn.LayerNorm
         self.norm1, self.norm2 = make_norm(in_channels), make_norm(in_channels)
-        hidden = int(mlp_ratio * in_channels)
+        hidden = round(mlp_ratio * in_channels)
         self.mlp = nn.Sequential(
             nn.Linear(in_channels, hidden), nn.GELU(), nn.Linear(hidden, in_channels), nn.Dropout(dropout)
         )
@@ -213,7 +216,8 @@ class BGFormer(nn.Module):
         computes as the original does: LayerNorm, neighbours by the scores.
 
         Raises:
-            ValueError: If no block is found, or a block's keys are not those of one of the three variants.
+            ValueError: If no block is found, or a block's keys or shapes are not those of one of the three
+                variants.
         """
         blocks = _original_blocks(state_dict)
         keys = blocks[0].keys()
@@ -222,14 +226,20 @@ class BGFormer(nn.Module):
             "visual": "affinity" if "proj.weight" in keys else "attention",
         }
         in_channels = blocks[0]["norm1.weight"].numel()
+        if "mlp.fc1.bias" in keys:
+            options["mlp_ratio"] = blocks[0]["mlp.fc1.bias"].numel() / in_channels
         model = cls(
             in_channels, len(blocks), heads, k=k, lam=lam, norm="layer", neighbours="scores", **options
         )
         for layer, block in zip(model.layers, blocks, strict=True):
             renamed = {_our_key(key): value for key, value in block.items()}
-            wrong = sorted(renamed.keys() ^ layer.state_dict().keys())
+            expected = layer.state_dict()
+            wrong = sorted(renamed.keys() ^ expected.keys())
             if wrong:
                 raise ValueError(f"not a block of BGFormer: missing or unexpected {', '.join(wrong)}")
+            misshaped = [key for key, value in renamed.items() if value.shape != expected[key].shape]
+            if misshaped:
+                raise ValueError(f"not a block of BGFormer: wrong shape of {', '.join(misshaped)}")
             layer.load_state_dict(renamed)
         return model
 

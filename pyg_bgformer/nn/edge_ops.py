@@ -17,12 +17,16 @@ from torch.autograd.function import once_differentiable
 class CompressedEdges(NamedTuple):
     """Edges sorted by receiver, as compressed sparse rows, and the same edges sorted by sender.
 
+    With several heads they are one graph of ``H x N`` nodes: a copy of the edges per head, one after another.
+    One sparse product then serves all heads.
+
     Attributes:
-        rowptr: ``(N + 1,)``; the edges into node i are ``rowptr[i]:rowptr[i + 1]``.
-        sender: ``(E,)`` sender of each edge.
-        receiver: ``(E,)`` receiver of each edge, ascending.
-        colptr: ``(N + 1,)``; the same for the edges out of each node.
-        by_sender: ``(E,)`` the edges' order by sender.
+        rowptr: ``(H N + 1,)``; the edges into node i are ``rowptr[i]:rowptr[i + 1]``.
+        sender: ``(H E,)`` sender of each edge.
+        receiver: ``(H E,)`` receiver of each edge, ascending.
+        colptr: ``(H N + 1,)``; the same for the edges out of each node.
+        by_sender: ``(H E,)`` the edges' order by sender.
+        receiver_by_sender: ``(H E,)`` receiver of each edge in that order.
     """
 
     rowptr: Tensor
@@ -30,41 +34,63 @@ class CompressedEdges(NamedTuple):
     receiver: Tensor
     colptr: Tensor
     by_sender: Tensor
-
-    @property
-    def num_nodes(self) -> int:
-        """Number of nodes N."""
-        return self.rowptr.numel() - 1
+    receiver_by_sender: Tensor
 
 
-def compress_edges(edge_index: Tensor, num_nodes: int) -> CompressedEdges:
-    """Sorts an edge index ``(2, E)`` of senders and receivers in any order."""
+def compress_edges(edge_index: Tensor, num_nodes: int, heads: int = 1) -> CompressedEdges:
+    """Sorts an edge index ``(2, E)`` of senders and receivers in any order.
+
+    Raises:
+        ValueError: If an edge leads from or to a node that there is not.
+    """
     sender, receiver = edge_index
     if receiver.numel() > 1 and bool((receiver[1:] < receiver[:-1]).any()):
         receiver, order = receiver.sort(stable=True)
         sender = sender[order]
+    in_degree, out_degree = receiver.bincount(minlength=num_nodes), sender.bincount(minlength=num_nodes)
+    # The sparse products do not look: they would read past the end of the features.
+    if max(in_degree.numel(), out_degree.numel()) > num_nodes:
+        raise ValueError(f"edge_index names node {int(edge_index.max())}, but there are {num_nodes} nodes")
+    by_sender = sender.argsort(stable=True)
     return CompressedEdges(
-        rowptr=_offsets(receiver, num_nodes),
-        sender=sender,
-        receiver=receiver,
-        colptr=_offsets(sender, num_nodes),
-        by_sender=sender.argsort(stable=True),
+        rowptr=_offsets(in_degree.repeat(heads)),
+        sender=_copies(sender, heads, num_nodes),
+        receiver=_copies(receiver, heads, num_nodes),
+        colptr=_offsets(out_degree.repeat(heads)),
+        by_sender=_copies(by_sender, heads, sender.numel()),
+        receiver_by_sender=_copies(receiver[by_sender], heads, num_nodes),
     )
 
 
 def edge_dot(receiver_x: Tensor, sender_x: Tensor, edges: CompressedEdges) -> Tensor:
-    """Inner products of both ends of each edge, ``(H, N, d), (H, N, d) -> (H, E)``; float32 or float64."""
+    """Inner products of both ends of each edge, ``(H N, d), (H N, d) -> (H E,)``; float32 or float64."""
     return _EdgeDot.apply(receiver_x, sender_x, edges)
 
 
 def edge_sum(weight: Tensor, sender_x: Tensor, edges: CompressedEdges) -> Tensor:
-    """Weighted sums over the edges into each node, ``(H, E), (H, N, d) -> (H, N, d)``; float32 or float64."""
+    """Weighted sums over the edges into each node, ``(H E,), (H N, d) -> (H N, d)``; float32 or float64."""
     return _EdgeSum.apply(weight, sender_x, edges)
 
 
-def _offsets(index: Tensor, num_nodes: int) -> Tensor:
-    counts = torch.bincount(index, minlength=num_nodes)
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+def edge_softmax(scores: Tensor, edges: CompressedEdges) -> Tensor:
+    """Softmax of ``(H E,)`` over the edges into each node; float32 or float64."""
+    return _EdgeSoftmax.apply(scores, edges)
+
+
+def _copies(index: Tensor, heads: int, step: int) -> Tensor:
+    """The index once per head, shifted."""
+    shifts = torch.arange(heads, device=index.device) * step
+    return _narrow((index + shifts[:, None]).flatten())
+
+
+def _offsets(degree: Tensor) -> Tensor:
+    return _narrow(torch.cat([degree.new_zeros(1), degree.cumsum(0)]))
+
+
+def _narrow(index: Tensor) -> Tensor:
+    """As int32, to which the sparse products would convert at every call; more edges than that stay int64."""
+    fits = index.numel() == 0 or int(index.max()) <= torch.iinfo(torch.int32).max
+    return index.int() if fits else index
 
 
 def _matrix(pointer: Tensor, index: Tensor, values: Tensor) -> Tensor:
@@ -74,33 +100,33 @@ def _matrix(pointer: Tensor, index: Tensor, values: Tensor) -> Tensor:
         return torch.sparse_csr_tensor(pointer, index, values, size, check_invariants=False)
 
 
+def _product(matrix: Tensor, x: Tensor) -> Tensor:
+    """Outside autocast, in which backward passes may run too: there are no half-precision products on a CPU."""
+    with torch.autocast(x.device.type, enabled=False):
+        return matrix @ x
+
+
 def _sampled_product(left: Tensor, right: Tensor, edges: CompressedEdges) -> Tensor:
-    """``(H, E)``: for each edge, left at its receiver times right at its sender."""
+    """``(H E,)``: for each edge, left at its receiver times right at its sender."""
     pattern = _matrix(edges.rowptr, edges.sender, left.new_zeros(edges.sender.numel()))
-    return torch.stack(
-        [
-            torch.sparse.sampled_addmm(pattern, a, b.t(), beta=0.0).values()
-            for a, b in zip(left, right, strict=True)
-        ]
-    )
+    return torch.sparse.sampled_addmm(pattern, left, right.t(), beta=0.0).values()
 
 
 def _gathered(weight: Tensor, sender_x: Tensor, edges: CompressedEdges) -> Tensor:
-    """``(H, N, d)``: at each node, the weighted sum over its senders."""
-    return torch.stack(
-        [_matrix(edges.rowptr, edges.sender, w) @ a for w, a in zip(weight, sender_x, strict=True)]
-    )
+    """``(H N, d)``: at each node, the weighted sum over its senders."""
+    return _product(_matrix(edges.rowptr, edges.sender, weight), sender_x)
 
 
 def _returned(weight: Tensor, receiver_x: Tensor, edges: CompressedEdges) -> Tensor:
-    """``(H, N, d)``: at each node, the weighted sum over its receivers: the transpose of the sum above."""
-    receiver = edges.receiver[edges.by_sender]
-    return torch.stack(
-        [
-            _matrix(edges.colptr, receiver, w[edges.by_sender]) @ a
-            for w, a in zip(weight, receiver_x, strict=True)
-        ]
-    )
+    """``(H N, d)``: at each node, the weighted sum over its receivers: the transpose of the sum above."""
+    weight = weight.index_select(0, edges.by_sender)
+    return _product(_matrix(edges.colptr, edges.receiver_by_sender, weight), receiver_x)
+
+
+def _reduced(values: Tensor, edges: CompressedEdges, reduce: str) -> Tensor:
+    """``(H E,)``: for each edge, the ``sum`` or ``max`` over all edges into the same node."""
+    nodes = torch.segment_reduce(values, reduce, offsets=edges.rowptr)
+    return nodes.index_select(0, edges.receiver)
 
 
 class _EdgeDot(torch.autograd.Function):
@@ -130,3 +156,20 @@ class _EdgeSum(torch.autograd.Function):
         weight, sender_x = ctx.saved_tensors
         grad = grad.contiguous()
         return _sampled_product(grad, sender_x, ctx.edges), _returned(weight, grad, ctx.edges), None
+
+
+class _EdgeSoftmax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, edges: CompressedEdges) -> Tensor:
+        alpha = (scores - _reduced(scores, edges, "max")).exp_()
+        alpha = alpha / _reduced(alpha, edges, "sum")
+        ctx.save_for_backward(alpha)
+        ctx.edges = edges
+        return alpha
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (alpha,) = ctx.saved_tensors
+        weighted = alpha * grad
+        return weighted.sub_(alpha * _reduced(weighted, ctx.edges, "sum")), None

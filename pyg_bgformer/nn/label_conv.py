@@ -66,8 +66,8 @@ class LabelConv(MessagePassing):
         x = self.lin(x)
         backend = pick_backend(self.backend, edge_index, num_nodes)
         if backend == "dense":
-            return self._adjacency(edge_index, num_nodes).to(x.dtype) @ x
-        edge_index, weight = self._weighted(edge_index, num_nodes)
+            return self._adjacency(edge_index, num_nodes, _wide(x.dtype)).to(x.dtype) @ x
+        edge_index, weight = self._weighted(edge_index, num_nodes, _wide(x.dtype))
         if backend == "sparse":
             return self._propagate_sparse(x, edge_index, weight)
         return self.propagate(edge_index, x=x, weight=weight.to(x.dtype), size=(num_nodes, num_nodes))
@@ -76,16 +76,16 @@ class LabelConv(MessagePassing):
         """The weighted features that each edge carries, ``(E, D)``."""
         return weight.unsqueeze(-1) * x_j
 
-    def _adjacency(self, edge_index: Tensor, num_nodes: int) -> Tensor:
-        adjacency = edge_counts(edge_index, num_nodes).fill_diagonal_(self.self_weight)
+    def _adjacency(self, edge_index: Tensor, num_nodes: int, dtype: torch.dtype) -> Tensor:
+        adjacency = edge_counts(edge_index, num_nodes, dtype).fill_diagonal_(self.self_weight)
         scale = adjacency.sum(dim=1).rsqrt()
         return scale[:, None] * adjacency * scale[None, :]
 
-    def _weighted(self, edge_index: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
-        """Edges with one self loop per node, and the normalised weight of each in float32."""
+    def _weighted(self, edge_index: Tensor, num_nodes: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Edges with one self loop per node, and the normalised weight of each."""
         edge_index, _ = remove_self_loops(edge_index)
         loops = torch.arange(num_nodes, device=edge_index.device).expand(2, -1)
-        weight = torch.ones(edge_index.size(1) + num_nodes, device=edge_index.device)
+        weight = torch.ones(edge_index.size(1) + num_nodes, dtype=dtype, device=edge_index.device)
         weight[edge_index.size(1) :] = self.self_weight
         edge_index = torch.cat([edge_index, loops], dim=1)
         sender, receiver = edge_index
@@ -96,8 +96,11 @@ class LabelConv(MessagePassing):
         order = edge_index[1].argsort(stable=True)
         edges = compress_edges(edge_index[:, order], x.size(0))
         with torch.autocast(x.device.type, enabled=False):  # sparse products exist in full precision
-            wide = x.float() if x.dtype != torch.float64 else x
-            return edge_sum(weight[order][None].to(wide.dtype), wide[None], edges)[0].to(x.dtype)
+            return edge_sum(weight[order], x.to(weight.dtype), edges).to(x.dtype)
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.in_channels}, self_weight={self.self_weight})"
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32

@@ -9,8 +9,8 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import softmax
 
 from pyg_bgformer.graph import nearest
-from pyg_bgformer.nn.backend import Backend, check_backend, edge_counts, pick_backend, same_graph
-from pyg_bgformer.nn.edge_ops import compress_edges, edge_dot, edge_sum
+from pyg_bgformer.nn.backend import Backend, check_backend, edge_mask, pick_backend, same_graph
+from pyg_bgformer.nn.edge_ops import compress_edges, edge_dot, edge_softmax, edge_sum
 
 Neighbours = Literal["graph", "scores"]
 
@@ -47,7 +47,7 @@ class SSAConv(MessagePassing):
 
     Raises:
         ValueError: If ``heads`` does not divide ``in_channels``, ``k`` is given without ``"scores"`` or below 1,
-            or edges are missing (``"graph"``) or given (``"scores"``).
+            ``dropout`` is not in [0, 1), or edges are missing (``"graph"``) or given (``"scores"``).
     """
 
     def __init__(
@@ -64,12 +64,14 @@ class SSAConv(MessagePassing):
         kwargs.setdefault("aggr", "add")
         super().__init__(node_dim=0, **kwargs)
         check_backend(backend)
-        if in_channels % heads != 0:
+        if heads < 1 or in_channels % heads != 0:
             raise ValueError(f"heads must divide in_channels: found {heads} heads, {in_channels} channels")
         if neighbours not in ("graph", "scores"):
             raise ValueError(f"neighbours must be 'graph' or 'scores', found {neighbours!r}")
         if k is not None and (neighbours == "graph" or k < 1):
             raise ValueError(f"k goes with neighbours='scores' and is at least 1, found {k}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), found {dropout}")
         self.in_channels = in_channels
         self.heads = heads
         self.dropout = dropout
@@ -103,9 +105,7 @@ class SSAConv(MessagePassing):
         num_nodes = query.size(1)
         backend = pick_backend(self.backend, edge_index, num_nodes)
         if backend == "dense":
-            # The logarithm of the number of edges is 0 for an edge, -inf for none, log 2 for one given twice.
-            mask = edge_counts(edge_index, num_nodes).log()
-            return self._attend_dense(query, key, value, mask)
+            return self._attend_dense(query, key, value, edge_mask(edge_index, num_nodes))
         attend = self._attend_sparse if backend == "sparse" else self._attend_by_messages
         return attend(query, key, value, edge_index)
 
@@ -113,12 +113,10 @@ class SSAConv(MessagePassing):
         """As above, each head with its own neighbours: the best scores among the allowed pairs ``(N, N)``."""
         chosen = allowed.expand(self.heads, -1, -1)
         if self.k is not None and self.k < allowed.size(1):
-            with torch.no_grad():
-                scores = (query @ key.transpose(1, 2)).masked_fill(~allowed, float("-inf"))
-                chosen = nearest(scores, self.k) & allowed
+            chosen = nearest(_scores(query, key).masked_fill_(~allowed, float("-inf")), self.k) & allowed
         if self.backend in ("auto", "dense"):  # all pairs have been scored: nothing is left to save
-            mask = torch.zeros_like(chosen, dtype=torch.float32).masked_fill(~chosen, float("-inf"))
-            return self._attend_dense(query, key, value, mask)
+            mask = torch.zeros_like(chosen, dtype=torch.float32).masked_fill_(~chosen, float("-inf"))
+            return self._attend_dense(query, key, value, mask[None])
         # Heads with edges of their own are one graph of H x N nodes with one head.
         head, receiver, sender = chosen.nonzero(as_tuple=True)
         edge_index = torch.stack([sender, receiver]) + head * query.size(1)
@@ -126,25 +124,26 @@ class SSAConv(MessagePassing):
         return self._attend(query, key, value, edge_index).view(self.heads, allowed.size(0), -1)
 
     def _attend_dense(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-        alone = (mask == float("-inf")).all(dim=-1, keepdim=True)
+        """``mask`` is ``(N, N)`` or ``(1, H, N, N)``: the attention kernels take no other shape."""
+        alone = mask.amax(dim=-1, keepdim=True) == float("-inf")
         out = F.scaled_dot_product_attention(
             query[None],
             key[None],
             value[None],
             # A node without neighbours attends to all, so that no row is empty, and is then set to zero.
-            attn_mask=mask.masked_fill(alone, 0.0).to(query.dtype)[None],
+            attn_mask=mask.masked_fill_(alone, 0.0).to(query.dtype),
             dropout_p=self.dropout if self.training else 0.0,
-        )[0]
-        return out.masked_fill(alone, 0.0)
+        )
+        return out.masked_fill(alone, 0.0)[0]
 
     def _attend_sparse(self, query: Tensor, key: Tensor, value: Tensor, edge_index: Tensor) -> Tensor:
-        edges = compress_edges(edge_index, query.size(1))
+        heads, num_nodes, size = query.shape
+        edges = compress_edges(edge_index, num_nodes, heads)
         with torch.autocast(query.device.type, enabled=False):  # sparse products exist in full precision
-            query, key, wide = (t.contiguous().to(_wide(t.dtype)) for t in (query, key, value))
-            scores = edge_dot(query / query.size(2) ** 0.5, key, edges)
-            alpha = softmax(scores, edges.receiver, num_nodes=edges.num_nodes, dim=1)
+            query, key, wide = (t.to(_wide(t.dtype)).reshape(-1, size) for t in (query, key, value))
+            alpha = edge_softmax(edge_dot(query, key, edges) / size**0.5, edges)
             alpha = F.dropout(alpha, self.dropout, self.training)
-            return edge_sum(alpha, wide, edges).to(value.dtype)
+            return edge_sum(alpha, wide, edges).to(value.dtype).view(heads, num_nodes, size)
 
     def _attend_by_messages(self, query: Tensor, key: Tensor, value: Tensor, edge_index: Tensor) -> Tensor:
         query, key, value = (t.transpose(0, 1) for t in (query, key, value))  # (N, H, d)
@@ -172,6 +171,14 @@ class SSAConv(MessagePassing):
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.in_channels}, heads={self.heads})"
+
+
+@torch.no_grad()
+def _scores(query: Tensor, key: Tensor) -> Tensor:
+    """``(H, N, N)`` to choose by; outside autocast, whose half precision would invent ties."""
+    wide = _wide(query.dtype)
+    with torch.autocast(query.device.type, enabled=False):
+        return query.to(wide) @ key.to(wide).transpose(1, 2)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
