@@ -1,0 +1,24 @@
+"""What tests of several rooms share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """Folder of the datasets, ``$PYG_BGFORMER_DATA``."""
+    folder = os.environ.get("PYG_BGFORMER_DATA")
+    if not folder:
+        pytest.skip("PYG_BGFORMER_DATA is not set: no folder of datasets")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def bgformer_parity(data_root: Path) -> Path:
+    """File with inputs, outputs and gradients of the original BGFormer, beside the datasets."""
+    file = data_root.parent / "parity" / "bgformer.pt"
+    if not file.exists():
+        pytest.skip(f"{file} does not exist: nothing to compare with")
+    return file
