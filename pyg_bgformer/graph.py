@@ -23,9 +23,10 @@ def batch_graph(
     r"""Joins the samples of a mini-batch by what they look like and by what they are.
 
     *Visual* edges lead to each node from its ``k`` most similar nodes; *semantic* edges join all nodes of one
-    class in both directions, self loops included. This is the batch graph of the `"BGFormer: Batch-Graph
-    Transformer" <https://arxiv.org/abs/2211.10622>`_ paper, its visual neighbourhoods taken once from the
-    features instead of anew inside every layer.
+    class in both directions, self loops included. This is the batch graph of the `"Rethinking Batch Sample
+    Relationships for Data Representation: A Batch-Graph Transformer based Approach"
+    <https://arxiv.org/abs/2211.10622>`_ paper, its visual neighbourhoods taken once from the features instead
+    of anew inside every layer.
 
     Edges are chosen, not weighted: no gradient flows through the choice, and ``x`` is stored as it is.
 

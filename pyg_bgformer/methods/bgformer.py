@@ -17,9 +17,11 @@ class BGFormer(Method):
 
     Of a batch's features :math:`P` the blocks make :math:`Q = \textrm{BGFormer}(P, \textrm{graph}(P, y))`; the
     loss is :math:`\alpha \, \ell(\textrm{head}(P)) + (1 - \alpha) \, \ell(\textrm{head}(Q))`. Gradients of both
-    terms reach the encoder. The blocks are from the `"BGFormer: Batch-Graph Transformer"
+    terms reach the encoder. The blocks are from the `"Rethinking Batch Sample
+    Relationships for Data Representation: A Batch-Graph Transformer based Approach"
     <https://arxiv.org/abs/2211.10622>`_ paper; the weight :math:`\alpha` is that of its authors' later
-    `"DyBGR" <https://doi.org/10.1007/s11263-024-02175-8>`_.
+    `"Learning Dynamic Batch-Graph Representation for Deep Representation Learning"
+    <https://doi.org/10.1007/s11263-024-02175-8>`_.
 
     Args:
         encoder (Encoder): See :class:`Method`.

@@ -17,8 +17,9 @@ FLAT = 16
 
 
 class AffinityConv(MessagePassing):
-    r"""Propagation along edges weighted by the similarity of their ends, the ``affinity`` variant of the visual
-    branch of the `"BGFormer: Batch-Graph Transformer" <https://arxiv.org/abs/2211.10622>`_ paper.
+    r"""Propagation along edges weighted by the similarity of their ends, the ``affinity`` variant of
+    BGFormer's visual branch in the `"Rethinking Batch Sample Relationships for Data Representation: A Batch-Graph
+    Transformer based Approach" <https://arxiv.org/abs/2211.10622>`_ paper.
 
     .. math::
         \mathbf{x}^{\prime}_i = \sum_{j \in \mathcal{N}(i)} \frac{s_{ij} - \min_{j'} s_{ij'}}{\max_{j'} s_{ij'} -

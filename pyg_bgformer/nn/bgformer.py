@@ -22,8 +22,9 @@ Norm = Literal["graph", "layer"]
 
 
 class BGFormerLayer(nn.Module):
-    r"""One block of the `"BGFormer: Batch-Graph Transformer" <https://arxiv.org/abs/2211.10622>`_ paper: dual
-    structure-constrained self-attention, graph normalisation and a feed-forward network.
+    r"""One block of BGFormer: dual structure-constrained self-attention, graph normalisation and a feed-forward
+    network, from the `"Rethinking Batch Sample Relationships for Data Representation: A Batch-Graph Transformer
+    based Approach" <https://arxiv.org/abs/2211.10622>`_ paper.
 
     .. math::
         \mathbf{X}^{\prime} &= \mathbf{X} + \lambda \, \textrm{VG}(\textrm{norm}(\mathbf{X})) + (1 - \lambda)

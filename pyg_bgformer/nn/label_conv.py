@@ -12,8 +12,9 @@ from pyg_bgformer.nn.edge_ops import compress_edges, edge_sum
 
 
 class LabelConv(MessagePassing):
-    r"""Propagation along the symmetrically normalised label graph, the semantic branch of the `"BGFormer:
-    Batch-Graph Transformer" <https://arxiv.org/abs/2211.10622>`_ paper.
+    r"""Propagation along the symmetrically normalised label graph, the semantic branch of BGFormer in the
+    `"Rethinking Batch Sample Relationships for Data Representation: A Batch-Graph Transformer based Approach"
+    <https://arxiv.org/abs/2211.10622>`_ paper.
 
     .. math::
         \mathbf{X}^{\prime} = \mathbf{D}^{-1/2} \mathbf{A} \mathbf{D}^{-1/2} (\mathbf{X} \mathbf{W}^{\top} +
