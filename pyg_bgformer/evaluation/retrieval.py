@@ -99,6 +99,8 @@ def retrieval(
         InputError: shapes that do not fit, NaN or infinity in embeddings or similarities, a K below 1.
     """
     ks = _checked_ks(ks)
+    if block is not None and block < 1:
+        raise InputError(f"block: found {block}, expected at least 1 query at a time")
     task = _grouped_by_class(*_checked_task(embeddings, labels, gallery, gallery_labels), gallery is None)
     if similarity is None:
         task = task._replace(
@@ -190,7 +192,10 @@ def _fill(buffer: Tensor, queries: Tensor, gallery: Tensor, similarity: Similari
     if similarity is None:
         torch.mm(queries, gallery.T, out=inside)
         return block
-    inside.copy_(similarity(queries, gallery))
+    values = similarity(queries, gallery)
+    if values.shape != inside.shape:
+        raise InputError(f"similarity: found shape {tuple(values.shape)}, expected {tuple(inside.shape)}")
+    inside.copy_(values)
     if not bool(inside.isfinite().all()):
         raise InputError("similarity: found NaN or infinity among its values, expected finite numbers")
     return block

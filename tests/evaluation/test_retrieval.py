@@ -1,11 +1,21 @@
 import math
+from importlib import import_module
 
 import numpy as np
 import pytest
 import torch
+from pytorch_metric_learning.distances import CosineSimilarity
+from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+from pytorch_metric_learning.utils.inference import CustomKNN
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from pyg_bgformer.errors import InputError
 from pyg_bgformer.evaluation import RetrievalResult, retrieval
+
+retrieval_file = import_module(
+    "pyg_bgformer.evaluation.retrieval"
+)  # the package's name for it is the function
 
 
 def integers(rows: int, columns: int, classes: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -30,11 +40,13 @@ def oracle(
 ) -> list[tuple[float, float, float]]:
     """First rank, AP@R, R-precision of every query by plain loops."""
     items, item_labels = (queries, labels) if gallery is None else (gallery, gallery_labels)
+    similarity = (queries.double() @ items.double().T).tolist()
+    classes, item_classes = labels.tolist(), item_labels.tolist()
     scores = []
     for q in range(len(queries)):
         others = [g for g in range(len(items)) if gallery is not None or g != q]
-        sims = [float(queries[q] @ items[g]) for g in others]
-        ranks = ranks_of_positives(sims, [int(item_labels[g]) == int(labels[q]) for g in others])
+        same = [item_classes[g] == classes[q] for g in others]
+        ranks = ranks_of_positives([similarity[q][g] for g in others], same)
         total = len(ranks)
         if not total:
             scores.append((math.nan, math.nan, math.nan))
@@ -89,3 +101,181 @@ def test_default_similarity_is_the_cosine():
     units = torch.nn.functional.normalize(points.double())
     assert_scores(retrieval(points * 1e-25, labels), oracle(units, labels))
     assert_scores(retrieval(points * 1e30, labels), oracle(units, labels))
+
+
+def noisy_classes(rows: int, classes: int, seed: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (rows,), generator=generator)
+    centres = torch.randn(classes, 16, generator=generator)
+    return centres[labels] + torch.randn(rows, 16, generator=generator), labels
+
+
+def accuracy_calculator() -> AccuracyCalculator:
+    names = ("precision_at_1", "mean_average_precision_at_r", "r_precision")
+    return AccuracyCalculator(include=names, k="max_bin_count", knn_func=CustomKNN(CosineSimilarity()))
+
+
+def assert_like_accuracy_calculator(result: RetrievalResult, reference: dict[str, float]) -> None:
+    assert result.recall[1] == pytest.approx(reference["precision_at_1"])
+    assert result.map_at_r == pytest.approx(reference["mean_average_precision_at_r"])
+    assert result.r_precision == pytest.approx(reference["r_precision"])
+
+
+def test_agrees_with_accuracy_calculator_on_self_retrieval():
+    points, labels = noisy_classes(400, 70, seed=0)
+    reference = accuracy_calculator().get_accuracy(points, labels)
+    assert_like_accuracy_calculator(retrieval(points, labels), reference)
+
+
+def test_agrees_with_accuracy_calculator_on_query_and_gallery():
+    points, labels = noisy_classes(300, 20, seed=1)
+    queries, gallery = (points[:100], labels[:100]), (points[100:], labels[100:])
+    reference = accuracy_calculator().get_accuracy(*queries, *gallery)
+    result = retrieval(*queries, gallery=gallery[0], gallery_labels=gallery[1])
+    assert_like_accuracy_calculator(result, reference)
+
+
+@pytest.mark.parametrize("rows", [4, 63, 64, 500])
+def test_a_collapsed_embedding_scores_zero(rows):
+    points = torch.full((rows, 24), 0.37) + torch.linspace(0, 1, 24)
+    labels = torch.arange(rows) // 2
+    result = retrieval(points, labels, ks=(1,))
+    assert result.recall[1] == result.map_at_r == result.r_precision == 0
+    defined = result.first_rank[result.defined]
+    assert (defined == rows - 1).all()
+
+
+def test_a_perfect_embedding_scores_one_though_its_rows_are_duplicates():
+    labels = torch.arange(60) % 7
+    result = retrieval(torch.eye(7)[labels], labels, ks=(1, 100))
+    assert result.recall == {1: 1.0, 100: 1.0}
+    assert result.map_at_r == result.r_precision == 1
+
+
+def test_order_of_rows_does_not_matter():
+    points, labels = integers(200, 3, 30, seed=5)
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(0))
+    plain, permuted = retrieval(points, labels), retrieval(points[order], labels[order])
+    assert plain.as_dict() == pytest.approx(permuted.as_dict(), nan_ok=True)
+    np.testing.assert_array_equal(plain.first_rank[order], permuted.first_rank)
+    np.testing.assert_array_equal(plain.average_precision[order], permuted.average_precision)
+
+
+def test_exact_duplicates_of_a_query_tie():
+    points = torch.tensor([[1.0, 0], [1, 0], [1, 0], [0, 1]])
+    assert retrieval(points, [0, 0, 1, 1]).first_rank.tolist() == [2, 2, 3, 3]
+
+
+def test_a_k_beyond_the_gallery_counts_every_defined_query():
+    points, labels = integers(20, 3, 3, seed=6)
+    result = retrieval(points, labels, ks=(19, 20, 10**6))
+    assert result.recall == {19: 1.0, 20: 1.0, 10**6: 1.0}
+
+
+def test_one_class_is_perfect_and_one_image_is_undefined():
+    points, _ = integers(9, 3, 1, seed=7)
+    assert retrieval(points, torch.zeros(9, dtype=torch.long)).map_at_r == 1
+    alone = retrieval(points[:1], [0])
+    assert (alone.queries, alone.undefined, alone.classes) == (1, 1, 1)
+    assert math.isnan(alone.recall[1])
+    assert math.isnan(alone.map_at_r)
+    assert math.isnan(alone.r_precision)
+
+
+def test_queries_without_positives_are_left_out_and_counted():
+    points = torch.tensor([[1.0, 0], [0.9, 0.1], [0, 1]])
+    result = retrieval(points, [0, 0, 5])
+    assert (result.recall[1], result.undefined) == (1.0, 1)
+    assert result.defined.tolist() == [True, True, False]
+    assert np.isnan(result.precision_at_r).tolist() == [False, False, True]
+
+
+def test_query_and_gallery_exclude_nothing():
+    points, labels = integers(30, 8, 4, seed=8)
+    result = retrieval(
+        points, labels, gallery=points, gallery_labels=labels, similarity=lambda q, g: -torch.cdist(q, g)
+    )
+    distinct = len(points.unique(dim=0)) == 30
+    assert distinct
+    assert result.recall[1] == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_any_precision_is_computed_in_float32(dtype):
+    points, labels = noisy_classes(100, 10, seed=2)
+    points = points.to(dtype)
+    assert retrieval(points, labels).as_dict() == retrieval(points.float(), labels).as_dict()
+
+
+def test_autocast_does_not_reach_the_product():
+    points, labels = noisy_classes(100, 10, seed=3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = retrieval(points, labels)
+    assert inside.as_dict() == retrieval(points, labels).as_dict()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_equals_cpu():
+    points, labels = integers(300, 4, 60, seed=9)
+    on_device = retrieval(points.cuda(), labels.cuda(), similarity=dot)
+    assert on_device.as_dict() == retrieval(points, labels, similarity=dot).as_dict()
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the entries of the largest tensor that any operation gives."""
+
+    entries = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        output = function(*args, **(kwargs or {}))
+        for tensor in output if isinstance(output, tuple) else (output,):
+            if isinstance(tensor, Tensor):
+                self.entries = max(self.entries, tensor.untyped_storage().nbytes() // tensor.element_size())
+        return output
+
+
+@pytest.mark.parametrize("classes", [1, 2, 50, 1000])
+def test_no_tensor_is_larger_than_the_block_or_the_gallery(monkeypatch, classes):
+    monkeypatch.setattr(retrieval_file, "BLOCK_ENTRIES", 40_000)
+    points, labels = noisy_classes(2000, classes, seed=4)
+    with LargestTensor() as largest:
+        retrieval(points, labels)
+    assert largest.entries <= max(40_000, points.numel())
+
+
+def test_inputs_are_left_alone():
+    points, labels = noisy_classes(50, 5, seed=5)
+    before = points.clone()
+    retrieval(points, labels)
+    assert torch.equal(points, before)
+
+
+def test_broken_rows_are_counted():
+    points = torch.zeros(6, 2)
+    points[1, 0], points[4, 1] = torch.nan, torch.inf
+    with pytest.raises(InputError, match="2 of 6 rows hold NaN or infinity"):
+        retrieval(points, torch.zeros(6, dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"embeddings": torch.zeros(3)}, "embeddings: found shape"),
+        ({"embeddings": torch.zeros(0, 2), "labels": []}, "embeddings: found shape"),
+        ({"embeddings": torch.zeros(3, 2, dtype=torch.long)}, "embeddings: found shape"),
+        ({"labels": [0, 1]}, r"labels: found shape \(2,\)"),
+        ({"labels": [0.5, 1.0, 1.0]}, "labels: found shape"),
+        ({"ks": (0, 1)}, "ks: found"),
+        ({"block": 0}, "block: found 0"),
+        ({"gallery": torch.ones(2, 2)}, "gallery_labels: not given"),
+        ({"gallery_labels": [0]}, "gallery: not given"),
+        ({"gallery": torch.ones(2, 3), "gallery_labels": [0, 1]}, "gallery: found 3 dimensions"),
+        ({"similarity": lambda q, g: (q @ g.T) / 0}, "similarity: found NaN"),
+        ({"similarity": lambda q, g: q[:, 0]}, "similarity: found shape"),
+    ],
+)
+def test_bad_input_is_one_clear_line(arguments, message):
+    arguments = {"embeddings": torch.eye(3)[:, :2], "labels": [0, 0, 1]} | arguments
+    with pytest.raises(InputError, match=message) as error:
+        retrieval(**arguments)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,63 @@
+"""First centres for k-means, at a speed that allows thousands of clusters."""
+
+import math
+
+import torch
+from torch import Tensor
+
+ROUNDS = 64
+"""Draws of candidates from which on the clusters came out as good as with a draw for every centre."""
+
+BLOCK_ENTRIES = 2**25
+"""Distances held at a time, 128 MB."""
+
+
+def greedy_seeds(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Rows to start k-means from, by greedy k-means++, its candidates drawn many at a time.
+
+    Greedy k-means++ (Arthur and Vassilvitskii, "k-means++: The Advantages of Careful Seeding", 2007; the
+    default of scikit-learn) draws ``2 + log(count)`` candidates for each centre with probability in proportion
+    to the squared distance to the nearest centre so far, and keeps the one that leaves the smallest sum of
+    squared distances. Here the candidates of up to ``count / ROUNDS`` centres are drawn together, so that
+    their distances are one matrix product; the choice among them is made one centre after the other, with
+    exact distances. Below ``2 * ROUNDS`` centres nothing differs.
+
+    Args:
+        points: ``(N, D)`` float32, centred: distances are taken from norms and dot products.
+        count: number of centres, at most N.
+        generator: of the draws; equal generators give equal rows.
+
+    Returns:
+        ``(count,)`` int64 row numbers, distinct unless there are fewer distinct points.
+    """
+    rows = len(points)
+    trials = 2 + int(math.log(count))
+    together = max(1, min(count // ROUNDS, BLOCK_ENTRIES // (trials * rows)))
+    norms = points.square().sum(dim=1)
+    chosen = [torch.randint(rows, (1,), generator=generator)]
+    nearest = _squared_distances(points, norms, chosen[0])[0]
+    for first in range(1, count, together):
+        draws = min(together, count - first)
+        candidates = _draw(nearest, draws * trials, generator)
+        distances = _squared_distances(points, norms, candidates).view(draws, trials, rows)
+        for rivals, distance in zip(candidates.view(draws, trials), distances, strict=True):
+            torch.minimum(distance, nearest, out=distance)
+            best = distance.sum(dim=1).argmin()
+            nearest = distance[best].clone()
+            chosen.append(rivals[best, None])
+    return torch.cat(chosen)
+
+
+def _squared_distances(points: Tensor, norms: Tensor, rows: Tensor) -> Tensor:
+    """Squared Euclidean distances ``(len(rows), N)`` from some of the points to all."""
+    distances = torch.mm(points[rows], points.T).mul_(-2).add_(norms).add_(norms[rows, None]).clamp_(min=0)
+    return distances.scatter_(1, rows[:, None], 0)
+
+
+def _draw(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Row numbers ``(count,)`` drawn with probability in proportion to the weights, all equal where all are 0."""
+    cumulative = weights.double().cumsum(0)
+    if cumulative[-1] == 0:
+        return torch.randint(len(weights), (count,), generator=generator)
+    thresholds = cumulative[-1] * (1 - torch.rand(count, generator=generator, dtype=torch.float64))
+    return torch.searchsorted(cumulative, thresholds)
