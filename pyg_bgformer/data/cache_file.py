@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pyg_bgformer.errors import InputError
+from pyg_bgformer.files import atomic_path
 
 INDEX = np.dtype([("height", "<u4"), ("width", "<u4"), ("checksum", "<u4")])
 TAIL = np.dtype([("magic", "S8"), ("images", "<u8"), ("checksum", "<u4"), ("key", "S64")])
@@ -25,22 +26,17 @@ def write_pixels(path: Path, images: Iterable[np.ndarray], key: str) -> None:
         OSError: The folder cannot be written, or the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with open(unfinished, "wb") as file:
-            entries = []
-            for image in images:
-                pixels = image.tobytes()
-                file.write(pixels)
-                entries.append((*image.shape[:2], zlib.crc32(pixels)))
-            index = np.array(entries, dtype=INDEX).tobytes()
-            file.write(index)
-            file.write(np.array([(MAGIC, len(entries), zlib.crc32(index), key.encode())], TAIL).tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with atomic_path(path) as unfinished, open(unfinished, "wb") as file:
+        entries = []
+        for image in images:
+            pixels = image.tobytes()
+            file.write(pixels)
+            entries.append((*image.shape[:2], zlib.crc32(pixels)))
+        index = np.array(entries, dtype=INDEX).tobytes()
+        file.write(index)
+        file.write(np.array([(MAGIC, len(entries), zlib.crc32(index), key.encode())], TAIL).tobytes())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def map_pixels(path: Path) -> tuple[np.ndarray, np.ndarray, str]:

@@ -1,8 +1,7 @@
 """A trained encoder as two files that anybody can load offline."""
 
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pyg_bgformer.encoders.build import build_encoder
 from pyg_bgformer.encoders.encoder import Encoder, EncoderSpec
 from pyg_bgformer.encoders.weights import file_hash, fit_tensors, read_tensors
 from pyg_bgformer.errors import InputError
+from pyg_bgformer.files import atomic_path
 
 TENSORS = "encoder.safetensors"
 DESCRIPTION = "encoder.json"
@@ -44,9 +44,11 @@ def save_encoder(encoder: Encoder, folder: str | Path, extra: Mapping[str, Any] 
         raise InputError(f"extra of save_encoder must be plain JSON values: {error}") from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / TENSORS, lambda path: save_file(tensors, path))
+        with atomic_path(folder / TENSORS) as path:
+            save_file(tensors, path)
         description = json.dumps(_describe(encoder, file_hash(folder / TENSORS), extra), indent=2)
-        _write(folder / DESCRIPTION, lambda path: path.write_text(description + "\n", encoding="utf-8"))
+        with atomic_path(folder / DESCRIPTION) as path:
+            path.write_text(description + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise InputError(f"encoder cannot be written to '{folder}': {error}") from error
 
@@ -120,12 +122,3 @@ def _build(spec: Any, source: Path) -> Encoder:
     if not isinstance(spec, dict) or spec.keys() != known:
         raise InputError(f"'{source}': spec must have exactly the keys {', '.join(known)}")
     return build_encoder(**spec)
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
