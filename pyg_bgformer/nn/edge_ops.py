@@ -10,6 +10,7 @@ import warnings
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -51,13 +52,13 @@ def compress_edges(edge_index: Tensor, num_nodes: int, heads: int = 1) -> Compre
     # The sparse products do not look: they would read past the end of the features.
     if max(in_degree.numel(), out_degree.numel()) > num_nodes:
         raise ValueError(f"edge_index names node {int(edge_index.max())}, but there are {num_nodes} nodes")
-    by_sender = sender.argsort(stable=True)
+    by_sender, num_edges = sender.argsort(stable=True), sender.numel()
     return CompressedEdges(
-        rowptr=_offsets(in_degree.repeat(heads)),
+        rowptr=_offsets(in_degree, heads, num_edges),
         sender=_copies(sender, heads, num_nodes),
         receiver=_copies(receiver, heads, num_nodes),
-        colptr=_offsets(out_degree.repeat(heads)),
-        by_sender=_copies(by_sender, heads, sender.numel()),
+        colptr=_offsets(out_degree, heads, num_edges),
+        by_sender=_copies(by_sender, heads, num_edges),
         receiver_by_sender=_copies(receiver[by_sender], heads, num_nodes),
     )
 
@@ -78,19 +79,17 @@ def edge_softmax(scores: Tensor, edges: CompressedEdges) -> Tensor:
 
 
 def _copies(index: Tensor, heads: int, step: int) -> Tensor:
-    """The index once per head, shifted."""
-    shifts = torch.arange(heads, device=index.device) * step
-    return _narrow((index + shifts[:, None]).flatten())
+    """The index once per head, shifted; int32, to which the sparse products would convert at every call."""
+    fits = heads * step <= torch.iinfo(torch.int32).max
+    index = index.int() if fits else index
+    shifts = step * torch.arange(heads, dtype=index.dtype, device=index.device)
+    return (index + shifts[:, None]).flatten()
 
 
-def _offsets(degree: Tensor) -> Tensor:
-    return _narrow(torch.cat([degree.new_zeros(1), degree.cumsum(0)]))
-
-
-def _narrow(index: Tensor) -> Tensor:
-    """As int32, to which the sparse products would convert at every call; more edges than that stay int64."""
-    fits = index.numel() == 0 or int(index.max()) <= torch.iinfo(torch.int32).max
-    return index.int() if fits else index
+def _offsets(degree: Tensor, heads: int, num_edges: int) -> Tensor:
+    """Where the edges of each node begin and, at last, where they end."""
+    begins = degree.cumsum(0) - degree
+    return F.pad(_copies(begins, heads, num_edges), (0, 1), value=heads * num_edges)
 
 
 def _matrix(pointer: Tensor, index: Tensor, values: Tensor) -> Tensor:
@@ -103,13 +102,13 @@ def _matrix(pointer: Tensor, index: Tensor, values: Tensor) -> Tensor:
 def _product(matrix: Tensor, x: Tensor) -> Tensor:
     """Outside autocast, in which backward passes may run too: there are no half-precision products on a CPU."""
     with torch.autocast(x.device.type, enabled=False):
-        return matrix @ x
+        return torch.addmm(x, matrix, x, beta=0.0)  # what `@` calls, less its matrix of zeros to add to
 
 
 def _sampled_product(left: Tensor, right: Tensor, edges: CompressedEdges) -> Tensor:
     """``(H E,)``: for each edge, left at its receiver times right at its sender."""
     pattern = _matrix(edges.rowptr, edges.sender, left.new_zeros(edges.sender.numel()))
-    return torch.sparse.sampled_addmm(pattern, left, right.t(), beta=0.0).values()
+    return torch.sparse.sampled_addmm(pattern, left, right.t(), beta=0.0, out=pattern).values()
 
 
 def _gathered(weight: Tensor, sender_x: Tensor, edges: CompressedEdges) -> Tensor:

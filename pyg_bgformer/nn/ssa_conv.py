@@ -16,7 +16,8 @@ Neighbours = Literal["graph", "scores"]
 
 
 class SSAConv(MessagePassing):
-    r"""Multi-head self-attention restricted to an edge set, from the `"BGFormer: Batch-Graph Transformer"
+    r"""Multi-head self-attention restricted to an edge set, the layer of BGFormer from the `"Rethinking Batch
+    Sample Relationships for Data Representation: A Batch-Graph Transformer based Approach"
     <https://arxiv.org/abs/2211.10622>`_ paper.
 
     .. math::
@@ -93,60 +94,58 @@ class SSAConv(MessagePassing):
             raise ValueError("edge_index is needed with neighbours='graph' and only then")
         num_nodes = x.size(0)
         qkv = self.qkv(x).view(num_nodes, 3, self.heads, -1).permute(1, 2, 0, 3)  # (3, H, N, d)
-        query, key, value = qkv.unbind(0)
         if edge_index is not None:
-            out = self._attend(query, key, value, edge_index)
+            out = self._attend(qkv, edge_index)
         else:
-            out = self._attend_to_best(query, key, value, same_graph(batch, num_nodes, x.device))
+            out = self._attend_to_best(qkv, same_graph(batch, num_nodes, x.device))
         return self.proj(out.transpose(0, 1).reshape(num_nodes, self.in_channels))
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, edge_index: Tensor) -> Tensor:
-        """``(H, N, d)`` three times and one edge set for all heads ``-> (H, N, d)``."""
-        num_nodes = query.size(1)
+    def _attend(self, qkv: Tensor, edge_index: Tensor) -> Tensor:
+        """``(3, H, N, d)`` and one edge set for all heads ``-> (H, N, d)``."""
+        num_nodes = qkv.size(2)
         backend = pick_backend(self.backend, edge_index, num_nodes)
         if backend == "dense":
-            return self._attend_dense(query, key, value, edge_mask(edge_index, num_nodes))
-        attend = self._attend_sparse if backend == "sparse" else self._attend_by_messages
-        return attend(query, key, value, edge_index)
+            return self._attend_dense(qkv, edge_mask(edge_index, num_nodes))
+        return (
+            self._attend_sparse(qkv, edge_index)
+            if backend == "sparse"
+            else self._by_messages(qkv, edge_index)
+        )
 
-    def _attend_to_best(self, query: Tensor, key: Tensor, value: Tensor, allowed: Tensor) -> Tensor:
+    def _attend_to_best(self, qkv: Tensor, allowed: Tensor) -> Tensor:
         """As above, each head with its own neighbours: the best scores among the allowed pairs ``(N, N)``."""
         chosen = allowed.expand(self.heads, -1, -1)
         if self.k is not None and self.k < allowed.size(1):
-            chosen = nearest(_scores(query, key).masked_fill_(~allowed, float("-inf")), self.k) & allowed
+            chosen = nearest(_scores(qkv).masked_fill_(~allowed, float("-inf")), self.k) & allowed
         if self.backend in ("auto", "dense"):  # all pairs have been scored: nothing is left to save
             mask = torch.zeros_like(chosen, dtype=torch.float32).masked_fill_(~chosen, float("-inf"))
-            return self._attend_dense(query, key, value, mask[None])
+            return self._attend_dense(qkv, mask[None])
         # Heads with edges of their own are one graph of H x N nodes with one head.
         head, receiver, sender = chosen.nonzero(as_tuple=True)
-        edge_index = torch.stack([sender, receiver]) + head * query.size(1)
-        query, key, value = (t.reshape(1, -1, t.size(2)) for t in (query, key, value))
-        return self._attend(query, key, value, edge_index).view(self.heads, allowed.size(0), -1)
+        edge_index = torch.stack([sender, receiver]) + head * qkv.size(2)
+        return self._attend(qkv.flatten(1, 2)[:, None], edge_index).view(qkv.shape[1:])
 
-    def _attend_dense(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    def _attend_dense(self, qkv: Tensor, mask: Tensor) -> Tensor:
         """``mask`` is ``(N, N)`` or ``(1, H, N, N)``: the attention kernels take no other shape."""
         alone = mask.amax(dim=-1, keepdim=True) == float("-inf")
-        out = F.scaled_dot_product_attention(
-            query[None],
-            key[None],
-            value[None],
-            # A node without neighbours attends to all, so that no row is empty, and is then set to zero.
-            attn_mask=mask.masked_fill_(alone, 0.0).to(query.dtype),
-            dropout_p=self.dropout if self.training else 0.0,
-        )
+        query, key, value = qkv[:, None].unbind(0)
+        # A node without neighbours attends to all, so that no row is empty, and is then set to zero.
+        mask = mask.masked_fill_(alone, 0.0).to(qkv.dtype)
+        dropout = self.dropout if self.training else 0.0
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         return out.masked_fill(alone, 0.0)[0]
 
-    def _attend_sparse(self, query: Tensor, key: Tensor, value: Tensor, edge_index: Tensor) -> Tensor:
-        heads, num_nodes, size = query.shape
+    def _attend_sparse(self, qkv: Tensor, edge_index: Tensor) -> Tensor:
+        _, heads, num_nodes, size = qkv.shape
         edges = compress_edges(edge_index, num_nodes, heads)
-        with torch.autocast(query.device.type, enabled=False):  # sparse products exist in full precision
-            query, key, wide = (t.to(_wide(t.dtype)).reshape(-1, size) for t in (query, key, value))
+        with torch.autocast(qkv.device.type, enabled=False):  # sparse products exist in full precision
+            query, key, value = qkv.to(_wide(qkv.dtype)).reshape(3, -1, size).unbind(0)
             alpha = edge_softmax(edge_dot(query, key, edges) / size**0.5, edges)
             alpha = F.dropout(alpha, self.dropout, self.training)
-            return edge_sum(alpha, wide, edges).to(value.dtype).view(heads, num_nodes, size)
+            return edge_sum(alpha, value, edges).to(qkv.dtype).view(heads, num_nodes, size)
 
-    def _attend_by_messages(self, query: Tensor, key: Tensor, value: Tensor, edge_index: Tensor) -> Tensor:
-        query, key, value = (t.transpose(0, 1) for t in (query, key, value))  # (N, H, d)
+    def _by_messages(self, qkv: Tensor, edge_index: Tensor) -> Tensor:
+        query, key, value = qkv.transpose(1, 2).unbind(0)  # (N, H, d)
         alpha = self.edge_updater(edge_index, query=query, key=key)
         size = (value.size(0), value.size(0))
         return self.propagate(edge_index, value=value, alpha=alpha, size=size).transpose(0, 1)
@@ -174,11 +173,11 @@ class SSAConv(MessagePassing):
 
 
 @torch.no_grad()
-def _scores(query: Tensor, key: Tensor) -> Tensor:
+def _scores(qkv: Tensor) -> Tensor:
     """``(H, N, N)`` to choose by; outside autocast, whose half precision would invent ties."""
-    wide = _wide(query.dtype)
-    with torch.autocast(query.device.type, enabled=False):
-        return query.to(wide) @ key.to(wide).transpose(1, 2)
+    with torch.autocast(qkv.device.type, enabled=False):
+        query, key = qkv[:2].to(_wide(qkv.dtype))
+        return query @ key.transpose(1, 2)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -1,0 +1,174 @@
+"""Speed and memory of one SSAConv, forward and backward in float32, as ratios measured in one run.
+
+    OMP_NUM_THREADS=2 python benchmarks/layers.py
+    python benchmarks/layers.py --sizes 405,30,768,8 --repeats 9
+
+Contestants take turns, so that whatever else the machine is doing slows all of them alike. Printed are the median
+and the fastest of the repeats, each with its ratio to the path that ``backend="auto"`` takes; the fastest is what
+a machine with idle cores gives all the time. Memory is the most that tensors allocated during one forward and
+backward pass take at once, read from the profiler's record of every allocation; libraries' own work space is not
+in it.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+from torch_geometric.nn import TransformerConv
+
+from pyg_bgformer import SSAConv, batch_graph
+
+Step = Callable[[], None]
+MIB = 2**20
+
+
+class Size(NamedTuple):
+    """Nodes, neighbours of each, channels and heads of one comparison."""
+
+    nodes: int
+    k: int
+    channels: int
+    heads: int
+
+
+DEFAULT_SIZES = [Size(100, 10, 512, 8), Size(405, 30, 768, 8), Size(1024, 30, 512, 8), Size(4096, 30, 512, 8)]
+
+
+class FullAttention(nn.Module):
+    """Ordinary self-attention over all nodes, with the linear maps of SSAConv."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.proj = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, D) -> (N, D)``."""
+        query, key, value = self.qkv(x).view(1, len(x), 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        out = F.scaled_dot_product_attention(query, key, value)
+        return self.proj(out.transpose(1, 2).reshape(x.shape))
+
+
+def training_step(layer: nn.Module, *inputs: Tensor) -> Step:
+    """One forward and backward pass, up to the gradients of the features and of all parameters."""
+
+    def step() -> None:
+        x, *edges = inputs
+        x = x.requires_grad_()
+        layer(x, *edges).sum().backward()
+        x.grad = None
+        layer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def contestants(size: Size) -> dict[str, Step]:
+    """All contestants of one size, on the same features and edges."""
+    x = torch.randn(size.nodes, size.channels, generator=torch.Generator().manual_seed(0))
+    edges = batch_graph(x, k=size.k).visual_edge_index
+    steps = {
+        f"SSAConv {name}": training_step(SSAConv(size.channels, size.heads, backend=name), x, edges)
+        for name in ("auto", "sparse", "dense", "message")
+    }
+    transformer = TransformerConv(size.channels, size.channels // size.heads, size.heads)
+    steps["TransformerConv"] = training_step(transformer, x, edges)
+    steps["full attention"] = training_step(FullAttention(size.channels, size.heads), x)
+    return steps
+
+
+class Time(NamedTuple):
+    """Seconds of the middle and of the fastest repeat."""
+
+    median: float
+    fastest: float
+
+
+def interleaved_times(steps: dict[str, Step], repeats: int) -> dict[str, Time]:
+    """The time of each, after one unmeasured round."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for repeat in range(repeats + 1):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if repeat:
+                times[name].append(time.perf_counter() - start)
+    return {name: Time(median(values), min(values)) for name, values in times.items()}
+
+
+def peak_memory(step: Step) -> int:
+    """The most bytes allocated at once during a step, beyond what was allocated before it."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        step()
+    events = record.profiler.kineto_results.events()
+    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+    held = peak = 0
+    for _, change in changes:
+        held += change
+        peak = max(peak, held)
+    return peak
+
+
+def compare(size: Size, repeats: int) -> None:
+    """Prints one row per contestant."""
+    steps = contestants(size)
+    times = interleaved_times(steps, repeats)
+    ours = times["SSAConv auto"]
+    for name, seconds in times.items():
+        print(
+            f"{size.nodes:>5} {size.k:>3} {size.channels:>4} {size.heads:>2}  {name:<16}"
+            f"{seconds.median * 1e3:>9.1f} {seconds.median / ours.median:>8.2f}x"
+            f"{seconds.fastest * 1e3:>9.1f} {seconds.fastest / ours.fastest:>8.2f}x"
+            f"{peak_memory(steps[name]) / MIB:>10.1f}",
+            flush=True,
+        )
+
+
+def memory_series(k: int, channels: int, heads: int) -> None:
+    """Prints the memory of the sparse path over the number of nodes and neighbours."""
+    print("\nmemory of the sparse path (linear growth: a constant number of bytes per node and per edge)")
+    print(f"{'N':>5} {'k':>4} {'N x k':>8} {'MiB':>8} {'KiB per node':>13}")
+    for nodes, neighbours in [(n, k) for n in (512, 1024, 2048, 4096, 8192)] + [(2048, 2 * k), (2048, 4 * k)]:
+        x = torch.randn(nodes, channels, generator=torch.Generator().manual_seed(0))
+        edges = torch.randint(nodes, (nodes * neighbours,), generator=torch.Generator().manual_seed(1))
+        receiver = torch.arange(nodes).repeat_interleave(neighbours)
+        layer = SSAConv(channels, heads, backend="sparse")
+        memory = peak_memory(training_step(layer, x, torch.stack([edges, receiver])))
+        print(
+            f"{nodes:>5} {neighbours:>4} {nodes * neighbours:>8} {memory / MIB:>8.1f} "
+            f"{memory / 1024 / nodes:>13.2f}",
+            flush=True,
+        )
+
+
+def parse_size(text: str) -> Size:
+    """Reads ``N,k,D,heads``."""
+    try:
+        return Size(*(int(part) for part in text.split(",")))
+    except (TypeError, ValueError):
+        raise argparse.ArgumentTypeError(f"expected N,k,D,heads, found {text!r}") from None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Speed and memory of SSAConv, as ratios.")
+    parser.add_argument("--sizes", type=parse_size, nargs="+", default=DEFAULT_SIZES, metavar="N,k,D,heads")
+    parser.add_argument("--repeats", type=int, default=11)
+    arguments = parser.parse_args()
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {arguments.repeats} repeats")
+    print(
+        f"{'N':>5} {'k':>3} {'D':>4} {'H':>2}  {'layer':<16}"
+        f"{'median ms':>9} {'of auto':>9}{'best ms':>9} {'of auto':>9}{'peak MiB':>10}"
+    )
+    for size in arguments.sizes:
+        compare(size, arguments.repeats)
+    memory_series(k=30, channels=512, heads=8)
+
+
+if __name__ == "__main__":
+    main()
