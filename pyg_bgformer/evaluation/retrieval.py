@@ -18,6 +18,10 @@ Similarity = Callable[[Tensor, Tensor], Tensor]
 BLOCK_ENTRIES = 2**25
 """Similarities held at a time, 128 MB: smaller blocks slow the matrix product, larger gain nothing."""
 
+LEAST_ROWS = 8
+"""Queries a matrix product is given at least: for one, BLAS multiplies by a vector, and there equal rows of the
+gallery get similarities that differ in the last bit, so that exact ties would be lost."""
+
 
 @dataclass(frozen=True)
 class RetrievalResult:
@@ -91,7 +95,7 @@ def retrieval(
         gallery: ``(n, D)``; ``None`` compares the embeddings with each other.
         gallery_labels: ``(n,)``, given exactly when ``gallery`` is.
         ks: the K of Recall@K; a K beyond the gallery's size is fine.
-        similarity: called with float32 queries ``(b, D)`` and the whole gallery ``(n, D)``, as given;
+        similarity: called with float32 queries ``(b, D)``, some perhaps twice, and the whole gallery;
             ``None`` is the dot product of L2-normalised rows.
         block: queries at a time; ``None`` takes as many as make :data:`BLOCK_ENTRIES` similarities.
 
@@ -173,7 +177,7 @@ def _score_all(task: _Task, similarity: Similarity | None, block: int | None) ->
     queries = task.gallery if task.queries is None else task.queries
     width = padded_width(len(task.gallery))
     rows = min(block or max(1, BLOCK_ENTRIES // width), len(queries))
-    buffer = queries.new_empty(rows, width)
+    buffer = queries.new_empty(max(rows, LEAST_ROWS), width)
     blocks = []
     for first in range(0, len(queries), rows):
         part = slice(first, min(first + rows, len(queries)))
@@ -186,19 +190,26 @@ def _score_all(task: _Task, similarity: Similarity | None, block: int | None) ->
 
 def _fill(buffer: Tensor, queries: Tensor, gallery: Tensor, similarity: Similarity | None) -> Tensor:
     """The block's similarities with ``-inf`` in the padding columns, ``(b, W)``, in the reused buffer."""
+    count = len(queries)
+    if count < LEAST_ROWS:
+        queries = queries[torch.arange(LEAST_ROWS, device=queries.device) % count]
     block = buffer[: len(queries)]
     inside = block[:, : len(gallery)]
     block[:, len(gallery) :] = -torch.inf
     if similarity is None:
         torch.mm(queries, gallery.T, out=inside)
-        return block
-    values = similarity(queries, gallery)
-    if values.shape != inside.shape:
-        raise InputError(f"similarity: found shape {tuple(values.shape)}, expected {tuple(inside.shape)}")
-    inside.copy_(values)
-    if not bool(inside.isfinite().all()):
+    else:
+        inside.copy_(_checked_similarity(similarity, queries, gallery))
+    return block[:count]
+
+
+def _checked_similarity(similarity: Similarity, queries: Tensor, gallery: Tensor) -> Tensor:
+    values, expected = similarity(queries, gallery), (len(queries), len(gallery))
+    if values.shape != expected:
+        raise InputError(f"similarity: found shape {tuple(values.shape)}, expected {expected}")
+    if not bool(values.isfinite().all()):
         raise InputError("similarity: found NaN or infinity among its values, expected finite numbers")
-    return block
+    return values
 
 
 def _summary(scores: BlockScores, ks: list[int], task: _Task) -> RetrievalResult:

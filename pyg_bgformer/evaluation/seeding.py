@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,18 +35,36 @@ def greedy_seeds(points: Tensor, count: int, generator: torch.Generator) -> Tens
     trials = 2 + int(math.log(count))
     together = max(1, min(count // ROUNDS, BLOCK_ENTRIES // (trials * rows)))
     norms = points.square().sum(dim=1)
-    chosen = [torch.randint(rows, (1,), generator=generator)]
-    nearest = _squared_distances(points, norms, chosen[0])[0]
-    for first in range(1, count, together):
-        draws = min(together, count - first)
+    chosen = torch.randint(rows, (1,), generator=generator)
+    nearest = _squared_distances(points, norms, chosen)[0]
+    while len(chosen) < count:
+        draws = min(together, count - len(chosen))
         candidates = _draw(nearest, draws * trials, generator)
         distances = _squared_distances(points, norms, candidates).view(draws, trials, rows)
-        for rivals, distance in zip(candidates.view(draws, trials), distances, strict=True):
-            torch.minimum(distance, nearest, out=distance)
-            best = distance.sum(dim=1).argmin()
-            nearest = distance[best].clone()
-            chosen.append(rivals[best, None])
-    return torch.cat(chosen)
+        best, nearest = _choose(distances, nearest)
+        chosen = torch.cat([chosen, candidates.view(draws, trials).gather(1, best[:, None])[:, 0]])
+    return chosen
+
+
+def _choose(distances: Tensor, nearest: Tensor) -> tuple[Tensor, Tensor]:
+    """The best candidate of each draw, given those chosen before it.
+
+    In NumPy: the steps are many and short, and torch spends more on sharing one among threads than on it.
+
+    Args:
+        distances: ``(draws, trials, N)`` squared distances of the candidates, overwritten.
+        nearest: ``(N,)`` squared distance to the nearest centre so far.
+
+    Returns:
+        Which of the trials, ``(draws,)`` int64, and the new ``nearest``.
+    """
+    best = np.empty(len(distances), dtype=np.int64)
+    left = nearest.numpy()
+    for draw, rivals in enumerate(distances.numpy()):
+        np.minimum(rivals, left, out=rivals)
+        best[draw] = rivals.sum(axis=1).argmin()
+        left = rivals[best[draw]]
+    return torch.from_numpy(best), torch.from_numpy(left.copy())
 
 
 def _squared_distances(points: Tensor, norms: Tensor, rows: Tensor) -> Tensor:
