@@ -3,7 +3,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pyg_bgformer.engine.build import build_method
+from pyg_bgformer.engine.optimisers import build_optimizer
 from pyg_bgformer.errors import InputError
+from pyg_bgformer.methods import METHODS
 from pyg_bgformer.recipe import read_config
 
 RECIPES = sorted((Path(__file__).parents[1] / "experiments" / "recipes").glob("*/*.yaml"))
@@ -89,3 +92,12 @@ def test_mistakes_give_one_line_that_names_them(tmp_path, recipe, arguments, wor
 def test_a_missing_recipe_is_named():
     with pytest.raises(InputError, match=r"nowhere\.yaml"):
         read_config(["--config", "nowhere.yaml"])
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_shipped_recipe_builds_its_method_and_optimiser(recipe):
+    config = read_config(["--config", str(recipe), "--encoder.weights", "null"])
+    method = build_method(config, num_classes=100)
+    optimizer = build_optimizer(method, config.train)
+    assert isinstance(method, METHODS[recipe.stem])
+    assert len(optimizer.param_groups) >= 2

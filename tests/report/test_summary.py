@@ -1,0 +1,77 @@
+import json
+
+import pytest
+
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.report.summary import collect, summary
+
+
+def write_run(folder, method, seed, recall, **config):
+    scores = {"recall_at_1": recall, "map_at_r": recall / 2, "nmi": 0.5}
+    result = {
+        "dataset": "digits",
+        "dataset_partial": False,
+        "dataset_manifest_sha256": "abc",
+        "weights": "random",
+        "weights_sha256": None,
+        "protocol": "final",
+        "seed": seed,
+        "epochs": 3,
+        "git_commit": None,
+        "device": "cpu",
+        "train_seconds": 1.0,
+        "leakage": 0.0,
+        "untrained": {"embedding": {**scores, "recall_at_1": 0.1}},
+        "trained": {"embedding": scores},
+        "config": {"method": method, "seed": seed, "runs": str(folder), "train": {"lr": 0.1}, **config},
+    }
+    folder.mkdir()
+    (folder / "result.json").write_text(json.dumps(result))
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path):
+    plain, bgformer = {"name": "plain"}, {"name": "bgformer", "k": 5}
+    recalls = [
+        (plain, 0, 0.50),
+        (plain, 1, 0.60),
+        (bgformer, 0, 0.54),
+        (bgformer, 1, 0.60),
+        (bgformer, 2, 0.99),
+    ]
+    return [write_run(tmp_path / str(i), *run) for i, run in enumerate(recalls)]
+
+
+def test_each_run_gives_a_row_for_each_state_of_the_encoder(runs):
+    table = collect(runs)
+    assert len(table) == 10
+    assert table[table["encoder"] == "trained"]["recall_at_1"].tolist() == [0.50, 0.60, 0.54, 0.60, 0.99]
+    assert set(table["method"]) == {"plain", "bgformer"}
+
+
+def test_means_deviations_and_paired_differences(runs):
+    lines = summary(collect(runs), "plain").splitlines()
+    assert lines[2].startswith("| embedding | untrained encoder | 2 | 10.0 ± 0.0 |")
+    assert lines[3].startswith("| embedding | plain | 2 | 55.0 ± 7.1 |")
+    assert lines[4].startswith("| embedding | bgformer | 3 | 71.0 ± 24.4 |")
+    assert lines[5].startswith("| | *difference* | 2 | +2.0 ± 2.8 |")  # seed 2 has no partner
+
+
+def test_methods_are_told_apart_by_the_options_in_which_they_differ(tmp_path):
+    options = [{"name": "bgformer", "k": 5, "lam": 0.5}, {"name": "bgformer", "k": 9, "lam": 0.5}]
+    folders = [write_run(tmp_path / str(i), method, 0, 0.5) for i, method in enumerate(options)]
+    assert collect(folders)["method"].unique().tolist() == ["bgformer k=5", "bgformer k=9"]
+
+
+def test_runs_of_different_recipes_are_refused(tmp_path, runs):
+    other = write_run(tmp_path / "other", {"name": "plain"}, 0, 0.5, train={"lr": 0.2})
+    with pytest.raises(InputError, match="differ in train"):
+        collect([*runs, other])
+
+
+def test_a_folder_without_a_result_and_a_missing_reference_are_named(tmp_path, runs):
+    with pytest.raises(InputError, match="no finished run"):
+        collect([tmp_path])
+    with pytest.raises(InputError, match="no run of 'triplet'"):
+        summary(collect(runs), "triplet")

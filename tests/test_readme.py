@@ -1,0 +1,51 @@
+"""What the README says runs as it is written."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pyg_bgformer.encoders import build_encoder, save_encoder
+from pyg_bgformer.recipe import read_config
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *ROOT.glob("*/README.md"), *ROOT.glob("docs/*.md"), ROOT / "CONTRIBUTING.md"]
+
+
+def python_block(word):
+    return next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if word in block)
+
+
+def test_the_training_loop_block_runs_and_is_under_ten_lines():
+    block = python_block("BGFormer(")
+    names = {}
+    exec(block, names)
+    assert names["refined"].shape == names["x"].shape
+    assert len([line for line in block.splitlines() if line.strip()]) < 10
+
+
+def test_the_deployment_block_runs(tmp_path):
+    torch = pytest.importorskip("torch")
+    save_encoder(build_encoder("conv4", embedding_dim=8), tmp_path)
+    block = python_block("load_encoder").replace("runs/folder-bgformer-seed0-...", str(tmp_path))
+    names = {"images": torch.rand(2, 3, 28, 28)}
+    exec(block, names)
+    assert names["embeddings"].shape == (2, 8)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_pages_link_to_are_there(page):
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8"))
+    assert all((page.parent / link).exists() for link in links), links
+
+
+def test_recipes_and_keys_in_commands_exist():
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for recipe in re.findall(r"--config (experiments/\S+\.yaml)", text):
+            assert (ROOT / recipe).exists(), recipe
+        for key in re.findall(r"--((?:data|train|method|encoder|sampler|evaluation)\.\w+)", text):
+            section, _, name = key.partition(".")
+            recipe = read_config(["--method.name", "bgformer"]).as_dict()
+            assert name in recipe[section], key
