@@ -17,12 +17,14 @@ class DataConfig:
         variant: Of datasets that have variants.
         allow_partial: Take an incomplete copy; results are then marked as partial.
         image_size: Side in pixels of what the encoder sees.
-        resize: Shorter side in pixels to which images are brought before the test's centre crop, and in the cache.
+        resize: Shorter side in pixels to which images are brought before the test's centre crop.
         crop_scale: Smallest and largest share of the image's area that a training crop takes.
         crop_ratio: Smallest and largest width over height of a training crop.
         flip: Mirror half of the training images.
         workers: Processes that load images.
         cache: Folder of decoded images, or null for none.
+        cache_size: Shorter side in pixels up to which decoded images are kept. Training crops are cut from these:
+            where it is not well above resize, a small crop is magnified and blurred, which the test's images are not.
     """
 
     name: str = "digits"
@@ -36,9 +38,11 @@ class DataConfig:
     flip: bool = True
     workers: int = 2
     cache: str | None = "~/.cache/pyg_bgformer"
+    cache_size: int = 512
 
     def __post_init__(self) -> None:
         _at_least("data.image_size", self.image_size, 1)
+        _at_least("data.cache_size", self.cache_size, self.resize)
         _at_least("data.resize", self.resize, self.image_size)
         _at_least("data.workers", self.workers, 0)
 

@@ -115,7 +115,7 @@ def open_cache(config: Config, dataset: ImageDataset, display: Display) -> Image
     with display.bar("decoding images", len(dataset.table)) as update:
         return ImageCache.open_or_build(
             dataset,
-            config.data.resize,
+            config.data.cache_size,
             Path(config.data.cache).expanduser(),
             workers=config.data.workers,
             progress=lambda done, total: update(done, ""),
