@@ -1,0 +1,66 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from pyg_bgformer.report.table import result_table
+
+
+def printed(result):
+    console = Console(file=io.StringIO(), width=100)
+    console.print(result_table(result))
+    return console.file.getvalue()
+
+
+@pytest.fixture
+def result():
+    def scores(recall, **more):
+        return {
+            "recall_at_1": recall,
+            "recall_at_10": 0.9,
+            "map_at_r": 0.25,
+            "queries": 40,
+            "classes": 4,
+            **more,
+        }
+
+    return {
+        "dataset_partial": False,
+        "protocol": "final",
+        "seed": 3,
+        "leakage": 2e-6,
+        "config": {"data": {"name": "cub200"}, "method": {"name": "bgformer"}},
+        "untrained": {"backbone": scores(0.5, nmi=0.4), "embedding": scores(0.3, nmi=0.4)},
+        "trained": {"backbone": scores(0.625, nmi=0.4), "embedding": scores(0.2, nmi=0.4)},
+    }
+
+
+def test_each_metric_has_its_gain_in_points(result):
+    recall = next(line for line in printed(result).splitlines() if "Recall@1 " in line)
+    assert [cell.strip() for cell in recall.split("│")[2:-1]] == [
+        "50.0",
+        "62.5",
+        "+12.5",
+        "30.0",
+        "20.0",
+        "-10.0",
+    ]
+
+
+def test_it_says_what_was_tested_and_how(result):
+    text = " ".join(printed(result).split())
+    assert "cub200, method bgformer, seed 3" in text
+    assert "40 queries of 4 unseen classes; protocol final" in text
+    assert "2.0e-06 of its norm" in text
+    assert "partial" not in text
+
+
+def test_a_partial_copy_is_marked(result):
+    assert "partial copy: not comparable" in printed({**result, "dataset_partial": True})
+
+
+def test_metrics_that_were_not_measured_have_no_row(result):
+    for when in ("untrained", "trained"):
+        for scores in result[when].values():
+            del scores["nmi"]
+    assert "NMI" not in printed(result)
