@@ -23,8 +23,8 @@ class DataConfig:
         flip: Mirror half of the training images.
         workers: Processes that load images.
         cache: Folder of decoded images, or null for none.
-        cache_size: Shorter side in pixels up to which decoded images are kept. Training crops are cut from these:
-            where it is not well above resize, a small crop is magnified and blurred, which the test's images are not.
+        cache_size: Shorter side in pixels to which larger images are brought in the cache. Training crops are cut
+            from these: if it is not well above resize, small crops are blurred, as the test's images are not.
     """
 
     name: str = "digits"

@@ -45,7 +45,7 @@ def metric_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
 def _title(result: dict[str, Any]) -> str:
     config = result["config"]
     mark = " (partial copy: not comparable with published numbers)" if result["dataset_partial"] else ""
-    return f"{config['data']['name']}{mark}, method {config['method']['name']}, seed {config['seed']}"
+    return f"{config['data']['name']}{mark}, method {config['method']['name']}, seed {result['seed']}"
 
 
 def _caption(result: dict[str, Any]) -> str:
