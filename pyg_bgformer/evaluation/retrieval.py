@@ -18,6 +18,9 @@ Similarity = Callable[[Tensor, Tensor], Tensor]
 BLOCK_ENTRIES = 2**25
 """Similarities held at a time, 128 MB: smaller blocks slow the matrix product, larger gain nothing."""
 
+WORKING_COPIES = 8
+"""Room for a query's positives, in entries each: ranks and precisions need several numbers, in 64 bits."""
+
 LEAST_ROWS = 8
 """Queries a matrix product is given at least: for one, BLAS multiplies by a vector, and there equal rows of the
 gallery get similarities that differ in the last bit, so that exact ties would be lost."""
@@ -176,7 +179,9 @@ def _score_all(task: _Task, similarity: Similarity | None, block: int | None) ->
     """Scores of all queries, ``(N,)`` each, in the order given."""
     queries = task.gallery if task.queries is None else task.queries
     width = padded_width(len(task.gallery))
-    rows = min(block or max(1, BLOCK_ENTRIES // width), len(queries))
+    rows = min(
+        block or max(1, BLOCK_ENTRIES // (width + WORKING_COPIES * int(task.size.max()))), len(queries)
+    )
     buffer = queries.new_empty(max(rows, LEAST_ROWS), width)
     blocks = []
     for first in range(0, len(queries), rows):
