@@ -47,7 +47,7 @@ def fit(
 
     Raises:
         Interrupted: A signal asked to stop; the checkpoint holds the state after the last whole step.
-        RunError: A loss term or the gradient is not finite.
+        RunError: A loss term or the gradient is not finite, or the method refuses a batch.
     """
     with stop_on_signal() as stop:
         while state.epoch < config.train.epochs:
@@ -78,7 +78,10 @@ def _train_epoch(
     model.train()
     total = state.batch + len(loader)
     for images, labels, _ in loader:
-        terms = model(images, labels)
+        try:
+            terms = model(images, labels)
+        except ValueError as error:  # a module refuses its input: features that are not finite, say
+            raise RunError(f"epoch {state.epoch + 1}, batch {state.batch + 1}: {error}") from error
         values = check_finite(terms, state)
         state.optimizer.zero_grad()
         fabric.backward(terms["loss"])

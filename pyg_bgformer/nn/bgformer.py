@@ -103,6 +103,8 @@ class BGFormerLayer(nn.Module):
         self.visual: SSAConv | AffinityConv | None = None
         self.semantic: SSAConv | LabelConv | None = None
 
+        if branches == "full" and k is not None:
+            raise ValueError(f"branches='full' attends to all samples: leave k out, found {k}")
         if branches == "full":
             self.visual = SSAConv(in_channels, heads, dropout, neighbours="scores", backend=backend)
         elif branches != "semantic" and visual == "attention":

@@ -113,6 +113,14 @@ def test_a_loss_that_is_not_finite_stops_training_by_its_name(tiny, tmp_path):
         training.fit()
 
 
+def test_features_that_are_not_finite_stop_training_in_one_line(tiny, tmp_path):
+    training = Training(tiny, tmp_path)
+    with torch.no_grad():
+        training.state.method.encoder.backbone.net[0][0].weight.fill_(float("nan"))
+    with pytest.raises(RunError, match=r"epoch 1, batch 1: x has 20 of 20 rows"):
+        training.fit()
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_the_term_itself_is_blamed_before_the_sum(value):
     state = TrainState(None, None, None)
