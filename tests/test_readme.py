@@ -3,10 +3,12 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from pyg_bgformer.encoders import build_encoder, save_encoder
 from pyg_bgformer.recipe import read_config
+from pyg_bgformer.report.summary import summary
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -49,3 +51,11 @@ def test_recipes_and_keys_in_commands_exist():
             section, _, name = key.partition(".")
             recipe = read_config(["--method.name", "bgformer"]).as_dict()
             assert name in recipe[section], key
+
+
+@pytest.mark.parametrize(
+    "results", sorted((ROOT / "experiments" / "results").glob("*.csv")), ids=lambda p: p.stem
+)
+def test_tables_of_results_are_those_of_the_runs(results):
+    for line in summary(pd.read_csv(results), "plain").splitlines():
+        assert line in README, line

@@ -72,8 +72,10 @@ def summary(runs: pd.DataFrame, reference: str) -> str:
         lines.append(_line(feature, "untrained encoder", untrained[untrained["feature"] == feature], scores))
         of_feature = trained[trained["feature"] == feature]
         baseline = of_feature[of_feature["method"] == reference].set_index("seed")[scores]
-        for method, group in of_feature.groupby("method", sort=False):
-            lines.append(_line(feature, str(method), group, scores))
+        methods = sorted(of_feature["method"].unique(), key=lambda method: (method != reference, method))
+        for method in methods:
+            group = of_feature[of_feature["method"] == method]
+            lines.append(_line(feature, method, group, scores))
             if method != reference:
                 gains = 100 * (group.set_index("seed")[scores] - baseline).dropna()
                 cells = [_spread(gains[score], "+.1f") for score in scores]
