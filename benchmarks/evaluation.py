@@ -5,8 +5,10 @@
     python benchmarks/evaluation.py --parts retrieval
 
 Ratios are of times measured in one run, each the fastest of ``--repeats``; extra memory is the rise of the
-process' peak resident memory (read from /proc, so on Linux). The embeddings are made up: classes of mixed
-size in a 96-dimensional subspace, noise set so that Recall@1 is near that of published embeddings.
+process' peak resident memory (read from /proc, so on Linux). On a machine that does other work as well,
+compare CPU times, with OMP_WAIT_POLICY=passive so that threads waiting for each other are not counted. The
+embeddings are made up: classes of mixed size in a 96-dimensional subspace, noise set so that Recall@1 is near
+that of published embeddings.
 """
 
 import argparse
@@ -28,10 +30,11 @@ PARTS = ("retrieval", "accuracy_calculator", "clustering")
 
 
 class Measured(NamedTuple):
-    """What a call gave, its fastest time in seconds, its largest extra memory in MB."""
+    """What a call gave, its fastest times in seconds, its largest extra memory in MB."""
 
     value: Any
     seconds: float
+    cpu_seconds: float
     megabytes: float
 
 
@@ -49,15 +52,17 @@ def embeddings(items: int, dim: int, noise: float) -> tuple[Tensor, Tensor]:
 
 
 def measure(call: Callable[[], Any], repeats: int = 1) -> Measured:
-    seconds, megabytes, value = float("inf"), 0.0, None
+    seconds = cpu_seconds = float("inf")
+    megabytes, value = 0.0, None
     for _ in range(repeats):
         before = resident("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # restarts the peak
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         value = call()
+        cpu_seconds = min(cpu_seconds, time.process_time() - cpu_started)
         seconds = min(seconds, time.perf_counter() - started)
         megabytes = max(megabytes, resident("VmHWM") - before)
-    return Measured(value, seconds, megabytes)
+    return Measured(value, seconds, cpu_seconds, megabytes)
 
 
 def resident(field: str) -> float:
@@ -73,24 +78,28 @@ def bare_product(rows: Tensor, block: int) -> None:
         torch.mm(part, rows.T, out=buffer[: len(part)])
 
 
-def report(name: str, measured: Measured, bare: float | None = None) -> None:
-    ratio = f"{measured.seconds / bare:8.2f} x bare" if bare else ""
-    print(f"{name:44}{measured.seconds:9.1f} s{measured.megabytes:8.0f} MB extra{ratio}", flush=True)
+def report(name: str, measured: Measured, bare: Measured | None = None) -> None:
+    times = f"{measured.seconds:9.1f} s ({measured.cpu_seconds:7.1f} s of CPU)"
+    ratios = ""
+    if bare:
+        wall, cpu = measured.seconds / bare.seconds, measured.cpu_seconds / bare.cpu_seconds
+        ratios = f"{wall:8.2f} x bare ({cpu:.2f} in CPU time)"
+    print(f"{name:44}{times}{measured.megabytes:7.0f} MB extra{ratios}", flush=True)
 
 
-def compare_retrieval(rows: Tensor, labels: Tensor, repeats: int) -> float:
-    """Prints our time against the bare product at its best block size; returns the latter's time."""
+def compare_retrieval(rows: Tensor, labels: Tensor, repeats: int) -> Measured:
+    """Prints our time against the bare product at its best block size; returns the latter."""
     ours = measure(lambda: retrieval(rows, labels, ks=(1, 10, 100, 1000)), repeats)
     blocks = [max(1, min(len(rows), entries // len(rows))) for entries in (2**24, 2**25)]
     plain = [measure(lambda block=block: bare_product(rows, block), repeats) for block in blocks]
     bare = min(plain, key=lambda measured: measured.seconds)
     report("bare chunked similarity product", bare)
-    report("retrieval: R@K to 1000, MAP@R, R-precision", ours, bare.seconds)
+    report("retrieval: R@K to 1000, MAP@R, R-precision", ours, bare)
     print("   ", {name: round(value, 4) for name, value in ours.value.as_dict().items()})
-    return bare.seconds
+    return bare
 
 
-def compare_accuracy_calculator(rows: Tensor, labels: Tensor, bare: float | None) -> None:
+def compare_accuracy_calculator(rows: Tensor, labels: Tensor, bare: Measured | None) -> None:
     """AccuracyCalculator with the same three metrics; without faiss its search is a blocked torch.topk."""
     names = ("precision_at_1", "mean_average_precision_at_r", "r_precision")
     search = CustomKNN(CosineSimilarity(), batch_size=512)
