@@ -14,6 +14,7 @@ that of published embeddings.
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ PARTS = ("retrieval", "accuracy_calculator", "clustering")
 
 
 class Measured(NamedTuple):
-    """What a call gave, its fastest times in seconds, its largest extra memory in MB."""
+    """What a call gave, its time by the clock and of CPU in seconds, its extra memory in MB."""
 
     value: Any
     seconds: float
@@ -51,18 +52,27 @@ def embeddings(items: int, dim: int, noise: float) -> tuple[Tensor, Tensor]:
     return torch.nn.functional.normalize(inside @ basis + outside), labels
 
 
-def measure(call: Callable[[], Any], repeats: int = 1) -> Measured:
-    seconds = cpu_seconds = float("inf")
-    megabytes, value = 0.0, None
-    for _ in range(repeats):
-        before = resident("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # restarts the peak
-        started, cpu_started = time.perf_counter(), time.process_time()
-        value = call()
-        cpu_seconds = min(cpu_seconds, time.process_time() - cpu_started)
-        seconds = min(seconds, time.perf_counter() - started)
-        megabytes = max(megabytes, resident("VmHWM") - before)
-    return Measured(value, seconds, cpu_seconds, megabytes)
+def measure(call: Callable[[], Any]) -> Measured:
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # restarts the peak
+    started, cpu_started = time.perf_counter(), time.process_time()
+    value = call()
+    cpu_seconds, seconds = time.process_time() - cpu_started, time.perf_counter() - started
+    return Measured(value, seconds, cpu_seconds, resident("VmHWM") - before)
+
+
+def in_turn(repeats: int, *calls: Callable[[], Any]) -> list[Measured]:
+    """The calls measured one after the other, ``repeats`` times round, so that a slow spell meets them all."""
+    rounds = [[measure(call) for call in calls] for _ in range(repeats)]
+    return [
+        Measured(
+            value=runs[0].value,
+            seconds=min(run.seconds for run in runs),
+            cpu_seconds=min(run.cpu_seconds for run in runs),
+            megabytes=max(run.megabytes for run in runs),
+        )
+        for runs in zip(*rounds, strict=True)
+    ]
 
 
 def resident(field: str) -> float:
@@ -89,10 +99,10 @@ def report(name: str, measured: Measured, bare: Measured | None = None) -> None:
 
 def compare_retrieval(rows: Tensor, labels: Tensor, repeats: int) -> Measured:
     """Prints our time against the bare product at its best block size; returns the latter."""
-    ours = measure(lambda: retrieval(rows, labels, ks=(1, 10, 100, 1000)), repeats)
     blocks = [max(1, min(len(rows), entries // len(rows))) for entries in (2**24, 2**25)]
-    plain = [measure(lambda block=block: bare_product(rows, block), repeats) for block in blocks]
-    bare = min(plain, key=lambda measured: measured.seconds)
+    plain = [partial(bare_product, rows, block) for block in blocks]
+    ours, *products = in_turn(repeats, partial(retrieval, rows, labels, ks=(1, 10, 100, 1000)), *plain)
+    bare = min(products, key=lambda measured: measured.seconds)
     report("bare chunked similarity product", bare)
     report("retrieval: R@K to 1000, MAP@R, R-precision", ours, bare)
     print("   ", {name: round(value, 4) for name, value in ours.value.as_dict().items()})
@@ -123,7 +133,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--noise", type=float, default=1.2)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
