@@ -68,7 +68,7 @@ def build_method(config: Config, num_classes: int) -> Method:
             num_classes=num_classes,
             embedding_dim=encoder_config.embedding_dim,
         )
-        built = method(encoder, loss, geometry, **config.method.options)
+        built = method(encoder, loss, geometry, num_classes, **config.method.options)
     except InputError:
         raise
     except ValueError as error:  # our modules check their own arguments

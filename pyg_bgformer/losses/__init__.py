@@ -13,7 +13,9 @@ from pyg_bgformer.losses.metric_learning import metric_learning_loss
 from pyg_bgformer.losses.pairwise_cross_entropy import PairwiseCrossEntropy
 
 LOSSES: dict[str, type[nn.Module]] = {"pairwise_cross_entropy": PairwiseCrossEntropy}
-"""Our own losses; their constructors take a ``geometry``, all other arguments are options of a recipe."""
+"""Our own losses. What their constructors take of ``GIVEN`` they are given, all else are options of a recipe."""
+
+GIVEN = ("geometry", "num_classes", "embedding_dim")
 
 __all__ = [
     "LOSSES",
@@ -39,7 +41,7 @@ def loss_options(name: str) -> dict[str, tuple[Any, Any]]:
     return {
         key: (types[key], parameter.default)
         for key, parameter in parameters.items()
-        if key not in ("self", "geometry")
+        if key not in ("self", *GIVEN)
     }
 
 
@@ -59,7 +61,9 @@ def build_loss(
         InputError: If the name or an option is not known, or the loss does not fit the geometry.
     """
     if name in LOSSES:
-        return LOSSES[name](geometry=geometry, **options)
+        given = {"geometry": geometry, "num_classes": num_classes, "embedding_dim": embedding_dim}
+        wanted = inspect.signature(LOSSES[name].__init__).parameters
+        return LOSSES[name](**{key: given[key] for key in GIVEN if key in wanted}, **options)
     if not isinstance(geometry, Sphere):
         raise InputError(f"loss {name} compares embeddings on the sphere; found geometry {geometry}")
     return metric_learning_loss(name, num_classes=num_classes, embedding_dim=embedding_dim, **options)

@@ -2,12 +2,22 @@
 
 from pyg_bgformer.errors import InputError, did_you_mean
 from pyg_bgformer.methods.bgformer import BGFormer
-from pyg_bgformer.methods.method import Method, ParameterGroup
+from pyg_bgformer.methods.method import Method, ParameterGroup, Update
 from pyg_bgformer.methods.plain import Plain
+from pyg_bgformer.methods.refining import RefiningMethod
 
 METHODS: dict[str, type[Method]] = {"plain": Plain, "bgformer": BGFormer}
 
-__all__ = ["METHODS", "BGFormer", "Method", "ParameterGroup", "Plain", "find_method"]
+__all__ = [
+    "METHODS",
+    "BGFormer",
+    "Method",
+    "ParameterGroup",
+    "Plain",
+    "RefiningMethod",
+    "Update",
+    "find_method",
+]
 
 
 def find_method(name: str) -> type[Method]:

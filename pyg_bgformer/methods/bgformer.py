@@ -1,32 +1,26 @@
 """BGFormer: the encoder trained together with a Batch-Graph Transformer that is left behind at test time."""
 
-import torch
 from torch import Tensor, nn
 
 from pyg_bgformer.encoders import Encoder
 from pyg_bgformer.geometry import Geometry
 from pyg_bgformer.graph import batch_graph
-from pyg_bgformer.methods.method import Method, ParameterGroup
+from pyg_bgformer.methods.refining import RefiningMethod
 from pyg_bgformer.nn.bgformer import BGFormer as BGFormerNetwork
 from pyg_bgformer.nn.bgformer import Branches, Norm, Semantic, Visual
 from pyg_bgformer.nn.ssa_conv import Neighbours
 
 
-class BGFormer(Method):
-    r"""Plain and refined features through one shared head and loss.
+class BGFormer(RefiningMethod):
+    r"""Features refined by a Batch-Graph Transformer along the visual and semantic edges of their batch.
 
-    Of a batch's features :math:`P` the blocks make :math:`Q = \textrm{BGFormer}(P, \textrm{graph}(P, y))`; the
-    loss is :math:`\alpha \, \ell(\textrm{head}(P)) + (1 - \alpha) \, \ell(\textrm{head}(Q))`. Gradients of both
-    terms reach the encoder. The blocks are from the `"Rethinking Batch Sample
-    Relationships for Data Representation: A Batch-Graph Transformer based Approach"
-    <https://arxiv.org/abs/2211.10622>`_ paper; the weight :math:`\alpha` is that of its authors' later
-    `"Learning Dynamic Batch-Graph Representation for Deep Representation Learning"
-    <https://doi.org/10.1007/s11263-024-02175-8>`_.
+    The blocks are from the `"Rethinking Batch Sample Relationships for Data Representation: A Batch-Graph
+    Transformer based Approach" <https://arxiv.org/abs/2211.10622>`_ paper; the weight :math:`\alpha` of
+    :class:`RefiningMethod` is that of its authors' later `"Learning Dynamic Batch-Graph Representation for Deep
+    Representation Learning" <https://doi.org/10.1007/s11263-024-02175-8>`_.
 
     Args:
-        encoder (Encoder): See :class:`Method`.
-        loss (Module): See :class:`Method`.
-        geometry (Geometry): See :class:`Method`.
+        encoder, loss, geometry, num_classes: See :class:`Method`.
         k (int): Visual neighbours of each sample. (default: :obj:`15`)
         alpha (float): Weight of the plain features' loss, in [0, 1]. (default: :obj:`0.5`)
         num_layers (int): Number of blocks. (default: :obj:`1`)
@@ -43,6 +37,7 @@ class BGFormer(Method):
         encoder: Encoder,
         loss: nn.Module,
         geometry: Geometry,
+        num_classes: int,
         *,
         k: int = 15,
         alpha: float = 0.5,
@@ -60,15 +55,9 @@ class BGFormer(Method):
         dropout: float = 0.0,
         drop_path: float = 0.0,
     ) -> None:
-        super().__init__(encoder, loss, geometry)
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha must lie in [0, 1], found {alpha}")
         if k < 1:
             raise ValueError(f"k must be at least 1, found {k}")
-        self.k = k
-        self.alpha = alpha
-        self.block_lr = block_lr
-        self.blocks = BGFormerNetwork(
+        blocks = BGFormerNetwork(
             encoder.feature_dim,
             num_layers,
             heads,
@@ -84,20 +73,10 @@ class BGFormer(Method):
             dropout=dropout,
             drop_path=drop_path,
         )
+        super().__init__(encoder, loss, geometry, num_classes, blocks, alpha, block_lr)
+        self.k = k
 
-    def forward(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """``loss``, and its terms ``plain`` and ``refined``."""
-        features = self.encoder.features(images)
+    def refine(self, features: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Refined features ``(N, F)``."""
         graph = batch_graph(features, labels, self.k)
-        refined = self.blocks(features, graph.visual_edge_index, graph.semantic_edge_index)
-        outputs = self.encoder.head(torch.cat([features, refined]))
-        plain, refined = self.geometry.project(outputs).chunk(2)
-        terms = {"plain": self.loss(plain, labels), "refined": self.loss(refined, labels)}
-        return {"loss": self.alpha * terms["plain"] + (1 - self.alpha) * terms["refined"], **terms}
-
-    def parameter_groups(self) -> list[ParameterGroup]:
-        """Those of :class:`Method`, and ``blocks``."""
-        blocks: ParameterGroup = {"name": "blocks", "params": list(self.blocks.parameters())}
-        if self.block_lr is not None:
-            blocks["lr"] = self.block_lr
-        return [*super().parameter_groups(), blocks]
+        return self.blocks(features, graph.visual_edge_index, graph.semantic_edge_index), {}

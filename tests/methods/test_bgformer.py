@@ -12,7 +12,7 @@ LABELS = torch.arange(4).repeat_interleave(3)
 
 def build(kind=BGFormer, **options):
     torch.manual_seed(0)
-    return kind(build_encoder("conv4", embedding_dim=16), PairwiseCrossEntropy(), Sphere(), **options)
+    return kind(build_encoder("conv4", embedding_dim=16), PairwiseCrossEntropy(), Sphere(), 4, **options)
 
 
 @pytest.fixture

@@ -1,0 +1,67 @@
+"""Methods that train on plain and refined features through one shared head and loss."""
+
+import torch
+from torch import Tensor, nn
+
+from pyg_bgformer.encoders import Encoder
+from pyg_bgformer.geometry import Geometry
+from pyg_bgformer.methods.method import Method, ParameterGroup
+
+
+class RefiningMethod(Method):
+    r"""Blocks refine a batch's backbone features while training, and are left behind at test time.
+
+    Of features :math:`P` the blocks make :math:`Q`; the loss is
+    :math:`\alpha \, \ell(\textrm{head}(P)) + (1 - \alpha) \, \ell(\textrm{head}(Q))`. Gradients of both terms
+    reach the encoder. A subclass sets :attr:`blocks` and implements :meth:`refine`.
+
+    Args:
+        encoder, loss, geometry, num_classes: See :class:`Method`.
+        blocks (Module): What has parameters of its own.
+        alpha (float): Weight of the plain features' loss, in [0, 1].
+        block_lr (float, optional): Learning rate of the blocks, where it is not the encoder's.
+
+    Raises:
+        ValueError: If ``alpha`` is out of its range.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        loss: nn.Module,
+        geometry: Geometry,
+        num_classes: int,
+        blocks: nn.Module,
+        alpha: float,
+        block_lr: float | None,
+    ) -> None:
+        super().__init__(encoder, loss, geometry, num_classes)
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha must lie in [0, 1], found {alpha}")
+        self.blocks = blocks
+        self.alpha = alpha
+        self.block_lr = block_lr
+
+    def refine(self, features: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Refined features ``(N, F)`` of a batch, and scalars that say what its graph does, to be logged."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """``loss``, its terms ``plain`` and ``refined``, and the scalars of :meth:`refine`."""
+        features = self.encoder.features(images)
+        refined, insight = self.refine(features, labels)
+        outputs = self.encoder.head(torch.cat([features, refined]))
+        plain, refined = self.geometry.project(outputs).chunk(2)
+        terms = {"plain": self.loss(plain, labels), "refined": self.loss(refined, labels)}
+        return {
+            "loss": self.alpha * terms["plain"] + (1 - self.alpha) * terms["refined"],
+            **terms,
+            **insight,
+        }
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Those of :class:`Method`, and ``blocks``."""
+        blocks: ParameterGroup = {"name": "blocks", "params": list(self.blocks.parameters())}
+        if self.block_lr is not None:
+            blocks["lr"] = self.block_lr
+        return [*super().parameter_groups(), blocks]
