@@ -119,6 +119,7 @@ class TrainConfig:
         gamma: See milestones.
         warmup_epochs: First epochs in which the backbone is frozen.
         clip_norm: Largest norm of the gradient, or null.
+        clip_value: Largest absolute value of an entry of the gradient, or null.
         device: auto, cpu, or cuda.
         precision: Of training; tests are always in float32.
     """
@@ -135,12 +136,17 @@ class TrainConfig:
     gamma: float = 0.1
     warmup_epochs: int = 0
     clip_norm: float | None = 3.0
+    clip_value: float | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
 
     def __post_init__(self) -> None:
         _at_least("train.epochs", self.epochs, 1)
         _at_least("train.lr", self.lr, 0)
+        if self.clip_norm is not None and self.clip_value is not None:
+            raise InputError(
+                "train.clip_norm and train.clip_value: clip by one of them and set the other to null"
+            )
         if self.warmup_epochs >= self.epochs:
             raise InputError(
                 f"train.warmup_epochs: {self.warmup_epochs} of {self.epochs} epochs would never train the backbone"

@@ -1,9 +1,12 @@
 """Optimiser and schedule of a method's parameter groups."""
 
+import math
+from bisect import bisect_right
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from pyg_bgformer.config import TrainConfig
 from pyg_bgformer.errors import InputError
@@ -35,14 +38,22 @@ def build_optimizer(method: Method, config: TrainConfig) -> torch.optim.Optimize
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> LRScheduler:
-    """The recipe's schedule, to be stepped once an epoch."""
-    match config.schedule:
+    """The recipe's schedule, or a group's own where it has one, to be stepped once an epoch."""
+    names = [group.get("schedule", config.schedule) for group in optimizer.param_groups]
+    return LambdaLR(optimizer, [_factor(name, config) for name in names])
+
+
+def _factor(schedule: str, config: TrainConfig) -> Callable[[int], float]:
+    """What a learning rate is multiplied with after so many epochs."""
+    match schedule:
         case "constant":
-            return MultiStepLR(optimizer, milestones=[])
+            return lambda epoch: 1.0
         case "cosine":
-            return CosineAnnealingLR(optimizer, T_max=config.epochs)
+            return lambda epoch: (1 + math.cos(math.pi * epoch / config.epochs)) / 2
         case "step":
-            return MultiStepLR(optimizer, milestones=config.milestones, gamma=config.gamma)
+            milestones = sorted(config.milestones)
+            return lambda epoch: config.gamma ** bisect_right(milestones, epoch)
+    raise ValueError(f"schedule must be constant, cosine or step, found {schedule!r}")
 
 
 def check_complete(method: Method, groups: list[dict[str, Any]]) -> None:

@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 import yaml
 from lightning_fabric import Fabric
-from lightning_fabric.wrappers import _FabricModule
 from torch.utils.tensorboard import SummaryWriter
 
 from pyg_bgformer.config import Config
@@ -82,7 +81,7 @@ def run(config: Config, display: Display, resume: Path | None = None) -> Path:
     test_loader = build_test_loader(config, dataset, method.encoder, cache)
 
     folder = resume or new_run_folder(config, time.strftime("%Y%m%d-%H%M%S"))
-    model, optimizer = fabric.setup(method, optimizer)
+    _, optimizer = fabric.setup(method, optimizer)
     state = TrainState(method, optimizer, build_schedule(optimizer, config.train))
     with interrupts_name(folder):
         if resume is None:
@@ -93,7 +92,7 @@ def run(config: Config, display: Display, resume: Path | None = None) -> Path:
         display.line(f"run folder: {folder}")
         untrained = _untrained(config, fabric, state, test_loader, folder, display)
         batches = cast(Batches, fabric.setup_dataloaders(train_loader))
-        _train(fabric, model, state, batches, sampler, config, folder, display)
+        _train(fabric, state, batches, sampler, config, folder, display)
         result, trained = _test(config, fabric, state, dataset, test_loader, untrained, display)
         _write_queries(folder / QUERIES, dataset, trained)
         save_encoder(method.encoder, folder, extra=_deployment(config, result))
@@ -149,7 +148,6 @@ def _untrained(
 
 def _train(
     fabric: Fabric,
-    model: _FabricModule,
     state: TrainState,
     loader: Batches,
     sampler: PKSampler,
@@ -173,7 +171,6 @@ def _train(
     with writer, display.bar("training", batches * epochs) as update:
         fit(
             fabric,
-            model,
             state,
             loader,
             sampler,
@@ -181,6 +178,7 @@ def _train(
             folder,
             on_batch=lambda epoch, batch, loss: update(epoch * batches + batch, f"loss {loss:.4f}"),
             on_epoch=on_epoch,
+            on_idle=lambda names: display.line(f"without a gradient, and so not trained: {', '.join(names)}"),
         )
 
 

@@ -12,11 +12,12 @@ from pyg_bgformer.engine.build import (
     build_sampler,
     build_train_loader,
 )
-from pyg_bgformer.engine.fit import check_finite, fit
+from pyg_bgformer.engine.fit import check_finite, fit, train_batch
 from pyg_bgformer.engine.interruption import Interrupted
 from pyg_bgformer.engine.optimisers import build_optimizer, build_schedule
 from pyg_bgformer.engine.state import TrainState, load_checkpoint
 from pyg_bgformer.errors import RunError
+from pyg_bgformer.methods import Method, Update
 
 
 class Training:
@@ -31,13 +32,12 @@ class Training:
         method = build_method(config, num_classes=5)
         loader = build_train_loader(config, dataset, method.encoder, self.sampler, None)
         self.loader = self.fabric.setup_dataloaders(loader)
-        self.model, optimizer = self.fabric.setup(method, build_optimizer(method, config.train))
+        _, optimizer = self.fabric.setup(method, build_optimizer(method, config.train))
         self.state = TrainState(method, optimizer, build_schedule(optimizer, config.train))
 
     def fit(self, **callbacks):
         fit(
             self.fabric,
-            self.model,
             self.state,
             self.loader,
             self.sampler,
@@ -140,3 +140,106 @@ def test_bf16_training_is_finite_and_near_float32(tiny, tmp_path):
     full = replace(tiny, train=replace(tiny.train, epochs=1))
     losses = [Training(config, tmp_path).fit().history[0]["loss"] for config in (half, full)]
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+class InTwoSteps(Method):
+    """Moves the head by one objective and then, having seen it moved, an extra layer by another."""
+
+    def __init__(self, encoder, loss, geometry, num_classes, *, zero_filled=False):
+        super().__init__(encoder, loss, geometry, num_classes)
+        self.extra = torch.nn.Linear(encoder.embedding_dim, 1)
+        self.idle = torch.nn.Linear(1, 1)
+        self.zero_filled = zero_filled
+        self.heads = []
+        self.means = []
+
+    def objectives(self, images):
+        yield "first", self.encoder(images).square().mean() + self.extra(self.encoder(images)).mean()
+        yield "second", self.extra(self.encoder(images)).square().mean()
+
+    def updates(self, images, labels):
+        for name, loss in self.objectives(images):
+            self.heads.append(self.encoder.head.weight.detach().clone())
+            terms = {"loss": loss} if name == "first" else {name: loss}
+            groups = ("backbone", "head") if name == "first" else ("extra",)
+            yield Update(loss, terms, groups, self.zero_filled)
+
+    def close_epoch(self, means):
+        self.means.append(means)
+
+    def parameter_groups(self):
+        extra = [*self.extra.parameters(), *self.idle.parameters()]
+        own = {"name": "extra", "params": extra, "lr": 0.05, "weight_decay": 0.5, "schedule": "constant"}
+        return [*super().parameter_groups(), own]
+
+
+@pytest.fixture
+def in_two_steps(tiny, tmp_path, monkeypatch):
+    def build(**options):
+        monkeypatch.setattr("pyg_bgformer.engine.build.find_method", lambda name: InTwoSteps)
+        method = replace(tiny.method, options=options)
+        train = replace(tiny.train, clip_norm=None, clip_value=0.01)
+        return Training(replace(tiny, method=method, train=train), tmp_path)
+
+    return build
+
+
+def by_two_optimisers(method, images, train, zero_filled):
+    """The same step with a textbook loop of two optimisers; returns the method."""
+    method.train()
+    settings = [
+        ([*method.encoder.parameters()], {"lr": train.lr, "weight_decay": train.weight_decay}),
+        ([*method.extra.parameters(), *method.idle.parameters()], {"lr": 0.05, "weight_decay": 0.5}),
+    ]
+    optimizers = [torch.optim.AdamW(params, **options) for params, options in settings]
+    for _ in range(3):
+        for (_, loss), (params, _), optimizer in zip(
+            method.objectives(images), settings, optimizers, strict=True
+        ):
+            for parameter in method.parameters():
+                parameter.grad = torch.zeros_like(parameter) if zero_filled else None
+            loss.backward()
+            torch.nn.utils.clip_grad_value_(params, 0.01)
+            optimizer.step()
+    return method
+
+
+@pytest.mark.parametrize("zero_filled", [False, True])
+def test_several_updates_of_groups_equal_several_optimisers(in_two_steps, zero_filled):
+    ours, theirs = in_two_steps(zero_filled=zero_filled), in_two_steps()
+    images = torch.rand(20, 3, 16, 16)
+    ours.state.method.train()
+    for _ in range(3):
+        train_batch(ours.fabric, ours.state, ours.config, images, torch.zeros(20))
+    expected = by_two_optimisers(theirs.state.method, images, ours.config.train, zero_filled)
+    for (name, parameter), other in zip(
+        ours.state.method.named_parameters(), expected.parameters(), strict=True
+    ):
+        torch.testing.assert_close(parameter, other, msg=name)
+
+
+def test_an_update_sees_what_the_one_before_has_moved(in_two_steps):
+    training = in_two_steps()
+    training.state.method.train()
+    train_batch(training.fabric, training.state, training.config, torch.rand(20, 3, 16, 16), torch.zeros(20))
+    assert not torch.equal(*training.state.method.heads)
+
+
+def test_all_updates_are_logged_and_the_method_hears_their_means(in_two_steps):
+    state = in_two_steps().fit()
+    assert [set(means) for means in state.method.means] == [{"loss", "second"}] * 2
+    assert all(
+        row["second"] == means["second"] for row, means in zip(state.history, state.method.means, strict=True)
+    )
+
+
+def test_a_group_keeps_its_own_schedule(in_two_steps):
+    first, last = in_two_steps().fit().history
+    assert first["lr_extra"] == last["lr_extra"] == 0.05
+    assert last["lr_head"] == pytest.approx(first["lr_head"] / 2)
+
+
+def test_parameters_that_no_update_reaches_are_named(in_two_steps):
+    told = []
+    in_two_steps().fit(on_idle=told.append)
+    assert told == [["idle.weight", "idle.bias"]] * 2
