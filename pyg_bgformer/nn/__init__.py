@@ -1,8 +1,9 @@
 """Layers of the batch-graph family, in the manner of ``torch_geometric.nn``."""
 
 from pyg_bgformer.nn.affinity_conv import AffinityConv
+from pyg_bgformer.nn.batchformer import BatchFormer
 from pyg_bgformer.nn.bgformer import BGFormer, BGFormerLayer
 from pyg_bgformer.nn.label_conv import LabelConv
 from pyg_bgformer.nn.ssa_conv import SSAConv
 
-__all__ = ["AffinityConv", "BGFormer", "BGFormerLayer", "LabelConv", "SSAConv"]
+__all__ = ["AffinityConv", "BGFormer", "BGFormerLayer", "BatchFormer", "LabelConv", "SSAConv"]
