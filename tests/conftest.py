@@ -22,3 +22,21 @@ def bgformer_parity(data_root: Path) -> Path:
     if not file.exists():
         pytest.skip(f"{file} does not exist: nothing to compare with")
     return file
+
+
+@pytest.fixture(scope="session")
+def gca_hng_parity(data_root: Path) -> Path:
+    """File with inputs, outputs, gradients and whole steps of the original GCA-HNG, beside the datasets."""
+    file = data_root.parent / "parity" / "gca_hng.pt"
+    if not file.exists():
+        pytest.skip(f"{file} does not exist: nothing to compare with")
+    return file
+
+
+@pytest.fixture(scope="session")
+def intra_batch_parity(data_root: Path) -> Path:
+    """File with inputs, outputs and gradients of the original Intra-Batch Connections, beside the datasets."""
+    file = data_root.parent / "parity" / "intra_batch.pt"
+    if not file.exists():
+        pytest.skip(f"{file} does not exist: nothing to compare with")
+    return file
