@@ -174,6 +174,25 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
+class ProtocolConfig:
+    """What is trained on and what is tested.
+
+    Args:
+        name: final: all training classes, and the official test; or validation, to choose settings by: a part
+            of the training classes is set aside as test, and the official test is not touched.
+        folds: With validation, parts into which the training classes are cut.
+        fold: The part that is set aside, from 0.
+    """
+
+    name: Literal["final", "validation"] = "final"
+    folds: int = 4
+    fold: int = 0
+
+    def __str__(self) -> str:
+        return self.name if self.name == "final" else f"validation, fold {self.fold} of {self.folds}"
+
+
+@dataclass(frozen=True)
 class Component:
     """Something chosen by name, with the options of its own signature."""
 
@@ -186,7 +205,7 @@ class Config:
     """One run.
 
     Args:
-        data, sampler, encoder, geometry, train, evaluation: The recipe's sections of these names.
+        data, sampler, encoder, geometry, train, evaluation, protocol: The recipe's sections of these names.
         loss: Name and options of the loss.
         method: Name and options of the method.
         seed: Decides every random choice.
@@ -201,6 +220,7 @@ class Config:
     method: Component
     train: TrainConfig
     evaluation: EvaluationConfig
+    protocol: ProtocolConfig = ProtocolConfig()
     seed: int = 0
     runs: str = "runs"
 

@@ -17,6 +17,7 @@ from pyg_bgformer.config import (
     EncoderConfig,
     EvaluationConfig,
     GeometryConfig,
+    ProtocolConfig,
     SamplerConfig,
     TrainConfig,
 )
@@ -31,6 +32,7 @@ SECTIONS = {
     "geometry": GeometryConfig,
     "train": TrainConfig,
     "evaluation": EvaluationConfig,
+    "protocol": ProtocolConfig,
 }
 
 

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from pyg_bgformer.config import Config
 from pyg_bgformer.data import ImageCache, ImageDataset, ImageSamples, PKSampler, load_dataset
 from pyg_bgformer.data.transforms import eval_transform, train_transform
+from pyg_bgformer.data.validation_part import validation_part
 from pyg_bgformer.encoders import Encoder, build_encoder
 from pyg_bgformer.engine.interruption import ignore_interrupts
 from pyg_bgformer.errors import InputError
@@ -25,6 +26,14 @@ def build_dataset(config: Config) -> ImageDataset:
     """The recipe's dataset; see :func:`pyg_bgformer.data.load_dataset` for what it refuses."""
     data = config.data
     return load_dataset(data.name, data.root, variant=data.variant, allow_partial=data.allow_partial)
+
+
+def protocol_part(config: Config, dataset: ImageDataset) -> ImageDataset:
+    """The dataset with the splits that the recipe's protocol trains and tests on."""
+    protocol = config.protocol
+    if protocol.name == "final":
+        return dataset
+    return validation_part(dataset, protocol.folds, protocol.fold)
 
 
 def build_fabric(config: Config) -> Fabric:

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 import yaml
 from lightning_fabric import Fabric
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from pyg_bgformer.config import Config
@@ -25,13 +26,14 @@ from pyg_bgformer.engine.build import (
     build_test_loader,
     build_train_loader,
     new_run_folder,
+    protocol_part,
 )
 from pyg_bgformer.engine.fit import fit
 from pyg_bgformer.engine.interruption import Interrupted
 from pyg_bgformer.engine.optimisers import build_optimizer, build_schedule
 from pyg_bgformer.engine.provenance import provenance
 from pyg_bgformer.engine.state import TrainState, load_checkpoint, save_checkpoint
-from pyg_bgformer.engine.test import describe_all, leaks, measure_leakage, score
+from pyg_bgformer.engine.test import describe_all, leaks, measure_leakage, refine, score
 from pyg_bgformer.errors import InputError, RunError
 from pyg_bgformer.evaluation import EvaluationResult
 from pyg_bgformer.files import atomic_path
@@ -73,12 +75,13 @@ def run(config: Config, display: Display, resume: Path | None = None) -> Path:
     )
     fabric = build_fabric(config)
     torch.manual_seed(config.seed)
-    sampler = build_sampler(config, dataset)
-    method = build_method(config, num_classes=dataset.counts()["train"].classes)
+    part = protocol_part(config, dataset)
+    sampler = build_sampler(config, part)
+    method = build_method(config, num_classes=part.counts()["train"].classes)
     optimizer = build_optimizer(method, config.train)
     cache = open_cache(config, dataset, display)
-    train_loader = build_train_loader(config, dataset, method.encoder, sampler, cache)
-    test_loader = build_test_loader(config, dataset, method.encoder, cache)
+    train_loader = build_train_loader(config, part, method.encoder, sampler, cache)
+    test_loader = build_test_loader(config, part, method.encoder, cache)
 
     folder = resume or new_run_folder(config, time.strftime("%Y%m%d-%H%M%S"))
     _, optimizer = fabric.setup(method, optimizer)
@@ -94,7 +97,7 @@ def run(config: Config, display: Display, resume: Path | None = None) -> Path:
         batches = cast(Batches, fabric.setup_dataloaders(train_loader))
         _train(fabric, state, batches, sampler, config, folder, display)
         result, trained = _test(config, fabric, state, dataset, test_loader, untrained, display)
-        _write_queries(folder / QUERIES, dataset, trained)
+        _write_queries(folder / QUERIES, part, trained)
         save_encoder(method.encoder, folder, extra=_deployment(config, result))
         _write_text(folder / RESULT, json.dumps(result, indent=2))
     display.console.print(result_table(result))
@@ -141,7 +144,8 @@ def _untrained(
         return json.loads(path.read_text(encoding="utf-8"))
     if state.epoch or state.batch:
         raise InputError(f"{path} is missing, and its encoder has been trained since: start the run anew")
-    scores = _plain(_score(config, fabric, state, loader, "testing the untrained encoder", display))
+    described, labels = _describe(fabric, state, loader, "testing the untrained encoder", display)
+    scores = _plain(score(config, state.method, described, labels))
     _write_text(path, json.dumps(scores, indent=2))
     return scores
 
@@ -191,13 +195,16 @@ def _test(
     untrained: dict[str, Any],
     display: Display,
 ) -> tuple[dict[str, Any], dict[str, EvaluationResult]]:
-    trained = _score(config, fabric, state, loader, "testing the trained encoder", display)
+    described, labels = _describe(fabric, state, loader, "testing the trained encoder", display)
+    refined = refine(fabric, state.method, described)
+    trained = score(config, state.method, {**described, **refined}, labels)
     result = {
-        "protocol": "final",
+        "protocol": str(config.protocol),
         "seed": config.seed,
         "epochs": state.epoch,
         "untrained": untrained,
         "trained": _plain(trained),
+        "refined_features": list(refined),
         "leakage": measure_leakage(fabric, state.method, loader),
         "train_seconds": state.seconds,
         **provenance(dataset, state.method.encoder, fabric.device),
@@ -206,12 +213,11 @@ def _test(
     return result, trained
 
 
-def _score(
-    config: Config, fabric: Fabric, state: TrainState, loader: Batches, title: str, display: Display
-) -> dict[str, EvaluationResult]:
+def _describe(
+    fabric: Fabric, state: TrainState, loader: Batches, title: str, display: Display
+) -> tuple[dict[str, Tensor], Tensor]:
     with display.bar(title, len(loader)) as update:
-        described, labels = describe_all(fabric, state.method, loader, lambda done: update(done, ""))
-        return score(config, state.method, described, labels)
+        return describe_all(fabric, state.method, loader, lambda done: update(done, ""))
 
 
 def _plain(results: dict[str, EvaluationResult]) -> dict[str, Any]:

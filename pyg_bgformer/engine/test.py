@@ -35,6 +35,15 @@ def describe_all(
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, torch.cat(labels)
 
 
+@torch.no_grad()
+def refine(fabric: Fabric, method: Method, described: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What :meth:`Method.refine_described` makes of all test images together, on the CPU; usually nothing."""
+    method.eval()
+    with full_precision():
+        refined = method.refine_described({name: x.to(fabric.device) for name, x in described.items()})
+    return {name: x.cpu() for name, x in refined.items()}
+
+
 def score(
     config: Config, method: Method, described: dict[str, Tensor], labels: Tensor
 ) -> dict[str, EvaluationResult]:

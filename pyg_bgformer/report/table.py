@@ -23,13 +23,19 @@ def result_table(result: dict[str, Any]) -> Table:
     )
     table.add_column("%")
     for feature in trained:
-        for when in ("untrained", "trained"):
-            table.add_column(f"{feature}\n{when}", justify="right")
-        table.add_column("gain", justify="right")
+        for when, side in (("untrained", untrained), ("trained", trained)):
+            if feature in side:
+                table.add_column(f"{feature}\n{when}", justify="right")
+        if feature in untrained:
+            table.add_column("gain", justify="right")
     for label, key in metric_rows(trained["embedding"]):
         cells = []
         for feature in trained:
-            before, after = (100 * side[feature][key] for side in (untrained, trained))
+            after = 100 * trained[feature][key]
+            if feature not in untrained:
+                cells.append(f"{after:.1f}")
+                continue
+            before = 100 * untrained[feature][key]
             cells += [f"{before:.1f}", f"{after:.1f}", f"{after - before:+.1f}"]
         table.add_row(label, *cells)
     return table
@@ -50,8 +56,12 @@ def _title(result: dict[str, Any]) -> str:
 
 def _caption(result: dict[str, Any]) -> str:
     test = result["trained"]["embedding"]
+    refined = result["refined_features"]
+    depend = (
+        f"\n{', '.join(refined)}: test images refined by each other, not what is deployed" if refined else ""
+    )
     return (
         f"{test['queries']} queries of {test['classes']} unseen classes; protocol {result['protocol']}: "
         f"tested once, after the last epoch\nlargest change of an embedding by its batch: "
-        f"{result['leakage']:.1e} of its norm"
+        f"{result['leakage']:.1e} of its norm{depend}"
     )

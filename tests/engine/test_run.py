@@ -7,13 +7,14 @@ import torch
 import yaml
 from rich.console import Console
 
+from pyg_bgformer.config import ProtocolConfig
 from pyg_bgformer.encoders import load_encoder
 from pyg_bgformer.engine import run as run_module
 from pyg_bgformer.engine.interruption import Interrupted
 from pyg_bgformer.engine.run import run
 from pyg_bgformer.engine.state import CHECKPOINT
 from pyg_bgformer.errors import InputError, RunError
-from pyg_bgformer.methods import Plain
+from pyg_bgformer.methods import BGFormer, Plain
 from pyg_bgformer.recipe import read_config
 from pyg_bgformer.report.display import Display
 
@@ -190,3 +191,26 @@ def test_a_run_folder_that_cannot_be_made_is_named(tiny, display, tmp_path):
 def test_config_yaml_is_whole(tiny, display):
     folder = run(tiny, display)
     assert yaml.safe_load((folder / "config.yaml").read_text()) == tiny.as_dict()
+
+
+def test_validation_tests_on_training_classes_alone(tiny, display):
+    tiny = replace(tiny, protocol=ProtocolConfig("validation", folds=2, fold=1))
+    tiny = replace(tiny, sampler=replace(tiny.sampler, classes=2))
+    folder = run(tiny, display)
+    result = json.loads((folder / "result.json").read_text())
+    assert result["protocol"] == "validation, fold 1 of 2"
+    assert set(pd.read_csv(folder / "queries.csv")["original_class"]) == {2, 3, 4}  # of 0 to 4
+    assert result["trained"]["embedding"]["classes"] == 3
+
+
+def test_features_that_refine_each_other_stand_beside_the_plain_ones(tiny, display, monkeypatch):
+    plain = json.loads((run(tiny, display) / "result.json").read_text())
+    both = {"refined": lambda described: described["backbone"].flip(0)}
+    monkeypatch.setattr(
+        BGFormer, "refine_described", lambda self, described: {k: f(described) for k, f in both.items()}
+    )
+    result = json.loads((run(tiny, display) / "result.json").read_text())
+    assert (plain["refined_features"], result["refined_features"]) == ([], ["refined"])
+    assert set(result["trained"]) == {"backbone", "embedding", "refined"}
+    assert result["trained"]["embedding"] == plain["trained"]["embedding"]
+    assert "refined" not in result["untrained"]

@@ -29,6 +29,7 @@ def result():
         "protocol": "final",
         "seed": 3,
         "leakage": 2e-6,
+        "refined_features": [],
         "config": {"data": {"name": "cub200"}, "method": {"name": "bgformer"}},
         "untrained": {"backbone": scores(0.5, nmi=0.4), "embedding": scores(0.3, nmi=0.4)},
         "trained": {"backbone": scores(0.625, nmi=0.4), "embedding": scores(0.2, nmi=0.4)},
@@ -64,3 +65,12 @@ def test_metrics_that_were_not_measured_have_no_row(result):
         for scores in result[when].values():
             del scores["nmi"]
     assert "NMI" not in printed(result)
+
+
+def test_refined_features_have_scores_but_no_gain_and_are_marked(result):
+    result["trained"]["refined"] = {**result["trained"]["backbone"], "recall_at_1": 0.75}
+    result["refined_features"] = ["refined"]
+    text = printed(result)
+    recall = next(line for line in text.splitlines() if "Recall@1 " in line)
+    assert recall.split("│")[-2].strip() == "75.0"
+    assert "refined: test images refined by each other" in " ".join(text.split())
