@@ -3,6 +3,8 @@
 from pyg_bgformer.nn.affinity_conv import AffinityConv
 from pyg_bgformer.nn.batchformer import BatchFormer
 from pyg_bgformer.nn.bgformer import BGFormer, BGFormerLayer
+from pyg_bgformer.nn.dybgr import DyBGR, DyBGRLayer
+from pyg_bgformer.nn.dynamic_graph_conv import DynamicGraphConv
 from pyg_bgformer.nn.intra_batch import IntraBatchLayer, IntraBatchNetwork
 from pyg_bgformer.nn.intra_batch_graph import intra_batch_graph
 from pyg_bgformer.nn.label_conv import LabelConv
@@ -14,6 +16,9 @@ __all__ = [
     "BGFormer",
     "BGFormerLayer",
     "BatchFormer",
+    "DyBGR",
+    "DyBGRLayer",
+    "DynamicGraphConv",
     "IntraBatchLayer",
     "IntraBatchNetwork",
     "LabelConv",
