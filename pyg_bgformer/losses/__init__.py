@@ -7,12 +7,14 @@ from torch import nn
 
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.geometry import Geometry, Sphere
+from pyg_bgformer.losses.label_smoothed_cross_entropy import LabelSmoothedCrossEntropy
 from pyg_bgformer.losses.library import REQUIRED
 from pyg_bgformer.losses.metric_learning import loss_options as library_options
 from pyg_bgformer.losses.metric_learning import metric_learning_loss
+from pyg_bgformer.losses.n_pair import NPair
 from pyg_bgformer.losses.pairwise_cross_entropy import PairwiseCrossEntropy
 
-LOSSES: dict[str, type[nn.Module]] = {"pairwise_cross_entropy": PairwiseCrossEntropy}
+LOSSES: dict[str, type[nn.Module]] = {"pairwise_cross_entropy": PairwiseCrossEntropy, "n_pair": NPair}
 """Our own losses. What their constructors take of ``GIVEN`` they are given, all else are options of a recipe."""
 
 GIVEN = ("geometry", "num_classes", "embedding_dim")
@@ -20,6 +22,7 @@ GIVEN = ("geometry", "num_classes", "embedding_dim")
 __all__ = [
     "LOSSES",
     "REQUIRED",
+    "NPair",
     "PairwiseCrossEntropy",
     "build_loss",
     "loss_options",
