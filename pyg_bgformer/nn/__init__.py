@@ -5,6 +5,7 @@ from pyg_bgformer.nn.batchformer import BatchFormer
 from pyg_bgformer.nn.bgformer import BGFormer, BGFormerLayer
 from pyg_bgformer.nn.dybgr import DyBGR, DyBGRLayer
 from pyg_bgformer.nn.dynamic_graph_conv import DynamicGraphConv
+from pyg_bgformer.nn.gca import GCALayer, GCANetwork
 from pyg_bgformer.nn.intra_batch import IntraBatchLayer, IntraBatchNetwork
 from pyg_bgformer.nn.intra_batch_graph import intra_batch_graph
 from pyg_bgformer.nn.label_conv import LabelConv
@@ -19,6 +20,8 @@ __all__ = [
     "DyBGR",
     "DyBGRLayer",
     "DynamicGraphConv",
+    "GCALayer",
+    "GCANetwork",
     "IntraBatchLayer",
     "IntraBatchNetwork",
     "LabelConv",
