@@ -11,10 +11,12 @@ from pyg_bgformer.losses.label_smoothed_cross_entropy import LabelSmoothedCrossE
 from pyg_bgformer.losses.library import REQUIRED
 from pyg_bgformer.losses.metric_learning import loss_options as library_options
 from pyg_bgformer.losses.metric_learning import metric_learning_loss
-from pyg_bgformer.losses.n_pair import NPair
 from pyg_bgformer.losses.pairwise_cross_entropy import PairwiseCrossEntropy
 
-LOSSES: dict[str, type[nn.Module]] = {"pairwise_cross_entropy": PairwiseCrossEntropy, "n_pair": NPair}
+LOSSES: dict[str, type[nn.Module]] = {
+    "pairwise_cross_entropy": PairwiseCrossEntropy,
+    "label_smoothed_cross_entropy": LabelSmoothedCrossEntropy,
+}
 """Our own losses. What their constructors take of ``GIVEN`` they are given, all else are options of a recipe."""
 
 GIVEN = ("geometry", "num_classes", "embedding_dim")
@@ -22,7 +24,7 @@ GIVEN = ("geometry", "num_classes", "embedding_dim")
 __all__ = [
     "LOSSES",
     "REQUIRED",
-    "NPair",
+    "LabelSmoothedCrossEntropy",
     "PairwiseCrossEntropy",
     "build_loss",
     "loss_options",
