@@ -11,11 +11,13 @@ from pyg_bgformer.losses.label_smoothed_cross_entropy import LabelSmoothedCrossE
 from pyg_bgformer.losses.library import REQUIRED
 from pyg_bgformer.losses.metric_learning import loss_options as library_options
 from pyg_bgformer.losses.metric_learning import metric_learning_loss
+from pyg_bgformer.losses.n_pair import NPair
 from pyg_bgformer.losses.pairwise_cross_entropy import PairwiseCrossEntropy
 
 LOSSES: dict[str, type[nn.Module]] = {
     "pairwise_cross_entropy": PairwiseCrossEntropy,
     "label_smoothed_cross_entropy": LabelSmoothedCrossEntropy,
+    "n_pair": NPair,
 }
 """Our own losses. What their constructors take of ``GIVEN`` they are given, all else are options of a recipe."""
 
@@ -25,6 +27,7 @@ __all__ = [
     "LOSSES",
     "REQUIRED",
     "LabelSmoothedCrossEntropy",
+    "NPair",
     "PairwiseCrossEntropy",
     "build_loss",
     "loss_options",

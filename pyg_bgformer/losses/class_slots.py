@@ -1,0 +1,24 @@
+"""Where the samples of each class lie in a batch."""
+
+import torch
+from torch import Tensor
+
+
+def class_slots(labels: Tensor, wanted_by: str) -> Tensor:
+    """Positions ``(K, C)`` of a batch's samples: row k holds the k-th sample of each class, in the batch's order.
+
+    Args:
+        labels: ``(N,)`` in any order, of C classes with K samples each.
+        wanted_by: Who asks, for the message.
+
+    Raises:
+        ValueError: If the classes do not all have the same number of samples, at least two.
+    """
+    sizes = labels.unique(return_counts=True)[1]
+    smallest, largest = (int(size) for size in torch.aminmax(sizes)) if len(sizes) else (0, 0)
+    if smallest != largest or smallest < 2:
+        raise ValueError(
+            f"{wanted_by} needs the same number of samples, at least 2, of each class of a batch; "
+            f"found {len(sizes)} classes with {smallest} to {largest}"
+        )
+    return labels.argsort(stable=True).view(len(sizes), smallest).t()
