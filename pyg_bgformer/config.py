@@ -73,6 +73,7 @@ class EncoderConfig:
         embedding_dim: Size of the embeddings.
         frozen_batchnorm: Leave statistics and scales of BatchNorm as the weights have them.
         frozen_patch_embedding: Leave a Vision Transformer's patch embedding as the weights have it.
+        head_norm: A BatchNorm over the features before the embedding's linear map.
     """
 
     name: str = "conv4"
@@ -81,6 +82,7 @@ class EncoderConfig:
     embedding_dim: int = 128
     frozen_batchnorm: bool = False
     frozen_patch_embedding: bool = False
+    head_norm: bool = False
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ def build_encoder(
     embedding_dim: int = 128,
     frozen_batchnorm: bool = False,
     frozen_patch_embedding: bool = False,
+    head_norm: bool = False,
 ) -> Encoder:
     """Build an encoder by name.
 
@@ -41,6 +42,7 @@ def build_encoder(
         embedding_dim: size of the embedding.
         frozen_batchnorm: keep BatchNorm's statistics and affine parameters as they are loaded.
         frozen_patch_embedding: keep a vision transformer's patch embedding as it is loaded.
+        head_norm: a BatchNorm over the features before the embedding's linear map.
 
     Returns:
         The encoder, in training mode.
@@ -50,7 +52,7 @@ def build_encoder(
             unexpected and misshaped keys are listed); a tag that is not cached where there is no network; a
             part to freeze that the network does not have.
     """
-    spec = EncoderSpec(name, pooling, embedding_dim, frozen_batchnorm, frozen_patch_embedding)
+    spec = EncoderSpec(name, pooling, embedding_dim, frozen_batchnorm, frozen_patch_embedding, head_norm)
     if weights is None:
         return Encoder(_random_backbone(name, pooling), spec)
     if is_weights_file(weights):

@@ -15,7 +15,7 @@ class EncoderSpec:
     """What an encoder is built from; with its tensors it is the whole encoder.
 
     Attributes:
-        name, pooling, embedding_dim, frozen_batchnorm, frozen_patch_embedding: as in
+        name, pooling, embedding_dim, frozen_batchnorm, frozen_patch_embedding, head_norm: as in
             :func:`~pyg_bgformer.encoders.build_encoder`.
     """
 
@@ -24,6 +24,7 @@ class EncoderSpec:
     embedding_dim: int = 128
     frozen_batchnorm: bool = False
     frozen_patch_embedding: bool = False
+    head_norm: bool = False
 
 
 class Encoder(nn.Module):
@@ -38,7 +39,8 @@ class Encoder(nn.Module):
         weights_hash: SHA-256 of those weights; ``None`` for random ones.
 
     Attributes:
-        head: ``nn.Linear(feature_dim, embedding_dim)``, orthogonal weight and zero bias.
+        head: ``nn.Linear(feature_dim, embedding_dim)``, orthogonal weight and zero bias; with ``head_norm``
+            after a ``nn.BatchNorm1d(feature_dim)``.
         feature_dim, embedding_dim: sizes of the backbone's features and of the embedding.
         mean, std: normalisation of RGB images in 0..1 that the weights expect, three numbers each.
 
@@ -68,9 +70,11 @@ class Encoder(nn.Module):
         self.feature_dim = backbone.feature_dim
         self.embedding_dim = spec.embedding_dim
         self.mean, self.std = backbone.mean, backbone.std
-        self.head = nn.Linear(self.feature_dim, self.embedding_dim)
-        nn.init.orthogonal_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        linear = nn.Linear(self.feature_dim, self.embedding_dim)
+        nn.init.orthogonal_(linear.weight)
+        nn.init.zeros_(linear.bias)
+        norm = [nn.BatchNorm1d(self.feature_dim)] if spec.head_norm else []
+        self.head = nn.Sequential(*norm, linear) if norm else linear
         self.backbone_frozen = False
         self._freeze_parts()
         self._trainable = {name for name, p in backbone.named_parameters() if p.requires_grad}

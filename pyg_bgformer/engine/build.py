@@ -67,6 +67,7 @@ def build_method(config: Config, num_classes: int) -> Method:
         embedding_dim=encoder_config.embedding_dim,
         frozen_batchnorm=encoder_config.frozen_batchnorm,
         frozen_patch_embedding=encoder_config.frozen_patch_embedding,
+        head_norm=encoder_config.head_norm,
     )
     try:
         geometry = config.geometry.build()

@@ -58,6 +58,22 @@ def test_saving_does_not_change_the_encoder(encoder: Encoder, tmp_path: Path) ->
     assert not load_encoder(tmp_path).backbone_frozen
 
 
+def test_a_normalised_head_loads_again(tmp_path: Path) -> None:
+    encoder = build_encoder("conv4", embedding_dim=16, head_norm=True)
+    encoder(torch.rand(4, 3, 16, 16))  # moves the statistics
+    save_encoder(encoder, tmp_path)
+    images = torch.rand(2, 3, 16, 16)
+    torch.testing.assert_close(load_encoder(tmp_path)(images), encoder.eval()(images))
+
+
+def test_an_encoder_saved_before_there_was_a_choice_of_head_loads(encoder: Encoder, tmp_path: Path) -> None:
+    save_encoder(encoder, tmp_path)
+    info = encoder_info(tmp_path)
+    del info["spec"]["head_norm"]
+    (tmp_path / "encoder.json").write_text(json.dumps(info))
+    assert load_encoder(tmp_path).spec == encoder.spec
+
+
 @pytest.mark.parametrize("name", ["encoder.safetensors", "encoder.json"])
 @pytest.mark.parametrize("length", [0, 0.5])
 def test_truncated_files_are_refused(encoder: Encoder, tmp_path: Path, name: str, length: float) -> None:

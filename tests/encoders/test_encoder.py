@@ -54,6 +54,21 @@ def test_head_is_orthogonal(embedding_dim: int) -> None:
     assert head.bias.count_nonzero() == 0
 
 
+def test_head_norm_comes_before_the_linear_map() -> None:
+    encoder = build_encoder("conv4", embedding_dim=16, head_norm=True)
+    assert [type(module) for module in encoder.head] == [nn.BatchNorm1d, nn.Linear]
+    torch.testing.assert_close(
+        encoder.head[1].weight @ encoder.head[1].weight.T, torch.eye(16), rtol=0, atol=1e-5
+    )
+    features = 3 + 2 * torch.randn(50, 64)
+    whitened = (features - features.mean(dim=0)) / features.std(dim=0, correction=0)
+    torch.testing.assert_close(
+        encoder.head(features), whitened @ encoder.head[1].weight.T, rtol=1e-4, atol=1e-4
+    )
+    encoder.eval()
+    torch.testing.assert_close(encoder.head(features)[:1], encoder.head(features[:1]))
+
+
 def test_pooling_against_plain_loops() -> None:
     feature_map = torch.randn(2, 3, 4, 5)
     for pooling in ("average", "max", "sum"):
