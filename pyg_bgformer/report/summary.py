@@ -6,31 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from scipy import stats
 
 from pyg_bgformer.errors import InputError
 
-SCORES = ("recall_at_1", "map_at_r", "r_precision", "nmi", "ami", "ari", "pair_f1")
-"""Scores that a summary shows, in its order, as far as the runs have them."""
+SCORES = {"recall_at_1": "R@1", "map_at_r": "MAP@R", "nmi": "NMI"}
+"""Scores that a summary shows, in its order, as far as the runs have them; all are in the rows."""
 
-NAMES = {
-    "recall_at_1": "R@1",
-    "map_at_r": "MAP@R",
-    "r_precision": "RP",
-    "nmi": "NMI",
-    "ami": "AMI",
-    "ari": "ARI",
-    "pair_f1": "pair F1",
-}
+METHODS_OWN = ("lr", "head_lr", "loss_lr", "clip_norm", "clip_value")
+"""Settings of training that belong to a method's recipe, beside its options and its loss."""
 
 
 def collect(folders: Iterable[Path]) -> pd.DataFrame:
     """One row for each run, feature, and state of the encoder (untrained, trained); scores as fractions.
 
     Args:
-        folders: Folders of finished runs of one recipe, apart from the method and the seed.
+        folders: Folders of finished runs that differ in the seed and in the method, with its loss, its learning
+            rates and how it clips gradients.
 
     Raises:
-        InputError: A folder without a result, or runs that differ in more than method and seed.
+        InputError: A folder without a result, or runs that differ in anything else.
     """
     results = [_read(folder) for folder in folders]
     if not results:
@@ -48,9 +43,10 @@ def collect(folders: Iterable[Path]) -> pd.DataFrame:
 
 
 def summary(runs: pd.DataFrame, reference: str) -> str:
-    """A Markdown table of trained encoders: mean and standard deviation over seeds, in %, and differences.
+    """A Markdown table of trained encoders: mean over seeds in %, its 95% interval, and differences.
 
-    Differences are paired: taken for each seed that both methods have, then averaged.
+    Intervals are Student's, for so few seeds wide. Differences are paired: taken for each seed that both methods
+    have, then averaged; those whose interval leaves zero out are bold.
 
     Args:
         runs: From :func:`collect`.
@@ -63,23 +59,20 @@ def summary(runs: pd.DataFrame, reference: str) -> str:
         raise InputError(f"no run of '{reference}'; found {', '.join(sorted(set(runs['method'])))}")
     scores = [score for score in SCORES if score in runs]
     lines = [
-        "| feature | method | seeds | " + " | ".join(NAMES[score] for score in scores) + " |",
-        "|---|---|---|" + "---|" * len(scores),
+        "| feature | method | seeds | " + " | ".join(f"{SCORES[s]} | difference" for s in scores) + " |",
+        "|---|---|---|" + "---|---|" * len(scores),
     ]
     untrained = runs[(runs["encoder"] == "untrained") & (runs["method"] == reference)]
     trained = runs[runs["encoder"] == "trained"]
     for feature in trained["feature"].unique():
-        lines.append(_line(feature, "untrained encoder", untrained[untrained["feature"] == feature], scores))
+        before = untrained[untrained["feature"] == feature]
+        if len(before):
+            lines.append(_line(feature, "untrained encoder", before, None, scores))
         of_feature = trained[trained["feature"] == feature]
-        baseline = of_feature[of_feature["method"] == reference].set_index("seed")[scores]
-        methods = sorted(of_feature["method"].unique(), key=lambda method: (method != reference, method))
-        for method in methods:
+        baseline = of_feature[of_feature["method"] == reference]
+        for method in sorted(of_feature["method"].unique(), key=lambda m: (m != reference, m)):
             group = of_feature[of_feature["method"] == method]
-            lines.append(_line(feature, method, group, scores))
-            if method != reference:
-                gains = 100 * (group.set_index("seed")[scores] - baseline).dropna()
-                cells = [_spread(gains[score], "+.1f") for score in scores]
-                lines.append(f"| | *difference* | {len(gains)} | " + " | ".join(cells) + " |")
+            lines.append(_line(feature, method, group, None if method == reference else baseline, scores))
     return "\n".join(lines)
 
 
@@ -94,12 +87,19 @@ def _read(folder: Path) -> dict[str, Any]:
 
 def _check_comparable(results: list[dict[str, Any]]) -> None:
     def rest(result: dict[str, Any]) -> dict[str, Any]:
-        kept = {k: v for k, v in result["config"].items() if k not in ("method", "seed", "runs")}
-        return {**kept, "data hash": result["dataset_manifest_sha256"], "weights": result["weights_sha256"]}
+        config = dict(result["config"])
+        for own in ("method", "loss", "seed", "runs"):
+            config.pop(own, None)
+        config["train"] = {k: v for k, v in config["train"].items() if k not in METHODS_OWN}
+        return {
+            **config,
+            "data hash": result["dataset_manifest_sha256"],
+            "weights": result["weights_sha256"],
+        }
 
     first = rest(results[0])
     for result in results[1:]:
-        differing = [key for key, value in rest(result).items() if value != first[key]]
+        differing = [key for key, value in rest(result).items() if value != first.get(key)]
         if differing:
             raise InputError(
                 f"runs differ in {', '.join(differing)}, not in method and seed alone: they do not compare"
@@ -122,6 +122,8 @@ def _origin(result: dict[str, Any], label: str) -> dict[str, Any]:
         "dataset": result["dataset"],
         "partial": result["dataset_partial"],
         "method": label,
+        "loss": result["config"]["loss"]["name"],
+        "lr": result["config"]["train"]["lr"],
         "seed": result["seed"],
         "protocol": result["protocol"],
         "epochs": result["epochs"],
@@ -133,11 +135,30 @@ def _origin(result: dict[str, Any], label: str) -> dict[str, Any]:
     }
 
 
-def _line(feature: str, name: str, group: pd.DataFrame, scores: list[str]) -> str:
-    cells = [_spread(100 * group[score], ".1f") for score in scores]
+def _line(
+    feature: str, name: str, group: pd.DataFrame, baseline: pd.DataFrame | None, scores: list[str]
+) -> str:
+    cells = []
+    for score in scores:
+        cells.append(_interval(100 * group[score], ".1f"))
+        cells.append("" if baseline is None else _difference(group, baseline, score))
     return f"| {feature} | {name} | {len(group)} | " + " | ".join(cells) + " |"
 
 
-def _spread(values: pd.Series, form: str) -> str:
-    deviation = f" ± {values.std():.1f}" if len(values) > 1 else ""
-    return f"{values.mean():{form}}{deviation}"
+def _difference(group: pd.DataFrame, baseline: pd.DataFrame, score: str) -> str:
+    gains = 100 * (group.set_index("seed")[score] - baseline.set_index("seed")[score]).dropna()
+    if gains.empty:
+        return ""
+    cell = _interval(gains, "+.1f")
+    return f"**{cell}**" if abs(gains.mean()) > _half_width(gains) else cell
+
+
+def _interval(values: pd.Series, form: str) -> str:
+    return f"{values.mean():{form}}" + (f" ± {_half_width(values):.1f}" if len(values) > 1 else "")
+
+
+def _half_width(values: pd.Series) -> float:
+    """Of the mean's 95% interval; infinite for a single value."""
+    if len(values) < 2:
+        return float("inf")
+    return float(stats.t.ppf(0.975, len(values) - 1) * values.std() / len(values) ** 0.5)

@@ -5,6 +5,8 @@ import pytest
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.report.summary import collect, summary
 
+SETTINGS = {"loss": {"name": "triplet"}, "train": {"lr": 0.1, "epochs": 3}}
+
 
 def write_run(folder, method, seed, recall, **config):
     scores = {"recall_at_1": recall, "map_at_r": recall / 2, "nmi": 0.5}
@@ -23,7 +25,7 @@ def write_run(folder, method, seed, recall, **config):
         "leakage": 0.0,
         "untrained": {"embedding": {**scores, "recall_at_1": 0.1}},
         "trained": {"embedding": scores},
-        "config": {"method": method, "seed": seed, "runs": str(folder), "train": {"lr": 0.1}, **config},
+        "config": {"method": method, "seed": seed, "runs": str(folder), **SETTINGS, **config},
     }
     folder.mkdir()
     (folder / "result.json").write_text(json.dumps(result))
@@ -50,12 +52,31 @@ def test_each_run_gives_a_row_for_each_state_of_the_encoder(runs):
     assert set(table["method"]) == {"plain", "bgformer"}
 
 
-def test_means_deviations_and_paired_differences(runs):
+def test_means_intervals_and_paired_differences(runs):
     lines = summary(collect(runs), "plain").splitlines()
-    assert lines[2].startswith("| embedding | untrained encoder | 2 | 10.0 ± 0.0 |")
-    assert lines[3].startswith("| embedding | plain | 2 | 55.0 ± 7.1 |")
-    assert lines[4].startswith("| embedding | bgformer | 3 | 71.0 ± 24.4 |")
-    assert lines[5].startswith("| | *difference* | 2 | +2.0 ± 2.8 |")  # seed 2 has no partner
+    assert lines[2].startswith("| embedding | untrained encoder | 2 | 10.0 ± 0.0 |  |")
+    # Student's t of 95% is 12.706 for two seeds, 4.303 for three; deviations are 7.07 and 24.43.
+    assert lines[3].startswith("| embedding | plain | 2 | 55.0 ± 63.5 |  |")
+    # seed 2 has no partner: the difference is of seeds 0 and 1
+    assert lines[4].startswith("| embedding | bgformer | 3 | 71.0 ± 60.7 | +2.0 ± 25.4 |")
+
+
+def test_a_difference_is_bold_if_its_interval_leaves_zero_out(tmp_path):
+    recalls = [("plain", 0, 0.5), ("plain", 1, 0.6), ("new", 0, 0.6), ("new", 1, 0.7), ("bad", 0, 0.3)]
+    folders = [write_run(tmp_path / f"{name}{seed}", {"name": name}, seed, r) for name, seed, r in recalls]
+    bad, new = summary(collect(folders), "plain").splitlines()[-2:]
+    assert "| **+10.0 ± 0.0** |" in new
+    assert "| -20.0 |" in bad  # one seed has no interval
+
+
+def test_a_feature_that_the_reference_lacks_has_no_difference(tmp_path):
+    plain = write_run(tmp_path / "plain", {"name": "plain"}, 0, 0.5)
+    other = write_run(tmp_path / "other", {"name": "other"}, 0, 0.5)
+    result = json.loads((other / "result.json").read_text())
+    result["trained"]["refined"] = result["trained"]["embedding"]
+    (other / "result.json").write_text(json.dumps(result))
+    last = summary(collect([plain, other]), "plain").splitlines()[-1]
+    assert last == "| refined | other | 1 | 50.0 |  | 25.0 |  | 50.0 |  |"
 
 
 def test_methods_are_told_apart_by_the_options_in_which_they_differ(tmp_path):
@@ -65,9 +86,16 @@ def test_methods_are_told_apart_by_the_options_in_which_they_differ(tmp_path):
 
 
 def test_runs_of_different_recipes_are_refused(tmp_path, runs):
-    other = write_run(tmp_path / "other", {"name": "plain"}, 0, 0.5, train={"lr": 0.2})
+    other = write_run(tmp_path / "other", {"name": "plain"}, 0, 0.5, train={"lr": 0.1, "epochs": 4})
     with pytest.raises(InputError, match="differ in train"):
         collect([*runs, other])
+
+
+def test_a_method_may_have_its_own_loss_and_learning_rate(tmp_path, runs):
+    own = {"loss": {"name": "n_pair"}, "train": {"lr": 0.2, "epochs": 3}}
+    table = collect([*runs, write_run(tmp_path / "other", {"name": "gca_hng"}, 0, 0.5, **own)])
+    assert table["loss"].iloc[-1] == "n_pair"
+    assert table["lr"].iloc[-1] == 0.2
 
 
 def test_a_folder_without_a_result_and_a_missing_reference_are_named(tmp_path, runs):
