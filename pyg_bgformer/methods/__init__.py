@@ -1,16 +1,29 @@
 """Methods by name; one paper a file. Adding one is a file with a :class:`Method`, and a line here."""
 
 from pyg_bgformer.errors import InputError, did_you_mean
+from pyg_bgformer.methods.batchformer import BatchFormer
 from pyg_bgformer.methods.bgformer import BGFormer
+from pyg_bgformer.methods.dybgr import DyBGR
+from pyg_bgformer.methods.intra_batch import IntraBatch
+from pyg_bgformer.methods.gca_hng import GCAHNG
 from pyg_bgformer.methods.method import Method, ParameterGroup, Update
 from pyg_bgformer.methods.plain import Plain
 from pyg_bgformer.methods.refining import RefiningMethod
 
-METHODS: dict[str, type[Method]] = {"plain": Plain, "bgformer": BGFormer}
+METHODS: dict[str, type[Method]] = {
+    "plain": Plain,
+    "bgformer": BGFormer,
+    "batchformer": BatchFormer,
+    "dybgr": DyBGR,
+    "intra_batch": IntraBatch,
+}
 
 __all__ = [
     "METHODS",
     "BGFormer",
+    "BatchFormer",
+    "DyBGR",
+    "IntraBatch",
     "Method",
     "ParameterGroup",
     "Plain",

@@ -1,0 +1,53 @@
+"""BatchFormer: the encoder trained together with self-attention over its batch that is left behind at test time."""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from pyg_bgformer.encoders import Encoder
+from pyg_bgformer.geometry import Geometry
+from pyg_bgformer.methods.refining import RefiningMethod
+from pyg_bgformer.nn.batchformer import BatchFormer as BatchFormerBlock
+from pyg_bgformer.nn.insight import same_class_mass
+
+
+class BatchFormer(RefiningMethod):
+    r"""Features refined by ordinary self-attention over their batch.
+
+    The block is from the `"BatchFormer: Learning to Explore Sample Relationships for Robust Representation
+    Learning" <https://arxiv.org/abs/2203.01522>`_ paper. There plain and refined features are one batch of double
+    size under one classifier, whose mean loss weighs both alike: :math:`\alpha = 0.5`. Here each half is a batch of
+    its own, so that losses of pairs compare plain with plain and refined with refined features.
+
+    Args:
+        encoder, loss, geometry, num_classes: See :class:`Method`.
+        alpha (float): Weight of the plain features' loss, in [0, 1]. (default: :obj:`0.5`)
+        block_lr (float, optional): Learning rate of the block, where it is not the encoder's.
+        heads, dropout, norm: See :class:`~pyg_bgformer.nn.BatchFormer`.
+
+    Raises:
+        ValueError: If an option is out of its range.
+    """
+
+    blocks: BatchFormerBlock
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        loss: nn.Module,
+        geometry: Geometry,
+        num_classes: int,
+        *,
+        alpha: float = 0.5,
+        block_lr: float | None = None,
+        heads: int = 4,
+        dropout: float = 0.5,
+        norm: Literal["post", "pre"] = "post",
+    ) -> None:
+        block = BatchFormerBlock(encoder.feature_dim, heads, dropout, norm)
+        super().__init__(encoder, loss, geometry, num_classes, block, alpha, block_lr)
+
+    def refine(self, features: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Refined features ``(N, F)``, and the attention on samples of the same class."""
+        edge_index, alpha = self.blocks.attention_weights(features)
+        return self.blocks(features), {"same_class_attention": same_class_mass(edge_index, alpha, labels)}

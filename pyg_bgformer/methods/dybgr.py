@@ -1,0 +1,71 @@
+"""DyBGR: the encoder trained together with a learned batch graph that is left behind at test time."""
+
+from torch import Tensor, nn
+
+from pyg_bgformer.encoders import Encoder
+from pyg_bgformer.geometry import Geometry
+from pyg_bgformer.graph import batch_graph
+from pyg_bgformer.methods.refining import RefiningMethod
+from pyg_bgformer.nn.dybgr import DyBGR as DyBGRNetwork
+from pyg_bgformer.nn.insight import edge_homophily, same_class_mass
+
+
+class DyBGR(RefiningMethod):
+    r"""Features refined along a graph that is learned from them and the labels.
+
+    The blocks are from the `"Learning Dynamic Batch-Graph Representation for Deep Representation Learning"
+    <https://doi.org/10.1007/s11263-024-02175-8>`_ paper, and so is :math:`\alpha`, which its authors set to 0.01
+    (CUB-200-2011, In-Shop) or 0.07 (Cars196, SOP).
+
+    Args:
+        encoder, loss, geometry, num_classes: See :class:`Method`.
+        k (int): Neighbours of each sample. (default: :obj:`30`)
+        alpha (float): Weight of the plain features' loss, in [0, 1]. (default: :obj:`0.5`)
+        num_layers (int): Number of blocks. (default: :obj:`2`)
+        block_lr (float, optional): Learning rate of the blocks, where it is not the encoder's.
+        beta, lam, eps, num_iterations: See :class:`~pyg_bgformer.nn.DynamicGraphConv`.
+        mlp_ratio: See :class:`~pyg_bgformer.nn.DyBGRLayer`.
+
+    Raises:
+        ValueError: If an option is out of its range.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        loss: nn.Module,
+        geometry: Geometry,
+        num_classes: int,
+        *,
+        k: int = 30,
+        alpha: float = 0.5,
+        num_layers: int = 2,
+        block_lr: float | None = None,
+        beta: float = 0.5,
+        lam: float = 0.3,
+        eps: float = 0.5,
+        num_iterations: int = 3,
+        mlp_ratio: float = 4.0,
+    ) -> None:
+        blocks = DyBGRNetwork(
+            encoder.feature_dim,
+            num_layers,
+            k,
+            beta=beta,
+            lam=lam,
+            eps=eps,
+            num_iterations=num_iterations,
+            mlp_ratio=mlp_ratio,
+        )
+        super().__init__(encoder, loss, geometry, num_classes, blocks, alpha, block_lr)
+
+    def refine(self, features: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Refined features ``(N, F)``, and what the first block's graph joins."""
+        graph = batch_graph(features, labels)
+        refined, (edge_index, weight) = self.blocks(
+            features, graph.semantic_edge_index, return_attention_weights=True
+        )
+        return refined, {
+            "same_class_attention": same_class_mass(edge_index, weight, labels),
+            "edge_homophily": edge_homophily(edge_index, labels),
+        }
