@@ -4,8 +4,6 @@ from pyg_bgformer.errors import InputError, did_you_mean
 from pyg_bgformer.methods.batchformer import BatchFormer
 from pyg_bgformer.methods.bgformer import BGFormer
 from pyg_bgformer.methods.dybgr import DyBGR
-from pyg_bgformer.methods.intra_batch import IntraBatch
-from pyg_bgformer.methods.gca_hng import GCAHNG
 from pyg_bgformer.methods.method import Method, ParameterGroup, Update
 from pyg_bgformer.methods.plain import Plain
 from pyg_bgformer.methods.refining import RefiningMethod
@@ -15,7 +13,6 @@ METHODS: dict[str, type[Method]] = {
     "bgformer": BGFormer,
     "batchformer": BatchFormer,
     "dybgr": DyBGR,
-    "intra_batch": IntraBatch,
 }
 
 __all__ = [
@@ -23,7 +20,6 @@ __all__ = [
     "BGFormer",
     "BatchFormer",
     "DyBGR",
-    "IntraBatch",
     "Method",
     "ParameterGroup",
     "Plain",
