@@ -95,7 +95,7 @@ class IntraBatchOutput(NamedTuple):
 
     Attributes:
         logits: ``(N, num_classes)`` each.
-        features: What is classified, before the neck; its unit vectors are the refined embeddings.
+        features: What is classified, before the neck.
         necked: The same after the neck; without one, ``features``.
     """
 
@@ -165,22 +165,22 @@ class IntraBatchNetwork(nn.Module):
         self, x: Tensor, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
     ) -> IntraBatchOutput:
         """Returns logits and features."""
-        features = self.features(x, edge_index, edge_weight)
+        features = self.layer_outputs(x, edge_index, edge_weight)
+        if not self.every:
+            features = [torch.cat(features, dim=-1)] if self.cat else features[-1:]
         necked = [last.neck(f) for last, f in zip(self._classifiers(), features, strict=True)]
         logits = [last.lin(n) for last, n in zip(self._classifiers(), necked, strict=True)]
         return IntraBatchOutput(logits, features, necked)
 
-    def features(
+    def layer_outputs(
         self, x: Tensor, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
     ) -> list[Tensor]:
-        """The features alone, as in :class:`IntraBatchOutput`."""
+        """The output of each layer."""
         x, outputs = self.lin(x), []
         for layer in self.layers:
             x = layer(x, edge_index, edge_weight)
             outputs.append(x)
-        if self.every:
-            return outputs
-        return [torch.cat(outputs, dim=-1)] if self.cat else [x]
+        return outputs
 
     @torch.no_grad()
     def attention(self, x: Tensor, edge_index: Tensor | None = None) -> Tensor:

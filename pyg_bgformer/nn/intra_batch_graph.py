@@ -21,7 +21,8 @@ def intra_batch_graph(
     them, weighed by how alike. Gradients flow through the weights.
 
     Args:
-        x (Tensor): Features :math:`(N, D)`; unit vectors where ``similarity`` is ``"cosine"``.
+        x (Tensor): Features :math:`(N, D)`, unit vectors where ``similarity`` is ``"cosine"``; or those of several
+            batches :math:`(*, N, D)`, whose nodes are then numbered through.
         similarity (str): ``"correlation"`` (Pearson's, of the entries of two samples) or ``"cosine"`` (the inner
             product). (default: ``"correlation"``)
         threshold (float, optional): Edges are the pairs with a weight above it; :obj:`None` takes all pairs.
@@ -42,12 +43,17 @@ def intra_batch_graph(
     with torch.autocast(x.device.type, enabled=False):
         x = x if x.dtype == torch.float64 else x.float()
         if similarity == "correlation":
-            x = F.normalize(x - x.mean(dim=1, keepdim=True), dim=1)
-        weights = x @ x.t()
-        if negatives == "clip":
-            weights = weights.clamp(min=0)
-        else:
-            weights = (weights - weights.min()) * (1 - torch.eye(len(x), dtype=x.dtype, device=x.device))
+            x = F.normalize(x - x.mean(dim=-1, keepdim=True), dim=-1)
+        weights = _without_negatives(x @ x.transpose(-1, -2), negatives)
+        weights = weights.view(-1, *weights.shape[-2:])
         chosen = torch.ones_like(weights, dtype=torch.bool) if threshold is None else weights > threshold
-        edge_index = chosen.nonzero().t()
-        return edge_index, weights[edge_index[0], edge_index[1]]
+        graph, sender, receiver = chosen.nonzero(as_tuple=True)
+        edge_index = torch.stack([sender, receiver]) + graph * x.size(-2)
+        return edge_index, weights[graph, sender, receiver]
+
+
+def _without_negatives(weights: Tensor, negatives: Negatives) -> Tensor:
+    if negatives == "clip":
+        return weights.clamp(min=0)
+    others = 1 - torch.eye(weights.size(-1), dtype=weights.dtype, device=weights.device)
+    return (weights - weights.amin(dim=(-2, -1), keepdim=True)) * others

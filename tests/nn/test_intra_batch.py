@@ -158,9 +158,10 @@ def test_every_option_gives_its_outputs_and_gradients_to_all(options: dict, outp
 
 def test_with_every_the_layers_outputs_and_with_cat_the_same_side_by_side() -> None:
     x = features(8, 12)
-    torch.testing.assert_close(
-        make(3, cat=True).features(x)[0], torch.cat(make(3, every=True).features(x), dim=1)
-    )
+    outputs = make(3).layer_outputs(x)
+    torch.testing.assert_close(make(3, every=True)(x).features, outputs)
+    torch.testing.assert_close(make(3, cat=True)(x).features, [torch.cat(outputs, dim=1)])
+    torch.testing.assert_close(make(3)(x).features, outputs[-1:])
 
 
 def test_the_neck_centres_and_its_bias_stays() -> None:
@@ -220,6 +221,15 @@ def test_the_graph_equals_loops() -> None:
         torch.testing.assert_close(edge_weight, torch.stack([w[i, j] for i, j in kept]))
 
 
+@pytest.mark.parametrize("negatives", ["clip", "shift"])
+def test_several_batches_are_one_graph_with_no_edges_between_them(negatives: str) -> None:
+    x = features(15, 6).view(3, 5, 6)
+    edge_index, edge_weight = intra_batch_graph(x, threshold=0.2, negatives=negatives)
+    alone = [intra_batch_graph(batch, threshold=0.2, negatives=negatives) for batch in x]
+    assert torch.equal(edge_index, torch.cat([edges + 5 * i for i, (edges, _) in enumerate(alone)], dim=1))
+    torch.testing.assert_close(edge_weight, torch.cat([weights for _, weights in alone]))
+
+
 def test_shifted_negatives_can_leave_nodes_alone() -> None:
     edge_index, edge_weight = intra_batch_graph(torch.eye(6), "cosine", 0.0, "shift")
     assert edge_index.shape == (2, 0)
@@ -239,8 +249,8 @@ def test_a_sample_without_variation_has_no_correlation_but_finite_gradients() ->
 def test_dropout_in_training_only() -> None:
     x = features(9, 12)
     model = make(**dict.fromkeys(QUIET, 0.3)).train()
-    assert not torch.equal(model.features(x)[0], model.features(x)[0])
-    torch.testing.assert_close(model.eval().features(x)[0], make().eval().features(x)[0])
+    assert not torch.equal(model(x).features[0], model(x).features[0])
+    torch.testing.assert_close(model.eval()(x).features[0], make().eval()(x).features[0])
 
 
 @pytest.mark.parametrize(

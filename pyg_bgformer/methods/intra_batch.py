@@ -1,0 +1,129 @@
+"""Intra-Batch Connections: the encoder trained by a classifier, and by a network over the whole batch."""
+
+import torch
+from torch import Tensor, nn
+
+from pyg_bgformer.encoders import Encoder
+from pyg_bgformer.geometry import Geometry, Sphere
+from pyg_bgformer.losses import LabelSmoothedCrossEntropy
+from pyg_bgformer.methods.method import Method, ParameterGroup
+from pyg_bgformer.nn.insight import same_class_mass
+from pyg_bgformer.nn.intra_batch import IntraBatchNetwork
+from pyg_bgformer.nn.intra_batch_graph import Similarity, intra_batch_graph
+from pyg_bgformer.nn.margin_attention_conv import Aggregation, complete_edges
+
+
+class IntraBatch(Method):
+    r"""Classifies each sample by itself, and once more after the samples of its batch have attended to each other.
+
+    With outputs :math:`f` of the encoder's head, the loss is
+    :math:`\ell(\textrm{classifier}(f)) + w \, \ell(\textrm{network}(f / \Vert f \Vert))`; gradients of both terms
+    reach the encoder. From the `"Learning Intra-Batch Connections for Deep Metric Learning"
+    <https://arxiv.org/abs/2102.07753>`_ paper; options have the values of its CUB-200-2011 experiments.
+
+    Args:
+        encoder (Encoder): See :class:`Method`.
+        loss (LabelSmoothedCrossEntropy): Has the classifier of :math:`f`.
+        geometry (Sphere): See :class:`Method`.
+        num_classes (int): See :class:`Method`.
+        network_weight (float): :math:`w`. (default: :obj:`1.`)
+        network_lr (float, optional): Learning rate of the network, where it is not the encoder's.
+        weighted (bool): Weigh the attention by how alike two samples are. (default: :obj:`False`)
+        similarity, threshold: See :func:`~pyg_bgformer.nn.intra_batch_graph`. Without a threshold all samples
+            attend to all.
+        num_layers, heads, reduction, cat, every, neck: See :class:`~pyg_bgformer.nn.IntraBatchNetwork`.
+        margin, aggr, attention_dropout, dropout, mlp_dropout: See :class:`~pyg_bgformer.nn.IntraBatchLayer`.
+
+    Raises:
+        ValueError: If an option is out of its range, or the loss or the geometry is another.
+    """
+
+    loss: LabelSmoothedCrossEntropy
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        loss: nn.Module,
+        geometry: Geometry,
+        num_classes: int,
+        *,
+        network_weight: float = 1.0,
+        network_lr: float | None = None,
+        weighted: bool = False,
+        similarity: Similarity = "correlation",
+        threshold: float | None = None,
+        num_layers: int = 1,
+        heads: int = 2,
+        reduction: int = 1,
+        cat: bool = False,
+        every: bool = False,
+        neck: bool = True,
+        margin: bool = True,
+        aggr: Aggregation = "add",
+        attention_dropout: float = 0.1,
+        dropout: float = 0.1,
+        mlp_dropout: float = 0.1,
+    ) -> None:
+        super().__init__(encoder, loss, geometry, num_classes)
+        if not isinstance(loss, LabelSmoothedCrossEntropy):
+            found = type(loss).__name__
+            raise ValueError(f"intra_batch classifies: use loss label_smoothed_cross_entropy, found {found}")
+        if not isinstance(geometry, Sphere):
+            raise ValueError(f"intra_batch embeds on the sphere: use geometry sphere, found {geometry}")
+        if network_weight < 0:
+            raise ValueError(f"network_weight must not be negative, found {network_weight}")
+        self.network_weight = network_weight
+        self.network_lr = network_lr
+        self.weighted = weighted
+        self.similarity: Similarity = similarity
+        self.threshold = threshold
+        self.network = IntraBatchNetwork(
+            encoder.embedding_dim,
+            num_classes,
+            num_layers,
+            heads,
+            reduction=reduction,
+            cat=cat,
+            every=every,
+            neck=neck,
+            margin=margin,
+            aggr=aggr,
+            attention_dropout=attention_dropout,
+            dropout=dropout,
+            mlp_dropout=mlp_dropout,
+        )
+
+    def forward(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """``loss``, its terms ``plain`` and ``network``, and the first layer's ``same_class_attention``."""
+        outputs = self.encoder(images)
+        embeddings = self.geometry.project(outputs)
+        edge_index, edge_weight = self._graph(embeddings)
+        logits = self.network(embeddings, edge_index, edge_weight).logits
+        plain = self.loss(outputs, labels)
+        network = torch.stack([self.loss.of_logits(each, labels) for each in logits]).sum()
+        return {
+            "loss": plain + self.network_weight * network,
+            "plain": plain,
+            "network": network,
+            "same_class_attention": self._same_class_attention(embeddings, labels, edge_index),
+        }
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Those of :class:`Method`, and ``network``."""
+        network: ParameterGroup = {"name": "network", "params": list(self.network.parameters())}
+        if self.network_lr is not None:
+            network["lr"] = self.network_lr
+        return [*super().parameter_groups(), network]
+
+    def _graph(self, embeddings: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Edges and their weights; ``None`` for all edges, and for weights of 1."""
+        if self.threshold is None and not self.weighted:
+            return None, None
+        edge_index, edge_weight = intra_batch_graph(embeddings, self.similarity, self.threshold)
+        return edge_index, edge_weight if self.weighted else None
+
+    @torch.no_grad()
+    def _same_class_attention(self, embeddings: Tensor, labels: Tensor, edge_index: Tensor | None) -> Tensor:
+        alpha = self.network.attention(embeddings, edge_index)  # (H, N, N), rows receive
+        pairs = complete_edges(len(labels), device=labels.device)
+        return same_class_mass(pairs, alpha[:, pairs[1], pairs[0]].t(), labels)
