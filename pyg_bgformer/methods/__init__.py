@@ -4,6 +4,7 @@ from pyg_bgformer.errors import InputError, did_you_mean
 from pyg_bgformer.methods.batchformer import BatchFormer
 from pyg_bgformer.methods.bgformer import BGFormer
 from pyg_bgformer.methods.dybgr import DyBGR
+from pyg_bgformer.methods.intra_batch import IntraBatch
 from pyg_bgformer.methods.method import Method, ParameterGroup, Update
 from pyg_bgformer.methods.plain import Plain
 from pyg_bgformer.methods.refining import RefiningMethod
@@ -13,6 +14,7 @@ METHODS: dict[str, type[Method]] = {
     "bgformer": BGFormer,
     "batchformer": BatchFormer,
     "dybgr": DyBGR,
+    "intra_batch": IntraBatch,
 }
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "BGFormer",
     "BatchFormer",
     "DyBGR",
+    "IntraBatch",
     "Method",
     "ParameterGroup",
     "Plain",
