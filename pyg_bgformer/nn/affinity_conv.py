@@ -75,6 +75,17 @@ class AffinityConv(MessagePassing):
                 edge_index = self._most_similar(wide.detach(), same_graph(batch, x.size(0), x.device))
             return self._along(wide, edge_index).to(x.dtype)
 
+    @torch.no_grad()
+    def attention_weights(
+        self, x: Tensor, edge_index: Tensor | None = None, batch: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The edges ``(2, E)`` and the weight of each ``(E,)``, without gradient."""
+        with torch.autocast(x.device.type, enabled=False):
+            wide = x if x.dtype == torch.float64 else x.float()
+            if edge_index is None:
+                edge_index = self._most_similar(wide, same_graph(batch, x.size(0), x.device))
+            return edge_index, self.edge_updater(edge_index, x=wide)
+
     def _along(self, x: Tensor, edge_index: Tensor) -> Tensor:
         backend = pick_backend(self.backend, edge_index, x.size(0))
         if backend == "dense":

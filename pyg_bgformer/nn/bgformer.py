@@ -165,6 +165,20 @@ class BGFormerLayer(nn.Module):
         lam = self.lam if self.lam_logit is None else self.lam_logit.sigmoid()
         return lam * visual + (1 - lam) * semantic
 
+    def attention_weights(
+        self, x: Tensor, visual_edge_index: Tensor | None = None, batch: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The visual branch's edges ``(2, E)`` and their weights ``(E, H)`` or, with affinity, ``(E,)``.
+
+        Takes what :meth:`forward` takes; edges are left aside where the scores choose them. No gradient.
+        """
+        if self.visual is None:
+            raise ValueError("branches='semantic' has no visual branch, and no attention weights")
+        from_graph = self.visual.neighbours == "graph"
+        edges = _needed(visual_edge_index, "visual_edge_index") if from_graph else None
+        with torch.no_grad():
+            return self.visual.attention_weights(_normalised(self.norm1, x, batch), edges, batch)
+
     def _some_rows(self, x: Tensor) -> Tensor:
         """Stochastic depth by sample: whole rows are dropped, the others scaled up."""
         return x * F.dropout(x.new_ones(x.size(0), 1), self.drop_path, self.training)

@@ -44,7 +44,8 @@ class SSAConv(MessagePassing):
     Shapes:
         - **input:** node features :math:`(N, D)`, edge indices :math:`(2, E)` (only with ``"graph"``), batch
           vector :math:`(N)` *(optional; only used with* ``"scores"`` *)*
-        - **output:** node features :math:`(N, D)`
+        - **output:** node features :math:`(N, D)` or, with ``return_attention_weights``, :math:`((N, D), ((2, E),
+          (E, H)))`
 
     Raises:
         ValueError: If ``heads`` does not divide ``in_channels``, ``k`` is given without ``"scores"`` or below 1,
@@ -88,8 +89,14 @@ class SSAConv(MessagePassing):
         self.qkv.reset_parameters()
         self.proj.reset_parameters()
 
-    def forward(self, x: Tensor, edge_index: Tensor | None = None, batch: Tensor | None = None) -> Tensor:
-        """Returns the attended features ``(N, D)``."""
+    def forward(
+        self,
+        x: Tensor,
+        edge_index: Tensor | None = None,
+        batch: Tensor | None = None,
+        return_attention_weights: bool = False,
+    ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Returns the attended features ``(N, D)`` and, if asked for, :meth:`attention_weights`."""
         if (edge_index is None) != (self.neighbours == "scores"):
             raise ValueError("edge_index is needed with neighbours='graph' and only then")
         num_nodes = x.size(0)
@@ -98,7 +105,34 @@ class SSAConv(MessagePassing):
             out = self._attend(qkv, edge_index)
         else:
             out = self._attend_to_best(qkv, same_graph(batch, num_nodes, x.device))
-        return self.proj(out.transpose(0, 1).reshape(num_nodes, self.in_channels))
+        out = self.proj(out.transpose(0, 1).reshape(num_nodes, self.in_channels))
+        return (out, self.attention_weights(x, edge_index, batch)) if return_attention_weights else out
+
+    @torch.no_grad()
+    def attention_weights(
+        self, x: Tensor, edge_index: Tensor | None = None, batch: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The attention paid along each edge, before dropout and without gradient.
+
+        Returns:
+            tuple[Tensor, Tensor]: The edges ``(2, E)``, with ``neighbours="scores"`` those that any head has
+            chosen, and their weights ``(E, H)``, 0 where a head has not chosen the edge.
+        """
+        num_nodes, first = x.size(0), 2 * self.in_channels
+        bias = None if self.qkv.bias is None else self.qkv.bias[:first]
+        query_key = F.linear(x, self.qkv.weight[:first], bias)
+        query_key = query_key.view(num_nodes, 2, self.heads, -1).permute(1, 2, 0, 3)  # (2, H, N, d)
+        if edge_index is None:
+            chosen = self._best(query_key, same_graph(batch, num_nodes, x.device))
+            edge_index = chosen.any(dim=0).nonzero().t().flip(0)
+            scores = _along(_scores(query_key).masked_fill(~chosen, float("-inf")), edge_index)
+        elif pick_backend(self.backend, edge_index, num_nodes) == "dense":
+            scores = _along(_scores(query_key), edge_index)
+        else:
+            query, key = query_key.transpose(1, 2).to(_wide(x.dtype))
+            scores = (query[edge_index[1]] * key[edge_index[0]]).sum(dim=-1)
+        scores = scores / (self.in_channels // self.heads) ** 0.5
+        return edge_index, softmax(scores, edge_index[1], num_nodes=num_nodes)
 
     def _attend(self, qkv: Tensor, edge_index: Tensor) -> Tensor:
         """``(3, H, N, d)`` and one edge set for all heads ``-> (H, N, d)``."""
@@ -114,9 +148,7 @@ class SSAConv(MessagePassing):
 
     def _attend_to_best(self, qkv: Tensor, allowed: Tensor) -> Tensor:
         """As above, each head with its own neighbours: the best scores among the allowed pairs ``(N, N)``."""
-        chosen = allowed.expand(self.heads, -1, -1)
-        if self.k is not None and self.k < allowed.size(1):
-            chosen = nearest(_scores(qkv).masked_fill_(~allowed, float("-inf")), self.k) & allowed
+        chosen = self._best(qkv, allowed)
         if self.backend in ("auto", "dense"):  # all pairs have been scored: nothing is left to save
             mask = torch.zeros_like(chosen, dtype=torch.float32).masked_fill_(~chosen, float("-inf"))
             return self._attend_dense(qkv, mask[None])
@@ -124,6 +156,12 @@ class SSAConv(MessagePassing):
         head, receiver, sender = chosen.nonzero(as_tuple=True)
         edge_index = torch.stack([sender, receiver]) + head * qkv.size(2)
         return self._attend(qkv.flatten(1, 2)[:, None], edge_index).view(qkv.shape[1:])
+
+    def _best(self, qkv: Tensor, allowed: Tensor) -> Tensor:
+        """``(H, N, N)``: whether a head attends from the node of the row to that of the column."""
+        if self.k is None or self.k >= allowed.size(1):
+            return allowed.expand(self.heads, -1, -1)
+        return nearest(_scores(qkv).masked_fill_(~allowed, float("-inf")), self.k) & allowed
 
     def _attend_dense(self, qkv: Tensor, mask: Tensor) -> Tensor:
         """``mask`` is ``(N, N)`` or ``(1, H, N, N)``: the attention kernels take no other shape."""
@@ -178,6 +216,12 @@ def _scores(qkv: Tensor) -> Tensor:
     with torch.autocast(qkv.device.type, enabled=False):
         query, key = qkv[:2].to(_wide(qkv.dtype))
         return query @ key.transpose(1, 2)
+
+
+def _along(scores: Tensor, edge_index: Tensor) -> Tensor:
+    """``(H, N, N) -> (E, H)``."""
+    sender, receiver = edge_index
+    return scores[:, receiver, sender].t()
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -58,6 +58,46 @@ def test_labels_enter_training_only(images):
 
 
 @pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"k": 4}, ["same_class_attention", "edge_homophily"]),
+        ({"k": 4, "neighbours": "scores"}, ["same_class_attention", "edge_homophily"]),
+        ({"k": 4, "visual": "affinity"}, ["same_class_attention", "edge_homophily"]),
+        ({"branches": "full"}, ["same_class_attention"]),
+        ({"branches": "semantic"}, []),
+    ],
+    ids=str,
+)
+def test_insight_is_of_the_visual_branch(images, options, names):
+    method = build(**options)
+    features = method.encoder.features(images)
+    _, insight = method.refine(features, LABELS)
+    assert list(insight) == names
+    assert all(0 < value < 1 and not value.requires_grad for value in insight.values())
+    for labels, expected in ((torch.zeros_like(LABELS), 1), (torch.arange(12), 0)):
+        assert all(value == expected for value in method.refine(features, labels)[1].values())
+
+
+def test_insight_is_the_share_of_one_class(images):
+    method = build(k=4)
+    features = method.encoder.features(images)
+    _, insight = method.refine(features, LABELS)
+    sender, receiver = batch_graph(features, k=4).visual_edge_index
+    others, same = sender != receiver, (sender != receiver) & (LABELS[sender] == LABELS[receiver])
+    assert insight["edge_homophily"].item() == pytest.approx((same.sum() / others.sum()).item())
+    _, alpha = method.blocks.layers[0].attention_weights(features, torch.stack([sender, receiver]))
+    share = alpha[same].sum() / alpha[others].sum()
+    assert insight["same_class_attention"].item() == pytest.approx(share.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_insight_of_small_batches_is_finite(images, size):
+    method = build()
+    insight = method.refine(method.encoder.features(images)[:size], torch.arange(size))[1]
+    assert insight == {"same_class_attention": 0, "edge_homophily": 0}
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {"neighbours": "scores", "k": 3},

@@ -92,6 +92,17 @@ def test_autocast_equals_float32_on_the_same_values(neighbours: str, backend: st
     torch.testing.assert_close(out, exact.bfloat16())
 
 
+@pytest.mark.parametrize("k", [None, 3, 50])
+def test_attention_weights_make_the_output(k: int | None) -> None:
+    num_nodes, edge_index = GRAPHS["larger"]
+    x = features(num_nodes, DIM)
+    conv = AffinityConv() if k is None else AffinityConv("scores", k)
+    given = edge_index if k is None else None
+    (sender, receiver), weight = conv.attention_weights(x, given)
+    summed = torch.zeros_like(x).index_add(0, receiver, weight[:, None] * x[sender])
+    torch.testing.assert_close(summed, conv(x, given), atol=1e-5, rtol=1e-5)
+
+
 def test_str() -> None:
     assert str(AffinityConv("scores", 4)) == "AffinityConv(neighbours='scores', k=4)"
 

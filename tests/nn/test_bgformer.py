@@ -137,6 +137,24 @@ def test_autocast_is_finite_and_near_float32(form: dict) -> None:
         assert (cast.float() - exact).norm() < 0.03 * exact.norm()
 
 
+@pytest.mark.parametrize("form", [form for form in FORMS if form.get("branches") != "semantic"], ids=str)
+def test_attention_weights_are_the_visual_branchs(form: dict) -> None:
+    layer, data = make(**form), Batch.from_data_list([make_graph(7), make_graph(9, seed=1)])
+    edge_index, weight = layer.attention_weights(data.x, data.visual_edge_index, data.batch)
+    normed = layer.norm1(data.x, data.batch)
+    given = data.visual_edge_index if layer.visual.neighbours == "graph" else None
+    expected = layer.visual.attention_weights(normed, given, data.batch)
+    assert torch.equal(edge_index, expected[0])
+    assert torch.equal(weight, expected[1])
+    assert (data.batch[edge_index[0]] == data.batch[edge_index[1]]).all()
+    assert not weight.requires_grad
+
+
+def test_the_semantic_branch_alone_has_no_attention_weights() -> None:
+    with pytest.raises(ValueError, match="no visual branch"):
+        make(branches="semantic").attention_weights(features(5, DIM))
+
+
 @pytest.mark.parametrize(("lam", "branch"), [(1.0, "visual"), (0.0, "semantic")])
 def test_lam_at_its_ends_leaves_one_branch(lam: float, branch: str) -> None:
     data, dual = make_graph(11), make(lam=lam)

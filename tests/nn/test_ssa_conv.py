@@ -149,6 +149,49 @@ def test_dropout_keeps_the_mean(backend: str) -> None:
     assert (error < 5 * out.std(dim=0) / 20).all()
 
 
+def attended(conv: SSAConv, x: Tensor, edge_index: Tensor, alpha: Tensor) -> Tensor:
+    """The output that these weights make."""
+    value = conv.qkv(x).view(len(x), 3, conv.heads, -1)[:, 2]
+    summed = torch.zeros_like(value).index_add(0, edge_index[1], alpha[:, :, None] * value[edge_index[0]])
+    return conv.proj(summed.flatten(1))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", GRAPHS)
+def test_attention_weights_make_the_output(name: str, backend: str) -> None:
+    num_nodes, edge_index = GRAPHS[name]
+    conv, x = make(backend=backend), features(num_nodes, DIM)
+    out, (edges, alpha) = conv(x, edge_index, return_attention_weights=True)
+    assert torch.equal(edges, edge_index)
+    assert alpha.shape == (edges.size(1), 3)
+    assert not alpha.requires_grad
+    assert torch.equal(out, conv(x, edge_index))
+    torch.testing.assert_close(attended(conv, x, edges, alpha), out, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("k", [1, 3, None])
+@pytest.mark.parametrize("batched", [False, True])
+def test_attention_weights_of_the_best_scores_make_the_output(
+    batched: bool, k: int | None, backend: str
+) -> None:
+    batch = torch.tensor([0] * 6 + [1] + [2] * 7) if batched else None
+    conv, x = make(neighbours="scores", k=k, backend=backend, bias=False), 2 * features(14, DIM)
+    out, (edges, alpha) = conv(x, None, batch, return_attention_weights=True)
+    torch.testing.assert_close(attended(conv, x, edges, alpha), out, atol=1e-6, rtol=1e-5)
+    assert (alpha.max(dim=1).values > 0).all()
+    if k is not None:
+        kept = torch.zeros(14, 3).index_add(0, edges[1], (alpha > 0).float())
+        assert (kept <= k).all()
+
+
+def test_attention_weights_are_before_dropout() -> None:
+    num_nodes, edge_index = GRAPHS["larger"]
+    x, conv = features(num_nodes, DIM), make(dropout=0.5)
+    weights = conv.attention_weights(x, edge_index)[1]
+    assert torch.equal(weights, conv.eval().attention_weights(x, edge_index)[1])
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("neighbours", ["graph", "scores"])
 def test_autocast_is_finite_and_near_float32(neighbours: str, backend: str) -> None:
