@@ -1,6 +1,7 @@
 """Metrics of embeddings and labels: retrieval, clustering, leakage between the images of a batch."""
 
 from pyg_bgformer.evaluation.clustering import ClusteringResult, clustering
+from pyg_bgformer.evaluation.k_reciprocal import k_reciprocal_batches
 from pyg_bgformer.evaluation.leakage import batch_leakage
 from pyg_bgformer.evaluation.protocol import evaluate
 from pyg_bgformer.evaluation.result import EvaluationResult
@@ -14,5 +15,6 @@ __all__ = [
     "batch_leakage",
     "clustering",
     "evaluate",
+    "k_reciprocal_batches",
     "retrieval",
 ]
