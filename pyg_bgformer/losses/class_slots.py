@@ -7,6 +7,8 @@ from torch import Tensor
 def class_slots(labels: Tensor, wanted_by: str) -> Tensor:
     """Positions ``(K, C)`` of a batch's samples: row k holds the k-th sample of each class, in the batch's order.
 
+    Classes, the columns, come in the order of their first samples.
+
     Args:
         labels: ``(N,)`` in any order, of C classes with K samples each.
         wanted_by: Who asks, for the message.
@@ -21,4 +23,5 @@ def class_slots(labels: Tensor, wanted_by: str) -> Tensor:
             f"{wanted_by} needs the same number of samples, at least 2, of each class of a batch; "
             f"found {len(sizes)} classes with {smallest} to {largest}"
         )
-    return labels.argsort(stable=True).view(len(sizes), smallest).t()
+    slots = labels.argsort(stable=True).view(len(sizes), smallest).t()
+    return slots[:, slots[0].argsort()]

@@ -8,7 +8,9 @@ EPSILON = 1e-6
 """Added to each channel of a difference before its length is taken, so that equal samples have a gradient."""
 
 
-def synthesise_negatives(z: Tensor, weights: Tensor, slots: Tensor, draws: Tensor, pull: float) -> Tensor:
+def synthesise_negatives(
+    z: Tensor, weights: Tensor, slots: Tensor, draws: Tensor, pull: float | Tensor
+) -> Tensor:
     r"""For each sample and each class one negative, from the `"Globally Correlation-Aware Hard Negative Generation"
     <https://doi.org/10.1007/s11263-024-02288-0>`_ paper.
 
@@ -31,7 +33,7 @@ def synthesise_negatives(z: Tensor, weights: Tensor, slots: Tensor, draws: Tenso
         weights (Tensor): Channel weights :math:`(N, N, D)`, row of the anchor, column of the negative.
         slots (Tensor): Positions :math:`(K, C)`, of :func:`~pyg_bgformer.losses.class_slots`.
         draws (Tensor): :math:`u` in [0, 1), :math:`(K, K - 1)`.
-        pull (float): :math:`g` in [0, 1]; 1 leaves most to the weights.
+        pull (float or Tensor): :math:`g` in [0, 1]; 1 leaves most to the weights.
 
     Returns:
         Tensor: :math:`(K, C, C, D)`: for the k-th sample of class a, the negative of class b.

@@ -4,6 +4,7 @@ from pyg_bgformer.errors import InputError, did_you_mean
 from pyg_bgformer.methods.batchformer import BatchFormer
 from pyg_bgformer.methods.bgformer import BGFormer
 from pyg_bgformer.methods.dybgr import DyBGR
+from pyg_bgformer.methods.gca_hng import GCAHNG
 from pyg_bgformer.methods.intra_batch import IntraBatch
 from pyg_bgformer.methods.method import Method, ParameterGroup, Update
 from pyg_bgformer.methods.plain import Plain
@@ -15,9 +16,11 @@ METHODS: dict[str, type[Method]] = {
     "batchformer": BatchFormer,
     "dybgr": DyBGR,
     "intra_batch": IntraBatch,
+    "gca_hng": GCAHNG,
 }
 
 __all__ = [
+    "GCAHNG",
     "METHODS",
     "BGFormer",
     "BatchFormer",

@@ -57,7 +57,6 @@ def test_equals_loops(classes: int, slots: int) -> None:
 @pytest.mark.parametrize(("classes", "slots"), [(2, 2), (4, 3), (1, 3)])
 def test_synthetic_equals_loops(classes: int, slots: int) -> None:
     z, labels = batch(classes, slots)
-    labels = torch.arange(classes).repeat_interleave(slots)  # in ascending order, as the negatives are
     generator = torch.Generator().manual_seed(9)
     negatives = torch.randn(slots, classes, classes, 6, generator=generator, dtype=torch.float64)
     expected = naive_synthetic(z, negatives, classes, slots, 0.1)

@@ -7,7 +7,7 @@ from pyg_bgformer.engine.build import build_method
 from pyg_bgformer.engine.optimisers import build_optimizer
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.evaluation import batch_leakage
-from pyg_bgformer.methods import METHODS, find_method
+from pyg_bgformer.methods import GCAHNG, METHODS, find_method
 from pyg_bgformer.recipe import read_config
 
 LABELS = torch.arange(4).repeat_interleave(3)
@@ -15,10 +15,11 @@ NEEDED = {
     "intra_batch": [
         *("--loss.name", "label_smoothed_cross_entropy"),
         *("--method.attention_dropout", "0", "--method.dropout", "0", "--method.mlp_dropout", "0"),
-    ]
+    ],
+    "gca_hng": ["--loss.name", "n_pair", "--method.heads", "2"],
 }
 """What a method's recipe must say; and no dropout, so that a loss can be compared with another."""
-ON_THE_SPHERE = ("intra_batch",)
+ON_THE_SPHERE = ("intra_batch", "gca_hng")
 
 
 @pytest.fixture(params=["sphere", "poincare"])
@@ -41,9 +42,9 @@ def images():
 
 
 def test_the_loss_is_one_of_finite_terms_and_reaches_every_parameter(method, images):
-    terms = method(images, LABELS)
-    assert all(value.isfinite() and value.dim() == 0 for value in terms.values())
-    terms["loss"].backward()
+    for update in method.updates(images, LABELS):
+        assert all(value.isfinite() and value.dim() == 0 for value in update.terms.values())
+        update.loss.backward()
     without = [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None]
     assert without == []
 
@@ -85,6 +86,8 @@ def without_dropout(method):
 
 
 def test_permuting_classes_and_slots_leaves_the_loss(method, images):
+    if isinstance(method, GCAHNG):
+        pytest.skip("the first sample of a class is its anchor: see test_gca_hng.py for what holds")
     method = without_dropout(method)
     # The pairwise loss draws its negatives from the anchor's slot: slots are permuted alike in all classes.
     order = torch.arange(12).view(4, 3)[[2, 0, 3, 1]][:, [1, 2, 0]].flatten()

@@ -1,0 +1,253 @@
+"""GCA-HNG: training against negatives that a graph network over the batch makes harder."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pyg_bgformer.encoders import Encoder
+from pyg_bgformer.encoders.weights import fit_tensors
+from pyg_bgformer.geometry import Geometry, Sphere
+from pyg_bgformer.losses.class_slots import class_slots
+from pyg_bgformer.losses.n_pair import NPair
+from pyg_bgformer.losses.negative_synthesis import (
+    diversity_penalty,
+    pulled_share,
+    similarity_penalty,
+    synthesise_negatives,
+)
+from pyg_bgformer.methods.method import Method, ParameterGroup, Update
+from pyg_bgformer.nn.gca import GCANetwork
+
+CLASSIFIER_WEIGHT = 10.0
+SMALLEST_MEAN = 1e-6
+"""Of a loss over an epoch, which the next epoch divides by."""
+
+
+class GCAHNG(Method):
+    r"""Globally correlation-aware hard negative generation, from the `"Globally Correlation-Aware Hard Negative
+    Generation" <https://doi.org/10.1007/s11263-024-02288-0>`_ paper.
+
+    Of a batch's embeddings the network makes channel weights for all pairs, and with these each sample gets a
+    harder negative of every other class
+    (:func:`~pyg_bgformer.losses.negative_synthesis.synthesise_negatives`). A batch is three steps, one after
+    another:
+
+    1. encoder, loss and network, by :math:`J_m + J_{syn} + J_{gce}`: the loss on the samples; that on the made
+       negatives, times :math:`1 - e^{-\beta / \bar{J}_{gen}}`; and the cross-entropy of the network's nodes. The
+       channel weights get no gradient from it.
+    2. a linear classifier, by ten times its cross-entropy on the embeddings.
+    3. the network again, on the old embeddings, by :math:`J_{gen} = \frac{1}{2} (w_s J_{gence} + w_{dot} J_{sim}
+       + w_{div} J_{div})`: the classifier is to recognise made negatives, they are to resemble their anchors, and
+       their channel weights are to differ.
+
+    How far negatives are pulled is :math:`g = e^{-\alpha / \bar{J}_m}`. :math:`\bar{J}` are means over the
+    previous epoch, very large in the first. At test time the encoder stands alone.
+
+    The paper's loss is ``n_pair``, on embeddings that are not normalised. *With any other loss this is an
+    extension of ours, not the paper's*: the loss is taken on embeddings in the geometry's space, and
+    :math:`J_{syn}` is the same loss on the made negatives there, as further samples of their classes.
+
+    A batch must hold at least 2 classes with the same number of samples, at least 2, in any order. The weights are
+    :math:`N^2 D` numbers, and each layer of the network keeps a few times :math:`4 N^2 D` for its gradients.
+
+    Args:
+        encoder (Encoder): See :class:`Method`. The paper's head begins with a BatchNorm (``head_norm``).
+        loss (Module): See :class:`Method` and above.
+        geometry (Geometry): See :class:`Method`.
+        num_classes (int): See :class:`Method`.
+        alpha (float): :math:`\alpha \geq 0`; larger pulls harder. (default: :obj:`5.`)
+        beta (float): :math:`\beta \geq 0`; larger trusts made negatives sooner. (default: :obj:`20.`)
+        softmax_factor (float): :math:`w_s`. (default: :obj:`20.`)
+        dot_weight (float): :math:`w_{dot}`. (default: :obj:`20.`)
+        div_weight (float): :math:`w_{div}`. (default: :obj:`60.`)
+        num_layers, heads, dropout: See :class:`~pyg_bgformer.nn.GCANetwork`.
+        network_lr (float): Learning rate of the network; its schedule is a cosine. (default: :obj:`1.5e-4`)
+        classifier_lr (float): Learning rate of the classifier, which is constant. (default: :obj:`1e-3`)
+        zero_filled (bool): Parameters that a step does not reach go on by momentum and weight decay, as with the
+            torch of the authors' time. (default: :obj:`False`)
+        official_mask (bool): See :func:`~pyg_bgformer.losses.negative_synthesis.similarity_penalty`.
+            (default: :obj:`False`)
+
+    Raises:
+        ValueError: If an option is out of its range, or ``n_pair`` is not on the sphere.
+    """
+
+    plain_mean: Tensor
+    generator_mean: Tensor
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        loss: nn.Module,
+        geometry: Geometry,
+        num_classes: int,
+        *,
+        alpha: float = 5.0,
+        beta: float = 20.0,
+        softmax_factor: float = 20.0,
+        dot_weight: float = 20.0,
+        div_weight: float = 60.0,
+        num_layers: int = 2,
+        heads: int = 4,
+        dropout: float = 0.1,
+        network_lr: float = 1.5e-4,
+        classifier_lr: float = 1e-3,
+        zero_filled: bool = False,
+        official_mask: bool = False,
+    ) -> None:
+        super().__init__(encoder, loss, geometry, num_classes)
+        if isinstance(loss, NPair) and not isinstance(geometry, Sphere):
+            raise ValueError(f"loss n_pair compares inner products: use geometry sphere, found {geometry}")
+        self.alpha = alpha
+        self.beta = beta
+        self.softmax_factor = softmax_factor
+        self.dot_weight = dot_weight
+        self.div_weight = div_weight
+        for name in ("alpha", "beta", "softmax_factor", "dot_weight", "div_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, found {getattr(self, name)}")
+        self.network_lr = network_lr
+        self.classifier_lr = classifier_lr
+        self.zero_filled = zero_filled
+        self.official_mask = official_mask
+        self.network = GCANetwork(encoder.embedding_dim, num_classes, num_layers, heads, dropout)
+        self.classifier = nn.Linear(encoder.embedding_dim, num_classes)
+        self.register_buffer("plain_mean", torch.tensor(1e6))
+        self.register_buffer("generator_mean", torch.tensor(1e6))
+
+    def forward(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """``loss`` of the first step, its terms ``plain``, ``synthetic`` and ``node``, and as insight
+        ``channel_weight``, the mean between classes, and ``hardness``, the share of negatives that are pulled."""
+        return self._first_terms(self.encoder(images), labels)
+
+    def updates(self, images: Tensor, labels: Tensor) -> Iterator[Update]:
+        """The three steps."""
+        z = self.encoder(images)
+        terms = self._first_terms(z, labels)
+        yield Update(terms["loss"], terms, ("backbone", "head", "loss", "network"), self.zero_filled)
+        z = z.detach()
+        loss = CLASSIFIER_WEIGHT * F.cross_entropy(self.classifier(z).float(), labels)
+        yield Update(loss, {"classifier": loss}, ("classifier",), self.zero_filled)
+        terms = self._generator_terms(z, labels)
+        yield Update(terms["generator"], terms, ("network",), self.zero_filled)
+
+    def close_epoch(self, means: dict[str, float]) -> None:
+        """Keeps the means that decide how hard and how weighty the next epoch's negatives are."""
+        self.plain_mean.fill_(max(means["plain"], SMALLEST_MEAN))
+        self.generator_mean.fill_(max(means["generator"], SMALLEST_MEAN))
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Those of :class:`Method`, ``network`` and ``classifier``."""
+        network: ParameterGroup = {
+            "name": "network",
+            "params": list(self.network.parameters()),
+            "lr": self.network_lr,
+            "weight_decay": 1e-4,
+            "schedule": "cosine",
+        }
+        classifier: ParameterGroup = {
+            "name": "classifier",
+            "params": list(self.classifier.parameters()),
+            "lr": self.classifier_lr,
+            "weight_decay": 0.01,
+            "schedule": "constant",
+        }
+        return [*super().parameter_groups(), network, classifier]
+
+    def draws(self, slots: Tensor) -> Tensor:
+        """Random numbers ``(K, K - 1)`` in [0, 1) by which the candidates of a negative are merged."""
+        return torch.rand(slots.size(0), slots.size(0) - 1, device=slots.device)
+
+    def _first_terms(self, z: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        slots = _slots(labels)
+        logits, weights = self.network(z, labels)
+        negatives = self._negatives(z, weights.detach(), slots)
+        plain, synthetic = self._base_losses(z, negatives, labels, slots)
+        terms = {
+            "plain": plain,
+            "synthetic": -torch.expm1(-self.beta / self.generator_mean) * synthetic,
+            "node": F.cross_entropy(logits.float(), labels),
+        }
+        between = labels[:, None] != labels[None, :]
+        insight = {
+            "channel_weight": weights.detach().float().mean(dim=-1)[between].mean(),
+            "hardness": pulled_share(z, slots),
+        }
+        return {"loss": terms["plain"] + terms["synthetic"] + terms["node"], **terms, **insight}
+
+    def _generator_terms(self, z: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        slots = _slots(labels)
+        weights = self.network(z, labels)[1]
+        negatives = self._negatives(z, weights, slots)
+        classes = labels[slots[0]].expand(negatives.shape[:-1]).flatten()
+        made_class = F.cross_entropy(self.classifier(negatives).float().flatten(0, 2), classes)
+        similarity = similarity_penalty(z, negatives, slots, self.official_mask)
+        diversity = diversity_penalty(weights)
+        loss = self.softmax_factor * made_class + self.dot_weight * similarity + self.div_weight * diversity
+        return {
+            "generator": 0.5 * loss,
+            "made_class": made_class,
+            "similarity": similarity,
+            "diversity": diversity,
+        }
+
+    def _negatives(self, z: Tensor, weights: Tensor, slots: Tensor) -> Tensor:
+        pull = torch.exp(-self.alpha / self.plain_mean)
+        return synthesise_negatives(z, weights, slots, self.draws(slots), pull)
+
+    def _base_losses(
+        self, z: Tensor, negatives: Tensor, labels: Tensor, slots: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The loss on the samples, and on the negatives made for them."""
+        if isinstance(self.loss, NPair):
+            return self.loss(z, labels), self.loss.synthetic(z, negatives, labels)
+        classes = labels[slots[0]].expand(negatives.shape[:-1])  # (K, C, C): of the made negatives
+        others = classes != classes.transpose(1, 2)
+        made = self.loss(self.geometry.project(negatives[others]), classes[others])
+        return self.loss(self.geometry.project(z), labels), made
+
+    @classmethod
+    def from_original(
+        cls, state_dict: Mapping[str, Tensor], encoder: Encoder, *, heads: int, **options: Any
+    ) -> "GCAHNG":
+        """Builds the method that a checkpoint of the authors' full model describes, with its weights.
+
+        The network is read from the keys ``gnn.*``, the classifier from ``softmax_classifier.*``, and the encoder's
+        from ``feature_extractor.backbone.*`` and ``feature_extractor.fc.{0,1}.*``. The backbone's architecture, its
+        own key names and the heads are not in a checkpoint and must be right.
+
+        Args:
+            state_dict: The checkpoint.
+            encoder: Built with ``head_norm``; its weights are replaced.
+            heads: Attention heads of the network.
+            **options: All other options.
+
+        Raises:
+            ValueError: If keys or shapes do not fit (of the encoder's, :class:`~pyg_bgformer.errors.InputError`).
+        """
+        network = GCANetwork.from_original(state_dict, heads=heads, dropout=options.get("dropout", 0.1))
+        options |= {"num_layers": len(network.layers), "heads": heads}
+        num_classes = network.classifier.out_features
+        method = cls(encoder, NPair(), Sphere(), num_classes, **options)
+        method.network = network
+        parts = {
+            "feature_extractor.backbone.": encoder.backbone.net,
+            "feature_extractor.fc.": encoder.head,
+            "softmax_classifier.": method.classifier,
+        }
+        for prefix, part in parts.items():
+            tensors = {
+                key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)
+            }
+            fit_tensors(part, tensors, source=prefix, ignored=encoder.backbone.head_prefixes)
+        return method
+
+
+def _slots(labels: Tensor) -> Tensor:
+    slots = class_slots(labels, "GCA-HNG")
+    if slots.size(1) < 2:
+        raise ValueError("GCA-HNG makes negatives of other classes: found a batch of a single class")
+    return slots
