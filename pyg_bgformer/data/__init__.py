@@ -1,6 +1,7 @@
 """Datasets split by class, the sampler and transforms of training, and a cache of decoded images."""
 
 from pyg_bgformer.data.cache import ImageCache
+from pyg_bgformer.data.chunk_sampler import ChunkSampler
 from pyg_bgformer.data.dataset import ImageDataset
 from pyg_bgformer.data.images import ImageError
 from pyg_bgformer.data.registry import DATASETS, load_dataset, read_dataset
@@ -11,6 +12,7 @@ from pyg_bgformer.data.verification import SplitCount, Verification
 
 __all__ = [
     "DATASETS",
+    "ChunkSampler",
     "ImageCache",
     "ImageDataset",
     "ImageError",

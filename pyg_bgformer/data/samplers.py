@@ -78,7 +78,7 @@ class PKSampler(Sampler[list[Draw]]):
 
     def plan(self, epoch: int) -> list[list[Draw]]:
         """All batches of an epoch; a pure function of the sampler's settings and the epoch."""
-        generator = Generator().manual_seed(_mixed(self.seed, epoch))
+        generator = epoch_generator(self.seed, epoch)
         classes = _Deck(len(self._members), generator)
         images: dict[int, _Deck] = {}
         batches = []
@@ -87,8 +87,7 @@ class PKSampler(Sampler[list[Draw]]):
             for label in classes.deal(self.classes_per_batch):
                 deck = images.setdefault(label, _Deck(len(self._members[label]), generator))
                 batch += [self._members[label][item] for item in deck.deal(self.samples_per_class)]
-            seeds = torch.randint(2**62, (len(batch),), generator=generator).tolist()
-            batches.append(list(zip(batch, seeds, strict=True)))
+            batches.append(with_seeds(batch, generator))
         return batches
 
     def set_epoch(self, epoch: int) -> None:
@@ -111,12 +110,12 @@ class PKSampler(Sampler[list[Draw]]):
         Raises:
             InputError: The batch is beyond the end of an epoch.
         """
+        self.seed, self.epoch = state["seed"], state["epoch"]
         if not 0 <= state["batch"] <= len(self):
             raise InputError(
                 f"sampler state at batch {state['batch']}, expected 0 to {len(self)}: "
                 "the state is of a run with another batch size or dataset"
             )
-        self.seed, self.epoch = state["seed"], state["epoch"]
         self._first = self._given = state["batch"]
 
     def _check(self, batches_per_epoch: int | None) -> None:
@@ -160,6 +159,13 @@ class _Deck:
         return torch.randperm(self.size, generator=self.generator).tolist()
 
 
-def _mixed(seed: int, epoch: int) -> int:
-    """One seed from two numbers; unlike a sum it lets no two runs share their epochs."""
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0])
+def epoch_generator(seed: int, epoch: int) -> Generator:
+    """Random numbers of one epoch; unlike with a sum of the two, no two runs share their epochs."""
+    mixed = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
+    return Generator().manual_seed(int(mixed))
+
+
+def with_seeds(positions: list[int], generator: Generator) -> list[Draw]:
+    """A batch: positions, each with the seed of its augmentation."""
+    seeds = torch.randint(2**62, (len(positions),), generator=generator).tolist()
+    return list(zip(positions, seeds, strict=True))
