@@ -52,14 +52,30 @@ class SamplerConfig:
     """Batches of P classes with K images each.
 
     Args:
+        name: classes (P distinct ones, drawn equally often) or chunks (K images of a class each, so that an epoch
+            shows every image; a class may occur twice in a batch).
         classes: P.
         samples: K.
-        batches_per_epoch: By default as many as the training images fill.
+        batches_per_epoch: With classes; by default as many as the training images fill.
+        redraw: With chunks, draw P and K anew for each epoch, their product staying as it is.
     """
 
+    name: Literal["classes", "chunks"] = "classes"
     classes: int = 20
     samples: int = 5
     batches_per_epoch: int | None = None
+    redraw: bool = False
+
+    def __post_init__(self) -> None:
+        if self.redraw and self.name != "chunks":
+            raise InputError(
+                f"sampler.redraw: found true with name {self.name}, expected sampler.name: chunks"
+            )
+        if self.batches_per_epoch is not None and self.name == "chunks":
+            raise InputError(
+                f"sampler.batches_per_epoch: found {self.batches_per_epoch} with name chunks, which give as many "
+                "batches as the images fill; leave it out"
+            )
 
 
 @dataclass(frozen=True)

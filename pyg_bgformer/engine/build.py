@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from pyg_bgformer.config import Config
-from pyg_bgformer.data import ImageCache, ImageDataset, ImageSamples, PKSampler, load_dataset
+from pyg_bgformer.data import ChunkSampler, ImageCache, ImageDataset, ImageSamples, PKSampler, load_dataset
 from pyg_bgformer.data.transforms import eval_transform, train_transform
 from pyg_bgformer.data.validation_part import validation_part
 from pyg_bgformer.encoders import Encoder, build_encoder
@@ -91,6 +91,8 @@ def build_sampler(config: Config, dataset: ImageDataset) -> PKSampler:
     """The recipe's P x K batches over the training images."""
     labels = dataset.table["label"].to_numpy()[dataset.rows("train")]
     sampler = config.sampler
+    if sampler.name == "chunks":
+        return ChunkSampler(labels, sampler.classes, sampler.samples, seed=config.seed, redraw=sampler.redraw)
     return PKSampler(
         labels,
         sampler.classes,
