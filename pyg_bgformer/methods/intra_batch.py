@@ -1,9 +1,13 @@
 """Intra-Batch Connections: the encoder trained by a classifier, and by a network over the whole batch."""
 
+from typing import Literal
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyg_bgformer.encoders import Encoder
+from pyg_bgformer.evaluation import k_reciprocal_batches
 from pyg_bgformer.geometry import Geometry, Sphere
 from pyg_bgformer.losses import LabelSmoothedCrossEntropy
 from pyg_bgformer.methods.method import Method, ParameterGroup
@@ -11,6 +15,9 @@ from pyg_bgformer.nn.insight import same_class_mass
 from pyg_bgformer.nn.intra_batch import IntraBatchNetwork
 from pyg_bgformer.nn.intra_batch_graph import Similarity, intra_batch_graph
 from pyg_bgformer.nn.margin_attention_conv import Aggregation, complete_edges
+
+REFINED_AT_A_TIME = 128
+"""Batches of test images that are refined together."""
 
 
 class IntraBatch(Method):
@@ -33,6 +40,10 @@ class IntraBatch(Method):
             attend to all.
         num_layers, heads, reduction, cat, every, neck: See :class:`~pyg_bgformer.nn.IntraBatchNetwork`.
         margin, aggr, attention_dropout, dropout, mlp_dropout: See :class:`~pyg_bgformer.nn.IntraBatchLayer`.
+        refinement (str): With ``"k_reciprocal"`` the test also scores features that the network has refined in
+            batches of similar test images; see :meth:`refine_described`. (default: ``"none"``)
+        refinement_k, refinement_batch (int): ``k`` and ``batch`` of
+            :func:`~pyg_bgformer.evaluation.k_reciprocal_batches`. (default: :obj:`30`, :obj:`7`)
 
     Raises:
         ValueError: If an option is out of its range, or the loss or the geometry is another.
@@ -63,6 +74,9 @@ class IntraBatch(Method):
         attention_dropout: float = 0.1,
         dropout: float = 0.1,
         mlp_dropout: float = 0.1,
+        refinement: Literal["none", "k_reciprocal"] = "none",
+        refinement_k: int = 30,
+        refinement_batch: int = 7,
     ) -> None:
         super().__init__(encoder, loss, geometry, num_classes)
         if not isinstance(loss, LabelSmoothedCrossEntropy):
@@ -72,6 +86,13 @@ class IntraBatch(Method):
             raise ValueError(f"intra_batch embeds on the sphere: use geometry sphere, found {geometry}")
         if network_weight < 0:
             raise ValueError(f"network_weight must not be negative, found {network_weight}")
+        if refinement not in ("none", "k_reciprocal"):
+            raise ValueError(f"refinement must be 'none' or 'k_reciprocal', found {refinement!r}")
+        if not 2 <= refinement_batch <= refinement_k + 1:
+            raise ValueError(f"refinement_batch must lie in [2, refinement_k + 1], found {refinement_batch}")
+        self.refinement = refinement
+        self.refinement_k = refinement_k
+        self.refinement_batch = refinement_batch
         self.network_weight = network_weight
         self.network_lr = network_lr
         self.weighted = weighted
@@ -107,6 +128,29 @@ class IntraBatch(Method):
             "network": network,
             "same_class_attention": self._same_class_attention(embeddings, labels, edge_index),
         }
+
+    @torch.no_grad()
+    def refine_described(self, described: dict[str, Tensor]) -> dict[str, Tensor]:
+        """``refined``: the network's last layer's unit output of each embedding in a batch with its k-reciprocal
+        neighbours among all. Without ``refinement`` nothing."""
+        if self.refinement == "none":
+            return {}
+        embeddings = described["embedding"]
+        batches = k_reciprocal_batches(embeddings, self.refinement_k, self.refinement_batch)
+        training = self.network.training
+        self.network.eval()
+        refined = torch.cat([self._refine(embeddings[part]) for part in batches.split(REFINED_AT_A_TIME)])
+        self.network.train(training)
+        return {"refined": refined}
+
+    def _refine(self, embeddings: Tensor) -> Tensor:
+        """The first samples ``(G, D)`` of batches ``(G, n, F)``, refined."""
+        home = embeddings.device
+        x = embeddings.to(self.network.lin.weight.device)
+        edge_index, edge_weight = self._graph(x)
+        nodes = x if edge_index is None else x.flatten(0, 1)
+        outputs = self.network.layer_outputs(nodes, edge_index, edge_weight)[-1]
+        return F.normalize(outputs.view(*x.shape[:2], -1)[:, 0], dim=1).to(home)
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Those of :class:`Method`, and ``network``."""

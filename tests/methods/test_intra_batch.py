@@ -1,13 +1,17 @@
+from importlib import import_module
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from pyg_bgformer.encoders import build_encoder
+from pyg_bgformer.evaluation import k_reciprocal_batches
 from pyg_bgformer.geometry import PoincareBall, Sphere
 from pyg_bgformer.losses import LabelSmoothedCrossEntropy, PairwiseCrossEntropy
 from pyg_bgformer.methods.intra_batch import IntraBatch
 from pyg_bgformer.nn import intra_batch_graph
 
+file = import_module("pyg_bgformer.methods.intra_batch")
 LABELS = torch.arange(4).repeat_interleave(3)
 QUIET = {"attention_dropout": 0.0, "dropout": 0.0, "mlp_dropout": 0.0}
 
@@ -115,6 +119,27 @@ def test_every_option_trains(images, options):
     assert 0 <= terms["same_class_attention"] <= 1
 
 
+@pytest.mark.parametrize("options", [{}, {"cat": True}, {"weighted": True, "threshold": 0.3}], ids=str)
+def test_refined_features_are_of_the_first_of_each_batch(monkeypatch, options):
+    monkeypatch.setattr(file, "REFINED_AT_A_TIME", 9)
+    method = build(refinement="k_reciprocal", num_layers=2, dropout=0.5, **options)
+    x = F.normalize(torch.randn(40, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    refined = method.refine_described({"embedding": x, "backbone": x})["refined"]
+    assert method.network.training
+    method.eval()
+    for i, batch in enumerate(k_reciprocal_batches(x, 30, 7)):
+        graph = (None, None)
+        if options.get("weighted"):
+            graph = intra_batch_graph(x[batch], threshold=0.3)
+        expected = method.network.layer_outputs(x[batch], *graph)[-1][0]
+        torch.testing.assert_close(refined[i], F.normalize(expected, dim=0), atol=1e-5, rtol=1e-5)
+
+
+def test_nothing_is_refined_unless_asked_for(images):
+    method = build().eval()
+    assert method.refine_described(method.describe(images)) == {}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -122,6 +147,8 @@ def test_every_option_trains(images, options):
         ({"geometry": PoincareBall(0.1, 2.3)}, "geometry sphere"),
         ({"network_weight": -1.0}, "network_weight"),
         ({"heads": 3}, "3 heads"),
+        ({"refinement": "best"}, "'best'"),
+        ({"refinement_k": 5}, "refinement_batch"),
     ],
     ids=str,
 )
