@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from pyg_bgformer.data.archive import unpacked
 from pyg_bgformer.data.images import IMAGE_EXTENSIONS, ImageError
 from pyg_bgformer.errors import InputError
 
@@ -59,6 +60,8 @@ def image_files(folder: Path) -> Iterator[str]:
 def find_root(official_folder: str, must_exist: bool = True) -> Path:
     """The folder of a dataset: in the one that ``PYG_BGFORMER_DATA`` names, else in ``data/``.
 
+    An archive of the same name is unpacked there first.
+
     Args:
         official_folder: The name that the dataset's authors gave it.
         must_exist: Otherwise, where there is none, the first place to which it could be downloaded.
@@ -68,10 +71,12 @@ def find_root(official_folder: str, must_exist: bool = True) -> Path:
     """
     set_by_user = os.environ.get(DATA_VARIABLE)
     places = [Path(parent, official_folder) for parent in filter(None, [set_by_user, "data"])]
-    found = [place for place in places if place.is_dir()]
-    if must_exist and not found:
+    for place in places:
+        if unpacked(place).is_dir():
+            return place
+    if must_exist:
         looked = " and ".join(map(str, places)) + ("" if set_by_user else f" ({DATA_VARIABLE} is not set)")
         raise InputError(
             f"no folder {official_folder}: looked for {looked}; data/README.md says where to get it"
         )
-    return (found or places)[0]
+    return places[0]
