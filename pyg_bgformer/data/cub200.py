@@ -9,14 +9,17 @@ Learning via Lifted Structured Feature Embedding, CVPR 2016).
 from collections.abc import Mapping
 from pathlib import Path
 
+from pyg_bgformer.data.archive import unpacked
 from pyg_bgformer.data.dataset import ImageDataset
 from pyg_bgformer.data.folders import image_files
+from pyg_bgformer.data.lists import folder_notes, numbering_notes, ranges, read_lines
 from pyg_bgformer.data.verification import SplitCount
 from pyg_bgformer.errors import InputError
 
 FOLDER = "CUB_200_2011"
 OFFICIAL = {"train": SplitCount(100, 5864), "test": SplitCount(100, 5924)}
 _LAST_TRAIN_CLASS = 100
+_IMAGES = range(1, 11_789)
 
 
 class Cub200(ImageDataset):
@@ -27,14 +30,14 @@ class Cub200(ImageDataset):
 
     Args:
         root: The folder with ``images.txt``, ``image_class_labels.txt``, ``classes.txt`` and ``images/``,
-            or the folder around it.
+            or the folder around it, in which ``CUB_200_2011.tgz`` will do.
 
     Raises:
         InputError: One of the three lists is missing, damaged, or does not fit the others.
     """
 
     def __init__(self, root: Path) -> None:
-        root = root if (root / "images.txt").is_file() else root / FOLDER
+        root = root if (root / "images.txt").is_file() else unpacked(root / FOLDER)
         listed = _read_list(root / "images.txt")
         there = set(image_files(root / "images"))
         super().__init__(
@@ -42,13 +45,16 @@ class Cub200(ImageDataset):
             [record for record in _records(root, listed) if record["path"].partition("/")[2] in there],
             root=root,
             expected=OFFICIAL,
-            notes=_differences(set(listed.values()), there),
+            notes=[
+                *numbering_notes("images.txt", map(int, listed), _IMAGES),
+                *folder_notes("images.txt", listed.values(), "images/", there),
+            ],
         )
 
     def _missing(self) -> list[str]:
         found = {int(name.partition(".")[0]) for name in self.table["original_class"]}
         absent = sorted(set(range(1, 201)) - found)
-        lines = [f"classes that are missing: {_ranges(absent)}"] if absent else []
+        lines = [f"classes that are missing: {ranges(absent)}"] if absent else []
         return super()._missing() + lines
 
 
@@ -75,38 +81,10 @@ def _records(root: Path, listed: Mapping[str, str]) -> list[dict[str, str]]:
 
 def _read_list(file: Path) -> dict[str, str]:
     """A list of lines ``<id> <value>``."""
-    if not file.is_file():
-        raise InputError(f"{file}: no such file; expected the official lists of CUB-200-2011 there")
     entries: dict[str, str] = {}
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(file, "CUB-200-2011"), start=1):
         key, _, value = line.strip().partition(" ")
         if not key.isdigit() or not value or key in entries:
             raise InputError(f"{file}, line {number}: found '{line}'; expected a new number and a value")
         entries[key] = value
     return entries
-
-
-def _differences(listed: set[str], there: set[str]) -> list[str]:
-    absent, extra = sorted(listed - there), sorted(there - listed)
-    lines = []
-    if absent:
-        lines.append(f"{len(absent):,} images of images.txt are not in images/, the first: {absent[0]}")
-    if extra:
-        lines.append(f"{len(extra):,} images in images/ are not in images.txt, the first: {extra[0]}")
-    return lines
-
-
-def _ranges(numbers: list[int]) -> str:
-    """Ascending numbers, runs drawn together.
-
-    >>> _ranges([2, 3, 5, 7, 8, 9])
-    '2-3, 5, 7-9'
-    """
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

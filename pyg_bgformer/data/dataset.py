@@ -12,7 +12,7 @@ from PIL import Image
 
 from pyg_bgformer.data.decoding import failures
 from pyg_bgformer.data.images import ImageError, decode_rgb
-from pyg_bgformer.data.verification import SplitCount, Verification, count_lines
+from pyg_bgformer.data.verification import Coverage, SplitCount, Verification, count_lines
 from pyg_bgformer.errors import InputError
 
 #: The splits that exist, in the order in which their classes are numbered.
@@ -31,10 +31,13 @@ class ImageDataset:
         notes: What the reader of the folder noticed: one-line problems for :meth:`verify`.
 
     Attributes:
+        single_images (bool): Whether classes of one image are no fault, as the official training part has some.
         table (pandas.DataFrame): Columns ``path``, ``label`` (int64, 0..C-1 over all classes, train classes
             first, in the order of ``records``), ``original_class``, ``split``, perhaps ``super_class``; the
             index is the *row* by which everything else refers to an image.
     """
+
+    single_images = False
 
     def __init__(
         self,
@@ -106,6 +109,14 @@ class ImageDataset:
         found = {str(split): SplitCount(labels.nunique(), len(labels)) for split, labels in groups}
         return {split: found[split] for split in SPLITS if split in found}
 
+    def coverage(self) -> dict[str, Coverage]:
+        """How many images the classes of each split have."""
+        labels = self.table["label"].to_numpy()
+        return {
+            split: Coverage.of(np.unique(labels[self.rows(split)], return_counts=True)[1])
+            for split in self.counts()
+        }
+
     def rows(self, split: str) -> np.ndarray:
         """Rows of a split, ascending, int64 of shape ``(number of its images,)``.
 
@@ -142,18 +153,22 @@ class ImageDataset:
         """One line for each thing for which nothing can be trained or tested; none in a sound dataset.
 
         They are: a split of fewer than two classes, a class of one image, a class both in train and in test,
-        an image that is listed twice.
+        an image that is listed twice, a query whose class has no gallery image.
         """
         lines = [f"class '{name}' is both in train and in test" for name in self._shared_classes()]
         twice = self.table.loc[self.table["path"].duplicated(), "path"]
         lines += [f"the image '{path}' is listed twice; expected each image once" for path in twice]
+        lines += [
+            f"the query item '{name}' has no image in the gallery; add one, or remove its queries"
+            for name in self._without_gallery()
+        ]
         splits = self.counts()
         for split in ["train"] if "query" in splits else ["train", "test"]:
             lines += self._too_small(split, splits.get(split, SplitCount(0, 0)).classes)
         return lines
 
     def verify(self, decode: bool = True, workers: int | None = None) -> Verification:
-        """Compare with the official counts, prove the splits class-disjoint, decode every image.
+        """Compare with the official dataset, prove the splits class-disjoint, decode every image.
 
         Args:
             decode: Whether to decode every image.
@@ -166,6 +181,7 @@ class ImageDataset:
             found=self.counts(),
             expected=self.expected,
             decoded=len(self) - len(damaged) if decode else None,
+            coverage=self.coverage(),
             shared_classes=self._shared_classes(),
             problems=[*self._missing(), *self.notes, *self.faults(), *damaged],
         )
@@ -180,9 +196,15 @@ class ImageDataset:
         classes = self.table["original_class"]
         return tuple(sorted(set(classes[train]) & set(classes[~train])))
 
+    def _without_gallery(self) -> list[str]:
+        classes, split = self.table["original_class"], self.table["split"]
+        return sorted(set(classes[split == "query"]) - set(classes[split == "gallery"]))
+
     def _too_small(self, split: str, classes: int) -> list[str]:
         if classes < 2:
             return [f"{split} has {classes} of the at least 2 classes that are needed"]
+        if self.single_images:
+            return []
         sizes = self.table.loc[self.table["split"] == split, "original_class"].value_counts(sort=False)
         return [
             f"class '{name}' ({split}) has one image; add images, or remove the class"

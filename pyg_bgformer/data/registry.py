@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pyg_bgformer.data.archive import unpack
 from pyg_bgformer.data.dataset import ImageDataset
 from pyg_bgformer.data.folders import find_root
 from pyg_bgformer.data.verification import count_lines
@@ -37,6 +38,11 @@ DATASETS = {
         "pyg_bgformer.data.omniglot", "omniglot", variants=("small", "full"), downloaded=("full",)
     ),
     "cub200": DatasetEntry("pyg_bgformer.data.cub200", "CUB_200_2011"),
+    "cars196": DatasetEntry("pyg_bgformer.data.cars196", "cars196"),
+    "sop": DatasetEntry("pyg_bgformer.data.sop", "Stanford_Online_Products"),
+    "inshop": DatasetEntry(
+        "pyg_bgformer.data.inshop", "In-shop Clothes Retrieval Benchmark", variants=("img", "img_highres")
+    ),
     "folder": DatasetEntry("pyg_bgformer.data.folder"),
 }
 
@@ -52,8 +58,8 @@ def load_dataset(
 
     Args:
         name: One of :data:`DATASETS`.
-        root: The dataset's folder. By default ``$PYG_BGFORMER_DATA/<official folder>``, else
-            ``data/<official folder>`` in the working directory.
+        root: The dataset's folder, or an archive of it, which is unpacked beside itself. By default
+            ``$PYG_BGFORMER_DATA/<official folder>``, else ``data/<official folder>`` in the working directory.
         variant: For datasets that have variants, by default the first one.
         allow_partial: Take a copy whose counts are not the official ones; it says so in ``partial``.
 
@@ -63,9 +69,9 @@ def load_dataset(
     """
     dataset = read_dataset(name, root, variant=variant)
     if dataset.partial and not allow_partial:
-        counts = "; ".join(count_lines(dataset.counts(), dataset.expected))
+        found = [*count_lines(dataset.counts(), dataset.expected), *dataset.notes[:1]]
         raise InputError(
-            f"{name} in {dataset.where} is not the official dataset: found {counts}; "
+            f"{name} in {dataset.where} is not the official dataset: found {'; '.join(found)}; "
             "complete it (data/README.md), or set allow_partial to use it as it is"
         )
     if faults := dataset.faults():
@@ -108,6 +114,8 @@ def _root(name: str, entry: DatasetEntry, root: str | Path | None, must_exist: b
             raise InputError(f"the dataset {name} needs root, the folder of your images (data/README.md)")
         return find_root(entry.folder, must_exist)
     found = Path(root).expanduser()
+    if found.is_file():
+        found = unpack(found)
     if must_exist and not found.is_dir():
         raise InputError(f"the dataset {name} is expected in {found}, which is no folder (data/README.md)")
     return found

@@ -3,6 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
+#: Images per class that samplers ask for, from pairs to the many of small datasets.
+SAMPLES_PER_CLASS = (2, 4, 5, 8, 16)
+
 
 @dataclass(frozen=True)
 class SplitCount:
@@ -10,6 +15,34 @@ class SplitCount:
 
     classes: int
     images: int
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many images the classes of a split have.
+
+    Attributes:
+        smallest: Images of the smallest class.
+        median: Half of the classes have at most, half at least as many.
+        largest: Images of the largest class.
+        below: By K, how many classes have fewer than K images: a batch with K of each class repeats some of theirs.
+    """
+
+    smallest: int
+    median: float
+    largest: int
+    below: Mapping[int, int]
+
+    @classmethod
+    def of(cls, sizes: np.ndarray) -> "Coverage":
+        """Coverage of classes of these sizes, shape ``(classes,)``."""
+        below = {k: int((sizes < k).sum()) for k in SAMPLES_PER_CLASS}
+        return cls(int(sizes.min()), float(np.median(sizes)), int(sizes.max()), below)
+
+    def __str__(self) -> str:
+        span = f"{self.smallest:,} to {self.largest:,} images per class, median {self.median:,g}"
+        few = [f"{classes:,} (K = {k})" for k, classes in self.below.items() if classes]
+        return f"{span}; classes with fewer than K images: {', '.join(few) or f'none up to K = {max(self.below)}'}"
 
 
 @dataclass(frozen=True)
@@ -22,6 +55,7 @@ class Verification:
         found: Classes and images found, by split.
         expected: The official numbers by split; empty where there are none.
         decoded: How many images decoded to RGB; ``None`` where this was not asked for.
+        coverage: Images per class, by split.
         shared_classes: Classes that are both in train and in another split; none in a sound dataset.
         problems: One line for each thing that is wrong.
     """
@@ -31,6 +65,7 @@ class Verification:
     found: Mapping[str, SplitCount]
     expected: Mapping[str, SplitCount]
     decoded: int | None
+    coverage: Mapping[str, Coverage] = field(default_factory=dict)
     shared_classes: tuple[str, ...] = ()
     problems: list[str] = field(default_factory=list)
 
@@ -42,6 +77,7 @@ class Verification:
     def __str__(self) -> str:
         lines = [f"{self.name} ({self.where}): {'complete' if self.ok else 'NOT as expected'}"]
         lines += [f"  {line}" for line in count_lines(self.found, self.expected)]
+        lines += [f"  {split}: {coverage}" for split, coverage in self.coverage.items()]
         shared = ", ".join(self.shared_classes[:5])
         lines.append(f"  train and test share {f'classes: {shared}' if shared else 'no class'}")
         if self.decoded is not None:

@@ -42,3 +42,12 @@ def official_data() -> Path:
     if "PYG_BGFORMER_DATA" not in os.environ:
         pytest.skip("PYG_BGFORMER_DATA names no folder with the official datasets")
     return Path(os.environ["PYG_BGFORMER_DATA"])
+
+
+@pytest.fixture
+def list_files(official_data: Path) -> Path:
+    """The folder of the benchmarks' official list files."""
+    folder = official_data / "splits"
+    if not folder.is_dir():
+        pytest.skip(f"no {folder} with the official list files")
+    return folder

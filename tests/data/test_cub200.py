@@ -59,8 +59,9 @@ def test_missing_and_unlisted_images_are_named(root: Path, save_noise: Save):
     with pytest.raises(InputError, match=r"class '001\.Auk' \(train\) has one image"):
         load_dataset("cub200", root, allow_partial=True)
     report = read_dataset("cub200", root).verify(decode=False)
-    assert "1 images of images.txt are not in images/, the first: 001.Auk/1.jpg" in report.problems
-    assert "1 images in images/ are not in images.txt, the first: 001.Auk/new.jpg" in report.problems
+    assert "1 image of images.txt not in images/: 001.Auk/1.jpg" in report.problems
+    assert "1 image of images/ not in images.txt: 001.Auk/new.jpg" in report.problems
+    assert "images.txt lacks 11,780 official rows: 9-11788" in report.problems
     assert "classes that are missing: 2-99, 102-199" in report.problems
 
 

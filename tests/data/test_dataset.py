@@ -114,6 +114,14 @@ def test_faults(change: list[dict[str, str]], said: list[str]):
         assert part in line
 
 
+def test_a_query_needs_a_gallery_image_of_its_class():
+    pairs = records(("a", "g", "gallery"), ("b", "g", "query"), ("c", "h", "query"))
+    dataset = ImageDataset("three", [*(row for row in SMALL if row["split"] == "train"), *pairs])
+    assert dataset.faults() == [
+        "the query item 'h' has no image in the gallery; add one, or remove its queries"
+    ]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_verify_names_every_damaged_image(make_tree: Tree, workers: int):
     root = make_tree(dict.fromkeys("pqyz", 2))
@@ -135,6 +143,14 @@ def test_verify_of_a_sound_dataset(make_tree: Tree):
     assert report.ok
     assert report.found == report.expected == expected
     assert report.problems == []
+
+
+def test_coverage_is_by_split():
+    extra = records(("y/2.png", "y", "test"), ("q/1.png", "q", "gallery"))
+    coverage = ImageDataset("small", [*SMALL, *extra]).coverage()
+    assert list(coverage) == ["train", "test", "gallery"]
+    spans = [(split.smallest, split.median, split.largest) for split in coverage.values()]
+    assert spans == [(2, 2, 2), (2, 2.5, 3), (1, 1, 1)]
 
 
 def test_verify_counts_against_the_official_numbers():

@@ -7,7 +7,7 @@ from pyg_bgformer.errors import InputError
 
 
 def test_the_datasets_there_are():
-    assert list(DATASETS) == ["digits", "omniglot", "cub200", "folder"]
+    assert list(DATASETS) == ["digits", "omniglot", "cub200", "cars196", "sop", "inshop", "folder"]
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,8 @@ def test_the_datasets_there_are():
         ({"name": "omniglot", "variant": "smal"}, "did you mean 'small'"),
         ({"name": "folder"}, "needs root"),
         ({"name": "folder", "root": "not/there"}, "not/there, which is no folder"),
+        ({"name": "sop", "root": "not/there"}, "not/there, which is no folder"),
+        ({"name": "inshop", "root": ".", "variant": "highres"}, "did you mean 'img_highres'"),
         ({"name": "cub200", "root": "not/there"}, "not/there, which is no folder"),
     ],
 )

@@ -1,4 +1,7 @@
+import numpy as np
+
 from pyg_bgformer.data import SplitCount, Verification
+from pyg_bgformer.data.verification import Coverage
 
 
 def report(**changes: object) -> str:
@@ -46,3 +49,18 @@ def test_a_split_that_is_missing_counts_as_nothing():
 def test_classes_of_query_and_gallery_count_once():
     found = {"train": SplitCount(5, 50), "query": SplitCount(3, 9), "gallery": SplitCount(3, 10)}
     assert "  in all: 8 classes, 69 images" in report(found=found, expected={}, decoded=None)
+
+
+def test_coverage_counts_the_classes_that_are_too_small_for_a_batch():
+    coverage = Coverage.of(np.array([2, 3, 4, 7, 8, 2000]))
+    assert coverage == Coverage(2, 5.5, 2000, {2: 0, 4: 2, 5: 3, 8: 4, 16: 5})
+    assert str(coverage) == (
+        "2 to 2,000 images per class, median 5.5; "
+        "classes with fewer than K images: 2 (K = 4), 3 (K = 5), 4 (K = 8), 5 (K = 16)"
+    )
+    assert str(Coverage.of(np.array([20, 20]))).endswith("fewer than K images: none up to K = 16")
+
+
+def test_report_has_the_coverage_of_each_split():
+    coverage = Coverage.of(np.array([500, 500]))
+    assert f"  train: {coverage}" in report(coverage={"train": coverage}).splitlines()

@@ -1,0 +1,87 @@
+"""The MATLAB files that come with Cars196."""
+
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
+
+from pyg_bgformer.errors import InputError
+
+# What loadmat was seen to raise on files that are cut off or of another kind.
+_READING_ERRORS = (
+    MatReadError,
+    NotImplementedError,
+    OSError,
+    IndexError,
+    TypeError,
+    ValueError,
+    zlib.error,
+)
+
+
+class Annotation(NamedTuple):
+    """One image: the path that its list gives, its number in the list, its class from 1 and its box.
+
+    The box is (left, upper, right, lower) in pixels, counted from 1 and including the last ones.
+    """
+
+    path: str
+    number: int
+    class_number: int
+    box: tuple[int, int, int, int]
+
+
+def read_class_names(file: Path) -> list[str]:
+    """Names of the classes, in the order of their numbers.
+
+    Raises:
+        InputError: The file is missing or is not what it should be.
+    """
+    return [str(name) for name in np.atleast_1d(_variable(file, "class_names"))]
+
+
+def read_annotations(file: Path, path_field: str, classes: int) -> list[Annotation]:
+    """The images of a list.
+
+    Args:
+        file: A ``.mat`` file with the variable ``annotations``.
+        path_field: Its field that has the image's path.
+        classes: How many classes there are.
+
+    Raises:
+        InputError: The file is missing, is not what it should be, or has a class number out of range.
+    """
+    annotations = np.atleast_1d(_variable(file, "annotations"))
+    fields = (path_field, "class", "bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
+    if absent := sorted(set(fields) - set(annotations.dtype.names or ())):
+        raise InputError(f"{file}: its annotations have no field '{absent[0]}'; expected a list with classes")
+    rows = zip(*(annotations[field].tolist() for field in fields), strict=True)
+    return [_annotation(file, classes, index, *row) for index, row in enumerate(rows, start=1)]
+
+
+def _annotation(
+    file: Path, classes: int, index: int, path: object, class_number: int, *box: int
+) -> Annotation:
+    stem = Path(str(path)).stem
+    if not stem.isdigit() or not isinstance(class_number, int) or not 1 <= class_number <= classes:
+        raise InputError(
+            f"{file}, annotation {index}: found image '{path}' of class {class_number}; "
+            f"expected <number>.jpg of a class from 1 to {classes}"
+        )
+    left, upper, right, lower = map(int, box)
+    return Annotation(str(path), int(stem), class_number, (left, upper, right, lower))
+
+
+def _variable(file: Path, name: str) -> np.ndarray:
+    try:
+        content = loadmat(str(file), squeeze_me=True)
+    except FileNotFoundError:
+        raise InputError(f"{file}: no such file; expected the official lists of Cars196 there") from None
+    except _READING_ERRORS as error:
+        raise InputError(f"{file}: not a whole MATLAB file ({error}); get it again") from None
+    if name not in content:
+        raise InputError(f"{file}: has no variable '{name}'; expected the official list of Cars196")
+    return content[name]
