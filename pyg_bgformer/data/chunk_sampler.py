@@ -59,8 +59,9 @@ class ChunkSampler(PKSampler):
                     f"redraw: {p} chunks of {k} images a batch, but there are only {self._chunks(k)}"
                 )
 
-    def __len__(self) -> int:
-        p, k = self._drawn_size(epoch_generator(self.seed, self.epoch))
+    def batches_in(self, epoch: int) -> int:
+        """Number of batches of an epoch."""
+        p, k = self._drawn_size(epoch_generator(self.seed, epoch))
         return -(-self._chunks(k) // p)
 
     def plan(self, epoch: int) -> list[list[Draw]]:

@@ -68,6 +68,10 @@ class PKSampler(Sampler[list[Draw]]):
         self._first = self._given = 0
 
     def __len__(self) -> int:
+        return self.batches_in(self.epoch)
+
+    def batches_in(self, epoch: int) -> int:
+        """Number of batches of an epoch."""
         return self.batches_per_epoch
 
     def __iter__(self) -> Iterator[list[Draw]]:

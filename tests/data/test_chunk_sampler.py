@@ -66,7 +66,7 @@ def test_redraw_takes_every_divisor_and_keeps_the_size_of_a_batch():
     for epoch in range(60):
         sampler.set_epoch(epoch)
         plan = list(sampler)
-        assert len(plan) == len(sampler)
+        assert len(plan) == len(sampler) == sampler.batches_in(epoch)
         assert all(len(batch) == 54 for batch in plan)
         p, k = sampler._drawn_size(torch.Generator().manual_seed(epoch))
         sizes.add((p, k))
