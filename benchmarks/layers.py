@@ -11,21 +11,15 @@ in it.
 """
 
 import argparse
-import time
-from collections.abc import Callable
-from statistics import median
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from measuring import MIB, Step, interleaved_times, peak_memory, training_step
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 from torch_geometric.nn import TransformerConv
 
 from pyg_bgformer import SSAConv, batch_graph
-
-Step = Callable[[], None]
-MIB = 2**20
 
 
 class Size(NamedTuple):
@@ -56,19 +50,6 @@ class FullAttention(nn.Module):
         return self.proj(out.transpose(1, 2).reshape(x.shape))
 
 
-def training_step(layer: nn.Module, *inputs: Tensor) -> Step:
-    """One forward and backward pass, up to the gradients of the features and of all parameters."""
-
-    def step() -> None:
-        x, *edges = inputs
-        x = x.requires_grad_()
-        layer(x, *edges).sum().backward()
-        x.grad = None
-        layer.zero_grad(set_to_none=True)
-
-    return step
-
-
 def contestants(size: Size) -> dict[str, Step]:
     """All contestants of one size, on the same features and edges."""
     x = torch.randn(size.nodes, size.channels, generator=torch.Generator().manual_seed(0))
@@ -81,38 +62,6 @@ def contestants(size: Size) -> dict[str, Step]:
     steps["TransformerConv"] = training_step(transformer, x, edges)
     steps["full attention"] = training_step(FullAttention(size.channels, size.heads), x)
     return steps
-
-
-class Time(NamedTuple):
-    """Seconds of the middle and of the fastest repeat."""
-
-    median: float
-    fastest: float
-
-
-def interleaved_times(steps: dict[str, Step], repeats: int) -> dict[str, Time]:
-    """The time of each, after one unmeasured round."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for repeat in range(repeats + 1):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if repeat:
-                times[name].append(time.perf_counter() - start)
-    return {name: Time(median(values), min(values)) for name, values in times.items()}
-
-
-def peak_memory(step: Step) -> int:
-    """The most bytes allocated at once during a step, beyond what was allocated before it."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        step()
-    events = record.profiler.kineto_results.events()
-    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
-    held = peak = 0
-    for _, change in changes:
-        held += change
-        peak = max(peak, held)
-    return peak
 
 
 def compare(size: Size, repeats: int) -> None:

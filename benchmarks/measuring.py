@@ -1,0 +1,59 @@
+"""Time and memory of training steps that take turns, so that whatever else the machine does slows all alike."""
+
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+Step = Callable[[], None]
+MIB = 2**20
+
+
+class Time(NamedTuple):
+    """Seconds of the middle and of the fastest repeat."""
+
+    median: float
+    fastest: float
+
+
+def training_step(
+    layer: nn.Module, *inputs: Any, loss: Callable[[Any], Tensor] = lambda out: out.sum()
+) -> Step:
+    """One forward and backward pass, up to the gradients of the first input and of all parameters."""
+
+    def step() -> None:
+        x, *others = inputs
+        x = x.requires_grad_()
+        loss(layer(x, *others)).backward()
+        x.grad = None
+        layer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def interleaved_times(steps: dict[str, Step], repeats: int) -> dict[str, Time]:
+    """The time of each, after one unmeasured round."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for repeat in range(repeats + 1):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if repeat:
+                times[name].append(time.perf_counter() - start)
+    return {name: Time(median(values), min(values)) for name, values in times.items()}
+
+
+def peak_memory(step: Step) -> int:
+    """The most bytes allocated at once during a step, beyond what was allocated before it."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        step()
+    events = record.profiler.kineto_results.events()
+    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+    held = peak = 0
+    for _, change in changes:
+        held += change
+        peak = max(peak, held)
+    return peak

@@ -1,0 +1,168 @@
+"""Time and memory of one training step of each batch-graph module alone, beside the encoder's own step.
+
+    OMP_NUM_THREADS=2 python benchmarks/methods.py
+    python benchmarks/methods.py --modules intra_batch dybgr --repeats 15 --encoder-images 16
+
+A step is forward and backward, in float32 on the CPU, of the module at its paper's batch size and 512 dimensions.
+The encoder is a ResNet-50 with random weights on images of 224 pixels; its step is measured with
+``--encoder-images`` and scaled linearly to each module's batch, whose own would take minutes on a CPU and tens of
+gigabytes. All steps take turns in one process; printed are medians, ratios of medians, and the most that tensors
+allocated during one step take at once. ``attention`` is the attention layer of Intra-Batch Connections without the
+rest of its network.
+"""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from measuring import MIB, Step, Time, interleaved_times, peak_memory, training_step
+from torch import Tensor, nn
+from torchvision.models import resnet50
+
+from pyg_bgformer import batch_graph
+from pyg_bgformer.nn import BatchFormer, BGFormer, DyBGR, GCANetwork, IntraBatchNetwork, MarginAttentionConv
+from pyg_bgformer.nn.margin_attention_conv import complete_edges
+
+DIM = 512
+CLASSES = 100
+
+
+class Module(NamedTuple):
+    """A module's batch, classes x samples, and its steps by the path that each takes."""
+
+    classes: int
+    samples: int
+    steps: dict[str, Step]
+
+    @property
+    def batch(self) -> int:
+        """Nodes of the graph."""
+        return self.classes * self.samples
+
+
+def of_squares(out: Any) -> Tensor:
+    """A loss on all outputs, whose gradient is not constant."""
+    if isinstance(out, Tensor):
+        return out.square().sum()
+    return torch.stack([of_squares(part) for part in out]).sum()
+
+
+step = partial(training_step, loss=of_squares)
+
+
+def inputs(classes: int, samples: int) -> tuple[Tensor, Tensor]:
+    """Features and labels of a batch."""
+    labels = torch.arange(classes).repeat_interleave(samples)
+    return torch.randn(len(labels), DIM, generator=torch.Generator().manual_seed(0)), labels
+
+
+def bgformer() -> Module:
+    x, labels = inputs(45, 9)
+    graph = batch_graph(x, labels, k=30)
+    edges = (graph.visual_edge_index, graph.semantic_edge_index)
+    paths = ("sparse", "dense", "message")
+    return Module(45, 9, {path: step(BGFormer(DIM, backend=path), x, *edges) for path in paths})
+
+
+def intra_batch() -> Module:
+    x, _ = inputs(15, 6)
+    network = partial(IntraBatchNetwork, DIM, CLASSES, num_layers=1, heads=8)
+    steps = {
+        "dense": step(network(backend="dense"), x),
+        "message": step(network(backend="message"), x, complete_edges(len(x))),
+    }
+    return Module(15, 6, steps)
+
+
+def attention() -> Module:
+    x, _ = inputs(15, 6)
+    steps = {
+        "dense": step(MarginAttentionConv(DIM, 8, backend="dense"), x),
+        "message": step(MarginAttentionConv(DIM, 8, backend="message"), x, complete_edges(len(x))),
+    }
+    return Module(15, 6, steps)
+
+
+def batchformer() -> Module:
+    x, _ = inputs(32, 4)
+    return Module(32, 4, {"dense": step(BatchFormer(DIM), x)})
+
+
+def dybgr() -> Module:
+    x, labels = inputs(45, 9)
+    edges = batch_graph(x, labels).semantic_edge_index
+    return Module(45, 9, {p: step(DyBGR(DIM, backend=p), x, edges) for p in ("dense", "sparse", "message")})
+
+
+def gca_hng() -> Module:
+    x, labels = inputs(27, 3)
+    return Module(
+        27, 3, {p: step(GCANetwork(DIM, CLASSES, backend=p), x, labels) for p in ("dense", "message")}
+    )
+
+
+MODULES: dict[str, Callable[[], Module]] = {
+    "bgformer": bgformer,
+    "intra_batch": intra_batch,
+    "attention": attention,
+    "batchformer": batchformer,
+    "dybgr": dybgr,
+    "gca_hng": gca_hng,
+}
+
+
+def encoder_step(num_images: int) -> Step:
+    """One of a ResNet-50 without its classifier; nobody asks for the gradient of the images."""
+    encoder = resnet50(weights=None)
+    encoder.fc = nn.Identity()
+    images = torch.rand(num_images, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+
+    def step() -> None:
+        of_squares(encoder(images)).backward()
+        encoder.zero_grad(set_to_none=True)
+
+    return step
+
+
+def report(name: str, module: Module, times: dict[str, Time], image_seconds: float) -> None:
+    """Prints one row per path."""
+    encoder = image_seconds * module.batch
+    fastest = min(times[f"{name} {path}"].median for path in module.steps)
+    for path, run in module.steps.items():
+        seconds = times[f"{name} {path}"].median
+        print(
+            f"{name:<12} {module.batch:>4} {path:<8} {seconds * 1e3:>10.1f} {seconds / fastest:>9.1f}x "
+            f"{100 * seconds / encoder:>10.2f}% {peak_memory(run) / MIB:>10.1f}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A training step of each batch-graph module alone.")
+    parser.add_argument("--modules", nargs="+", choices=MODULES, default=list(MODULES))
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument(
+        "--encoder-images", type=int, default=8, help="batch on which the encoder is measured"
+    )
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    modules = {name: MODULES[name]() for name in arguments.modules}
+    steps = {f"{name} {path}": run for name, module in modules.items() for path, run in module.steps.items()}
+    images = arguments.encoder_images
+    times = interleaved_times(steps | {"encoder": encoder_step(images)}, arguments.repeats)
+
+    seconds = times["encoder"].median
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {arguments.repeats} repeats")
+    print(f"encoder: {images} images in {seconds * 1e3:.0f} ms, from here on scaled linearly to each batch")
+    print(
+        f"{'module':<12} {'B':>4} {'path':<8} {'median ms':>10} {'of fastest':>10} {'of encoder':>11} "
+        f"{'peak MiB':>10}"
+    )
+    for name, module in modules.items():
+        report(name, module, times, seconds / images)
+
+
+if __name__ == "__main__":
+    main()
