@@ -49,9 +49,13 @@ class ImageSamples(Dataset[tuple[Tensor, int, int]]):
     def __getitem__(self, index: int | tuple[int, int]) -> tuple[Tensor, int, int]:
         position, seed = index if isinstance(index, tuple) else (index, None)
         row = int(self.rows[position])
-        image = to_tensor(self.dataset.image(row)) if self.cache is None else self.cache[row]
+        image = self.image(row)
         prepared = self.transform(image) if seed is None else _seeded(self.transform, image, seed)
         return prepared, int(self.labels[position]), row
+
+    def image(self, row: int) -> Tensor:
+        """The image of a row before the transform, uint8 ``(3, height, width)``."""
+        return to_tensor(self.dataset.image(row)) if self.cache is None else self.cache[row]
 
 
 def _seeded(transform: Callable[[Tensor], Tensor], image: Tensor, seed: int) -> Tensor:
