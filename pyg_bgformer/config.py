@@ -12,10 +12,11 @@ class DataConfig:
     """Images and what is done to them.
 
     Args:
-        name: digits, omniglot, cub200 or folder.
+        name: digits, omniglot, cub200, cars196, sop, inshop or folder.
         root: Folder of the dataset; by default looked for as data/README.md says.
         variant: Of datasets that have variants.
         allow_partial: Take an incomplete copy; results are then marked as partial.
+        crop_to_box: Cut images to their annotated boxes (cub200, cars196); results are then marked as cropped.
         image_size: Side in pixels of what the encoder sees.
         resize: Shorter side in pixels to which images are brought before the test's centre crop.
         crop_scale: Smallest and largest share of the image's area that a training crop takes.
@@ -31,6 +32,7 @@ class DataConfig:
     root: str | None = None
     variant: str | None = None
     allow_partial: bool = False
+    crop_to_box: bool = False
     image_size: int = 224
     resize: int = 256
     crop_scale: tuple[float, float] = (0.2, 1.0)

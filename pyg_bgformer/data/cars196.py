@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pyg_bgformer.data.archive import unpacked
+from pyg_bgformer.data.boxes import BOX
 from pyg_bgformer.data.cars196_lists import Annotation, read_annotations, read_class_names
 from pyg_bgformer.data.dataset import ImageDataset
 from pyg_bgformer.data.folders import image_files, is_class_folder
@@ -32,9 +33,9 @@ _CLASS_FOLDER = re.compile(r"[A-Za-z].*[ _]\d{4}")
 
 
 class Content(NamedTuple):
-    """What a folder of Cars196 gives: an image's ``(path, class, split)``, and the differences seen."""
+    """What a folder of Cars196 gives: a record for each image, and the differences seen."""
 
-    images: list[tuple[str, str, str]]
+    records: list[dict[str, str]]
     notes: list[str]
 
 
@@ -52,67 +53,76 @@ class Cars196(ImageDataset):
 
     Args:
         root: The folder with all of this.
+        crop_to_box: Cut images to the boxes of their lists; class folders have none.
 
     Raises:
         InputError: The folder has none of these layouts, or a list is missing or damaged.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, crop_to_box: bool = False) -> None:
         if (root / _SINGLE_LIST).is_file():
-            content = _single_list(root)
+            content = _single_list(root, crop_to_box)
         elif any(unpacked(root / part).is_dir() for part in _PARTS):
-            content = _both_lists(root)
+            content = _both_lists(root, crop_to_box)
+        elif crop_to_box:
+            raise InputError(
+                f"{root}: neither cars_annos.mat nor cars_train/ nor cars_test/ are there, which have boxes; "
+                "leave crop_to_box out"
+            )
         else:
             content = _class_folders(root)
-        super().__init__(
-            "cars196",
-            [{"path": path, "original_class": name, "split": split} for path, name, split in content.images],
-            root=root,
-            expected=OFFICIAL,
-            notes=content.notes,
-        )
+        super().__init__("cars196", content.records, root=root, expected=OFFICIAL, notes=content.notes)
 
 
-def load(root: Path) -> Cars196:
+def load(root: Path, crop_to_box: bool = False) -> Cars196:
     """Cars196 from its folder."""
-    return Cars196(root)
+    return Cars196(root, crop_to_box)
 
 
-def _both_lists(root: Path) -> Content:
+def _both_lists(root: Path, boxed: bool) -> Content:
     names = read_class_names(_list_file(root, _NAMES))
-    images, notes = [], []
+    records, notes = [], []
     for folder, (list_name, official) in _PARTS.items():
         file = _list_file(root, list_name)
         annotations = [
             row._replace(path=f"{folder}/{row.path}") for row in read_annotations(file, "fname", len(names))
         ]
-        part = _listed(root, folder, annotations, names, file.name, official)
-        images += part.images
+        part = _listed(root, folder, annotations, names, file.name, official, boxed)
+        records += part.records
         notes += part.notes
-    return Content(images, notes)
+    return Content(records, notes)
 
 
-def _single_list(root: Path) -> Content:
+def _single_list(root: Path, boxed: bool) -> Content:
     file = root / _SINGLE_LIST
     names = read_class_names(file)
     annotations = read_annotations(file, "relative_im_path", len(names))
     official = sum(images for _, images in _PARTS.values())
-    return _listed(root, _SINGLE_FOLDER, annotations, names, file.name, official)
+    return _listed(root, _SINGLE_FOLDER, annotations, names, file.name, official, boxed)
 
 
 def _listed(
-    root: Path, folder: str, annotations: list[Annotation], names: list[str], list_name: str, official: int
+    root: Path,
+    folder: str,
+    annotations: list[Annotation],
+    names: list[str],
+    list_name: str,
+    official: int,
+    boxed: bool,
 ) -> Content:
     """The images of one list that are in its folder; ``official`` is how many images that list has."""
     there = {f"{folder}/{path}" for path in image_files(unpacked(root / folder))}
-    images = [
-        (row.path, names[row.class_number - 1], _split(row.class_number <= _LAST_TRAIN_CLASS))
+    records = [
+        {
+            **_record(row.path, names[row.class_number - 1], train=row.class_number <= _LAST_TRAIN_CLASS),
+            **({BOX: row.box} if boxed else {}),
+        }
         for row in annotations
         if row.path in there
     ]
     notes = numbering_notes(list_name, (row.number for row in annotations), range(1, official + 1))
     return Content(
-        images, notes + folder_notes(list_name, {row.path for row in annotations}, f"{folder}/", there)
+        records, notes + folder_notes(list_name, {row.path for row in annotations}, f"{folder}/", there)
     )
 
 
@@ -128,14 +138,14 @@ def _list_file(root: Path, name: str) -> Path:
 
 
 def _class_folders(root: Path) -> Content:
-    images = []
+    records = []
     for folder in _folders_of_classes(root):
         name = folder.rpartition("/")[2]
         # The official numbers go by the alphabet of the makes: class 98 is an Eagle, class 99 a FIAT.
-        split = _split(name[0].casefold() < "f")
+        train = name[0].casefold() < "f"
         paths = sorted(image_files(root / folder))
-        images += [(f"{folder}/{path}", name.replace("_", " "), split) for path in paths]
-    return Content(images, [])
+        records += [_record(f"{folder}/{path}", name.replace("_", " "), train) for path in paths]
+    return Content(records, [])
 
 
 def _folders_of_classes(root: Path) -> list[str]:
@@ -156,5 +166,5 @@ def _folders(parent: Path) -> list[str]:
     return sorted(entry.name for entry in parent.iterdir() if entry.is_dir() and is_class_folder(entry.name))
 
 
-def _split(train: bool) -> str:
-    return "train" if train else "test"
+def _record(path: str, name: str, train: bool) -> dict[str, str]:
+    return {"path": path, "original_class": name, "split": "train" if train else "test"}

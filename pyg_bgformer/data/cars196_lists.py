@@ -23,15 +23,15 @@ _READING_ERRORS = (
 
 
 class Annotation(NamedTuple):
-    """One image: the path that its list gives, its number in the list, its class from 1 and its box.
+    """One image: the path that its list gives, its number in the list, its class from 1, and its box.
 
-    The box is (left, upper, right, lower) in pixels, counted from 1 and including the last ones.
+    The box is as in :data:`pyg_bgformer.data.boxes.BOX`.
     """
 
     path: str
     number: int
     class_number: int
-    box: tuple[int, int, int, int]
+    box: str
 
 
 def read_class_names(file: Path) -> list[str]:
@@ -71,8 +71,9 @@ def _annotation(
             f"{file}, annotation {index}: found image '{path}' of class {class_number}; "
             f"expected <number>.jpg of a class from 1 to {classes}"
         )
-    left, upper, right, lower = map(int, box)
-    return Annotation(str(path), int(stem), class_number, (left, upper, right, lower))
+    left, upper, right, lower = box
+    # MATLAB counts pixels from 1, and the last ones belong to the box.
+    return Annotation(str(path), int(stem), class_number, f"{left - 1} {upper - 1} {right} {lower}")
 
 
 def _variable(file: Path, name: str) -> np.ndarray:

@@ -6,10 +6,12 @@ the first 100 classes train, the other 100 test (H. O. Song, Y. Xiang, S. Jegelk
 Learning via Lifted Structured Feature Embedding, CVPR 2016).
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
 from pyg_bgformer.data.archive import unpacked
+from pyg_bgformer.data.boxes import BOX
 from pyg_bgformer.data.dataset import ImageDataset
 from pyg_bgformer.data.folders import image_files
 from pyg_bgformer.data.lists import folder_notes, numbering_notes, ranges, read_lines
@@ -31,18 +33,20 @@ class Cub200(ImageDataset):
     Args:
         root: The folder with ``images.txt``, ``image_class_labels.txt``, ``classes.txt`` and ``images/``,
             or the folder around it, in which ``CUB_200_2011.tgz`` will do.
+        crop_to_box: Cut images to their boxes in ``bounding_boxes.txt``.
 
     Raises:
-        InputError: One of the three lists is missing, damaged, or does not fit the others.
+        InputError: One of the lists is missing, damaged, or does not fit the others.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, crop_to_box: bool = False) -> None:
         root = root if (root / "images.txt").is_file() else unpacked(root / FOLDER)
         listed = _read_list(root / "images.txt")
         there = set(image_files(root / "images"))
+        records = _boxed(root, listed) if crop_to_box else _records(root, listed)
         super().__init__(
             "cub200",
-            [record for record in _records(root, listed) if record["path"].partition("/")[2] in there],
+            [record for record in records if record["path"].partition("/")[2] in there],
             root=root,
             expected=OFFICIAL,
             notes=[
@@ -58,9 +62,9 @@ class Cub200(ImageDataset):
         return super()._missing() + lines
 
 
-def load(root: Path) -> Cub200:
+def load(root: Path, crop_to_box: bool = False) -> Cub200:
     """CUB-200-2011 from its folder."""
-    return Cub200(root)
+    return Cub200(root, crop_to_box)
 
 
 def _records(root: Path, listed: Mapping[str, str]) -> list[dict[str, str]]:
@@ -77,6 +81,26 @@ def _records(root: Path, listed: Mapping[str, str]) -> list[dict[str, str]]:
         split = "train" if int(number) <= _LAST_TRAIN_CLASS else "test"
         records.append({"path": f"images/{path}", "original_class": names[number], "split": split})
     return records
+
+
+def _boxed(root: Path, listed: Mapping[str, str]) -> list[dict[str, str]]:
+    file = root / "bounding_boxes.txt"
+    boxes = _read_list(file)
+    return [
+        {**record, BOX: _box(file, image, boxes.get(image, ""))}
+        for image, record in zip(listed, _records(root, listed), strict=True)
+    ]
+
+
+def _box(file: Path, image: str, values: str) -> str:
+    try:
+        left, upper, width, height = map(float, values.split())
+    except ValueError:
+        raise InputError(
+            f"{file}: image {image} has '{values}'; expected four numbers: left, upper, width, height"
+        ) from None
+    edges = math.floor(left), math.floor(upper), math.ceil(left + width), math.ceil(upper + height)
+    return " ".join(map(str, edges))
 
 
 def _read_list(file: Path) -> dict[str, str]:

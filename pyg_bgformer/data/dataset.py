@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from pyg_bgformer.data.boxes import BOX, cut_box
 from pyg_bgformer.data.decoding import failures
 from pyg_bgformer.data.images import ImageError, decode_rgb
 from pyg_bgformer.data.verification import Coverage, SplitCount, Verification, count_lines
@@ -25,7 +26,8 @@ class ImageDataset:
     Args:
         name: Official name; goes into :attr:`manifest_hash`.
         records: One mapping for each image with the keys ``path`` (relative to ``root``, with ``/``),
-            ``original_class``, ``split`` and, where there is one, ``super_class``. Rows keep this order.
+            ``original_class``, ``split`` and, where there are such, ``super_class`` and ``box`` (to which the
+            image is cut, see :data:`pyg_bgformer.data.boxes.BOX`). Rows keep this order.
         root: Folder of the images, or ``None`` when they come with a library.
         expected: Official counts by split; leave out where there are none.
         notes: What the reader of the folder noticed: one-line problems for :meth:`verify`.
@@ -33,8 +35,8 @@ class ImageDataset:
     Attributes:
         single_images (bool): Whether classes of one image are no fault, as the official training part has some.
         table (pandas.DataFrame): Columns ``path``, ``label`` (int64, 0..C-1 over all classes, train classes
-            first, in the order of ``records``), ``original_class``, ``split``, perhaps ``super_class``; the
-            index is the *row* by which everything else refers to an image.
+            first, in the order of ``records``), ``original_class``, ``split``, perhaps ``super_class``, ``box``;
+            the index is the *row* by which everything else refers to an image.
     """
 
     single_images = False
@@ -54,6 +56,7 @@ class ImageDataset:
         self.notes = list(notes)
         self.table = _table(records)
         self._paths: list[str] = self.table["path"].tolist()
+        self._boxes: list[str] | None = self.table[BOX].tolist() if self.cropped else None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -71,6 +74,11 @@ class ImageDataset:
     def partial(self) -> bool:
         """Whether the counts differ from the official ones (never where there are none)."""
         return bool(self.expected) and self.counts() != self.expected
+
+    @property
+    def cropped(self) -> bool:
+        """Whether images are cut to annotated boxes."""
+        return BOX in self.table
 
     @property
     def manifest_hash(self) -> str:
@@ -136,10 +144,11 @@ class ImageDataset:
         return open(self.file(row), "rb")
 
     def image(self, row: int) -> Image.Image:
-        """The image of a row: 8-bit RGB, upright, transparency over white.
+        """The image of a row: 8-bit RGB, upright, transparency over white, perhaps cut to its box.
 
         Raises:
-            ImageError: The file is missing, empty, damaged or no image (the message names it).
+            ImageError: The file is missing, empty, damaged or no image, or its box is outside of it (the message
+                names it).
         """
         where = self.file(row)
         try:
@@ -147,7 +156,8 @@ class ImageDataset:
         except OSError as error:
             raise ImageError(f"{where}: cannot be opened ({error.strerror or error})") from None
         with stream:
-            return decode_rgb(stream, where)
+            image = decode_rgb(stream, where)
+        return image if self._boxes is None else cut_box(image, self._boxes[row], where)
 
     def faults(self) -> list[str]:
         """One line for each thing for which nothing can be trained or tested; none in a sound dataset.

@@ -21,6 +21,7 @@ class DatasetEntry:
         folder: Name of its official folder, looked for where no root is given.
         rooted: Whether it reads files at all.
         variants: The variants there are, the default one first.
+        boxes: Whether images are annotated with boxes that they can be cut to.
         downloaded: The variants whose folder need not exist, as they can be downloaded into it.
     """
 
@@ -29,6 +30,7 @@ class DatasetEntry:
     rooted: bool = True
     variants: tuple[str, ...] = ()
     downloaded: tuple[str, ...] = ()
+    boxes: bool = False
 
 
 #: Every dataset by its name in a recipe. Adding one is a file with a ``load``, and a line here.
@@ -37,8 +39,8 @@ DATASETS = {
     "omniglot": DatasetEntry(
         "pyg_bgformer.data.omniglot", "omniglot", variants=("small", "full"), downloaded=("full",)
     ),
-    "cub200": DatasetEntry("pyg_bgformer.data.cub200", "CUB_200_2011"),
-    "cars196": DatasetEntry("pyg_bgformer.data.cars196", "cars196"),
+    "cub200": DatasetEntry("pyg_bgformer.data.cub200", "CUB_200_2011", boxes=True),
+    "cars196": DatasetEntry("pyg_bgformer.data.cars196", "cars196", boxes=True),
     "sop": DatasetEntry("pyg_bgformer.data.sop", "Stanford_Online_Products"),
     "inshop": DatasetEntry(
         "pyg_bgformer.data.inshop", "In-shop Clothes Retrieval Benchmark", variants=("img", "img_highres")
@@ -53,6 +55,7 @@ def load_dataset(
     *,
     variant: str | None = None,
     allow_partial: bool = False,
+    crop_to_box: bool = False,
 ) -> ImageDataset:
     """A dataset that is fit for training and testing; its images are read when they are asked for.
 
@@ -62,12 +65,13 @@ def load_dataset(
             ``$PYG_BGFORMER_DATA/<official folder>``, else ``data/<official folder>`` in the working directory.
         variant: For datasets that have variants, by default the first one.
         allow_partial: Take a copy whose counts are not the official ones; it says so in ``partial``.
+        crop_to_box: Cut images to their annotated boxes (cub200, cars196); it says so in ``cropped``.
 
     Raises:
-        InputError: Unknown name or variant, no such folder, a partial copy, a class of one image, a split
+        InputError: Unknown name or variant, no such folder, no boxes, a partial copy, a class of one image, a split
             of fewer than two classes.
     """
-    dataset = read_dataset(name, root, variant=variant)
+    dataset = read_dataset(name, root, variant=variant, crop_to_box=crop_to_box)
     if dataset.partial and not allow_partial:
         found = [*count_lines(dataset.counts(), dataset.expected), *dataset.notes[:1]]
         raise InputError(
@@ -80,7 +84,9 @@ def load_dataset(
     return dataset
 
 
-def read_dataset(name: str, root: str | Path | None = None, *, variant: str | None = None) -> ImageDataset:
+def read_dataset(
+    name: str, root: str | Path | None = None, *, variant: str | None = None, crop_to_box: bool = False
+) -> ImageDataset:
     """A dataset as it is found, complete and sound or not: what :meth:`ImageDataset.verify` is for.
 
     Arguments are those of :func:`load_dataset`.
@@ -94,6 +100,13 @@ def read_dataset(name: str, root: str | Path | None = None, *, variant: str | No
     options: dict[str, Any] = {}
     if chosen := _variant(name, entry, variant):
         options["variant"] = chosen
+    if crop_to_box:
+        if not entry.boxes:
+            boxed = ", ".join(name for name, entry in DATASETS.items() if entry.boxes)
+            raise InputError(
+                f"the dataset {name} has no boxes to crop to; {boxed} have: leave crop_to_box out"
+            )
+        options["crop_to_box"] = True
     if entry.rooted:
         options["root"] = _root(name, entry, root, must_exist=chosen not in entry.downloaded)
     elif root is not None:

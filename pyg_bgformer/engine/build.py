@@ -25,7 +25,13 @@ Batches = DataLoader[tuple[Tensor, int, int]]
 def build_dataset(config: Config) -> ImageDataset:
     """The recipe's dataset; see :func:`pyg_bgformer.data.load_dataset` for what it refuses."""
     data = config.data
-    return load_dataset(data.name, data.root, variant=data.variant, allow_partial=data.allow_partial)
+    return load_dataset(
+        data.name,
+        data.root,
+        variant=data.variant,
+        allow_partial=data.allow_partial,
+        crop_to_box=data.crop_to_box,
+    )
 
 
 def protocol_part(config: Config, dataset: ImageDataset) -> ImageDataset:

@@ -28,6 +28,7 @@ def provenance(dataset: ImageDataset, encoder: Encoder, device: torch.device) ->
         "dataset": dataset.name,
         "dataset_manifest_sha256": dataset.manifest_hash,
         "dataset_partial": dataset.partial,
+        "dataset_cropped": dataset.cropped,
         "weights": encoder.weights_tag,
         "weights_sha256": encoder.weights_hash,
         "python": platform.python_version(),

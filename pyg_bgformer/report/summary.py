@@ -121,6 +121,7 @@ def _origin(result: dict[str, Any], label: str) -> dict[str, Any]:
     return {
         "dataset": result["dataset"],
         "partial": result["dataset_partial"],
+        "cropped": result.get("dataset_cropped", False),
         "method": label,
         "loss": result["config"]["loss"]["name"],
         "lr": result["config"]["train"]["lr"],

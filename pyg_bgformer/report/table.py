@@ -51,6 +51,8 @@ def metric_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
 def _title(result: dict[str, Any]) -> str:
     config = result["config"]
     mark = " (partial copy: not comparable with published numbers)" if result["dataset_partial"] else ""
+    if result.get("dataset_cropped", False):
+        mark += " (images cut to annotated boxes: not comparable with published numbers)"
     return f"{config['data']['name']}{mark}, method {config['method']['name']}, seed {result['seed']}"
 
 

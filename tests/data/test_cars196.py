@@ -119,6 +119,20 @@ def test_verify_names_every_difference_of_the_lists(
         raise AssertionError("\n".join(read_dataset("cars196", root).verify(decode=False).problems))
 
 
+def test_images_are_cut_to_their_boxes(root: Path):
+    """Edges of 2, 3, 6, 9 are counted from 1, the last ones included."""
+    whole = load_dataset("cars196", root, allow_partial=True)
+    cropped = load_dataset("cars196", root, allow_partial=True, crop_to_box=True)
+    assert cropped.image(5).tobytes() == whole.image(5).crop((1, 2, 6, 9)).tobytes()
+    assert cropped.manifest_hash != whole.manifest_hash
+
+
+def test_class_folders_have_no_boxes(tmp_path: Path, save_noise: Save):
+    save_noise(tmp_path / "Acura 1 2012" / "1.jpg")
+    with pytest.raises(InputError, match="leave crop_to_box out"):
+        load_dataset("cars196", tmp_path, crop_to_box=True)
+
+
 def test_an_absent_folder_makes_the_copy_partial(root: Path):
     shutil.rmtree(root / "cars_test")
     with pytest.raises(InputError, match=r"4 of 16,185 images.*complete it"):

@@ -88,6 +88,37 @@ def test_a_damaged_list_is_named(root: Path, name: str, line: str, said: str):
         load_dataset("cub200", root, allow_partial=True)
 
 
+def test_images_are_cut_to_their_boxes(root: Path):
+    boxes = ["1 2.5 3.0 4.0 5.5", *(f"{image} 0.0 0.0 20.0 6.0" for image in range(2, 9))]
+    (root / "bounding_boxes.txt").write_text("\n".join(boxes))
+    whole = load_dataset("cub200", root, allow_partial=True)
+    cropped = load_dataset("cub200", root, allow_partial=True, crop_to_box=True)
+    assert (whole.cropped, cropped.cropped) == (False, True)
+    assert cropped.image(0).tobytes() == whole.image(0).crop((2, 3, 7, 9)).tobytes()
+    assert cropped.image(1).size == (12, 6)  # a box beyond the image ends with it
+    # so that neither results nor cached images of the two are taken for each other
+    assert cropped.manifest_hash != whole.manifest_hash
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("1 2.5 3.0 4.0", "image 1 has '2.5 3.0 4.0'; expected four numbers"),
+        ("9 0.0 0.0 4.0 5.0", "image 1 has ''"),
+        ("1 two 3.0 4.0 5.0", "image 1 has 'two 3.0 4.0 5.0'"),
+    ],
+)
+def test_a_damaged_list_of_boxes_is_named(root: Path, line: str, said: str):
+    (root / "bounding_boxes.txt").write_text(line)
+    with pytest.raises(InputError, match=rf"bounding_boxes.txt: {said}"):
+        load_dataset("cub200", root, allow_partial=True, crop_to_box=True)
+
+
+def test_boxes_that_are_not_there(root: Path):
+    with pytest.raises(InputError, match=r"bounding_boxes\.txt: no such file"):
+        load_dataset("cub200", root, allow_partial=True, crop_to_box=True)
+
+
 def test_no_images_at_all(root: Path):
     (root / "images").rename(root / "pictures")
     with pytest.raises(InputError, match="0 of 200 classes, 0 of 11,788 images"):

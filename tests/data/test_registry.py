@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ def test_the_datasets_there_are():
         ({"name": "digits", "root": "x"}, "reads no files"),
         ({"name": "digits", "variant": "small"}, "has no variant 'small'; it has none"),
         ({"name": "omniglot", "variant": "smal"}, "did you mean 'small'"),
+        ({"name": "digits", "crop_to_box": True}, "digits has no boxes to crop to; cub200, cars196 have"),
         ({"name": "folder"}, "needs root"),
         ({"name": "folder", "root": "not/there"}, "not/there, which is no folder"),
         ({"name": "sop", "root": "not/there"}, "not/there, which is no folder"),
@@ -24,7 +26,7 @@ def test_the_datasets_there_are():
         ({"name": "cub200", "root": "not/there"}, "not/there, which is no folder"),
     ],
 )
-def test_wrong_requests_are_one_clear_line(arguments: dict[str, str], said: str):
+def test_wrong_requests_are_one_clear_line(arguments: dict[str, Any], said: str):
     with pytest.raises(InputError, match=said) as caught:
         load_dataset(**arguments)
     assert "\n" not in str(caught.value)

@@ -60,6 +60,11 @@ def test_a_partial_copy_is_marked(result):
     assert "partial copy: not comparable" in printed({**result, "dataset_partial": True})
 
 
+def test_cropped_images_are_marked(result):
+    assert "images cut to annotated boxes: not" in printed({**result, "dataset_cropped": True})
+    assert "boxes" not in printed({**result, "dataset_cropped": False})
+
+
 def test_metrics_that_were_not_measured_have_no_row(result):
     for when in ("untrained", "trained"):
         for scores in result[when].values():
