@@ -76,7 +76,7 @@ def _train_epoch(
 ) -> bool:
     """Whether the epoch came to its end."""
     state.method.train()
-    first, total = state.batch, state.batch + len(loader)
+    first, total = state.batch, len(loader)
     for images, labels, _ in loader:
         values, reached = train_batch(fabric, state, config, images, labels)
         if state.batch == first and (idle := _idle(state.method, reached)):

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, cast
 
@@ -160,19 +161,21 @@ def _train(
     display: Display,
 ) -> None:
     writer = SummaryWriter(str(folder / "tensorboard"), purge_step=state.epoch + 1)
-    batches, epochs = len(sampler), config.train.epochs
+    epochs = config.train.epochs
+    begins = list(accumulate((sampler.batches_in(epoch) for epoch in range(epochs)), initial=0))
 
     def on_epoch(row: dict[str, float]) -> None:
         for name, value in row.items():
             writer.add_scalar(f"train/{name}", value, int(row["epoch"]))
         with atomic_path(folder / METRICS) as path:
             pd.DataFrame(state.history).to_csv(path, index=False)
+        batches = sampler.batches_in(int(row["epoch"]) - 1)
         images = batches * config.sampler.classes * config.sampler.samples
         display.line(
             f"epoch {row['epoch']:.0f}/{epochs}: loss {row['loss']:.4f}, {images / row['seconds']:.0f} images/s"
         )
 
-    with writer, display.bar("training", batches * epochs) as update:
+    with writer, display.bar("training", begins[-1]) as update:
         fit(
             fabric,
             state,
@@ -180,7 +183,7 @@ def _train(
             sampler,
             config,
             folder,
-            on_batch=lambda epoch, batch, loss: update(epoch * batches + batch, f"loss {loss:.4f}"),
+            on_batch=lambda epoch, batch, loss: update(begins[epoch] + batch, f"loss {loss:.4f}"),
             on_epoch=on_epoch,
             on_idle=lambda names: display.line(f"without a gradient, and so not trained: {', '.join(names)}"),
         )

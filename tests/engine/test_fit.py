@@ -46,6 +46,15 @@ def test_a_signal_after_the_last_batch_does_not_undo_a_finished_training(tiny, t
     assert (state.epoch, state.batch) == (2, 0)
 
 
+def test_a_signal_after_the_last_batch_of_a_resumed_epoch_does_not_undo_it_either(tiny, tmp_path):
+    with pytest.raises(Interrupted):
+        Training(tiny, tmp_path).fit(on_batch=interrupt_after(1, 1))
+    resumed = Training(tiny, tmp_path)
+    load_checkpoint(resumed.fabric, resumed.state, tmp_path, "bgformer")
+    state = resumed.fit(on_batch=interrupt_after(1, 3))
+    assert (state.epoch, state.batch) == (2, 0)
+
+
 def test_signals_are_handled_as_before_when_training_ends(tiny, tmp_path):
     before = signal.getsignal(signal.SIGINT)
     Training(tiny, tmp_path).fit()
