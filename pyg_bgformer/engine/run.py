@@ -71,9 +71,8 @@ def run(config: Config, display: Display, resume: Path | None = None) -> Path:
     if resume is not None and (resume / RESULT).exists():
         raise InputError(f"{resume} is finished: its result is in {RESULT}")
     dataset = build_dataset(config)
-    display.line(
-        f"data: {dataset.name}{' (partial)' if dataset.partial else ''}, {len(dataset.table)} images"
-    )
+    marks = f"{' (partial)' if dataset.partial else ''}{' (cropped to boxes)' if dataset.cropped else ''}"
+    display.line(f"data: {dataset.name}{marks}, {len(dataset.table)} images")
     fabric = build_fabric(config)
     torch.manual_seed(config.seed)
     part = protocol_part(config, dataset)
@@ -229,7 +228,7 @@ def _plain(results: dict[str, EvaluationResult]) -> dict[str, Any]:
 
 def _deployment(config: Config, result: dict[str, Any]) -> dict[str, Any]:
     """What a user of the encoder needs to know beside what the encoder itself says."""
-    keys = ("dataset", "dataset_manifest_sha256", "dataset_partial", "seed", "epochs")
+    keys = ("dataset", "dataset_manifest_sha256", "dataset_partial", "dataset_cropped", "seed", "epochs")
     return {
         "image_size": config.data.image_size,
         "resize": config.data.resize,

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -67,6 +68,7 @@ def test_the_result_says_where_it_comes_from(tiny, display):
     assert result["protocol"] == "final"
     assert result["dataset"] == "digits"
     assert result["dataset_partial"] is False
+    assert result["dataset_cropped"] is False
     assert len(result["dataset_manifest_sha256"]) == 64
     assert (result["weights"], result["weights_sha256"]) == ("random", None)
     assert result["packages"]["torch"] == torch.__version__.partition("+")[0]
@@ -214,3 +216,17 @@ def test_features_that_refine_each_other_stand_beside_the_plain_ones(tiny, displ
     assert set(result["trained"]) == {"backbone", "embedding", "refined"}
     assert result["trained"]["embedding"] == plain["trained"]["embedding"]
     assert "refined" not in result["untrained"]
+
+
+def test_intra_batch_as_published_with_chunks_redrawn_each_epoch_and_refinement(display, tmp_path):
+    recipe = Path(__file__).parents[2] / "experiments" / "recipes" / "digits" / "intra_batch.yaml"
+    arguments = ["--config", str(recipe), "--runs", str(tmp_path), "--train.epochs", "2"]
+    arguments += ["--sampler.name", "chunks", "--sampler.redraw", "true", "--train.optimizer", "radam"]
+    arguments += ["--method.refinement", "k_reciprocal", "--evaluation.clustering", "false"]
+    folder = run(read_config(arguments), display)
+    result = json.loads((folder / "result.json").read_text())
+    assert result["refined_features"] == ["refined"]
+    assert result["trained"]["refined"]["queries"] == 896
+    assert result["leakage"] <= 1e-4  # what is deployed is still the encoder alone
+    screen = (tmp_path / "screen.txt").read_text()
+    assert "test images refined by each other" in " ".join(screen.split())
