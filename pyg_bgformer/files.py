@@ -1,9 +1,14 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and settings that are read from them."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pyg_bgformer.errors import InputError
 
 
 @contextmanager
@@ -18,3 +23,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def read_mapping(path: Path, kind: str) -> dict[str, Any]:
+    """The content of a YAML file that is a mapping; ``kind`` is what messages call it.
+
+    Raises:
+        InputError: The file is not there, no YAML, or something else than a mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{kind} {path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{kind} {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{kind} {path} must be a mapping of keys to values, found {type(content).__name__}")
+    return content

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from pyg_bgformer.config import (
@@ -22,6 +21,7 @@ from pyg_bgformer.config import (
     TrainConfig,
 )
 from pyg_bgformer.errors import InputError, did_you_mean
+from pyg_bgformer.files import read_mapping
 from pyg_bgformer.losses import REQUIRED, loss_options
 from pyg_bgformer.methods import find_method
 
@@ -57,7 +57,8 @@ def read_config(arguments: Sequence[str], default_recipe: Path | None = None) ->
     arguments = list(arguments)
     if default_recipe is not None and _given(arguments, "config") is None:
         arguments = ["--config", str(default_recipe), *arguments]
-    recipe = _read_yaml(_given(arguments, "config"))
+    path = _given(arguments, "config")
+    recipe = {} if path is None else read_mapping(Path(path), "recipe")
     parser = recipe_parser(
         _given(arguments, "method.name") or _name(recipe, "method", "plain"),
         _given(arguments, "loss.name") or _name(recipe, "loss", "pairwise_cross_entropy"),
@@ -110,20 +111,6 @@ def as_config(values: Namespace) -> Config:
         options = values[name].as_dict()
         parts[name] = Component(options.pop("name"), options)
     return Config(**parts, seed=values.seed, runs=values.runs)
-
-
-def _read_yaml(path: str | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"recipe {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"recipe {path} is not YAML: {_one_line(error)}") from error
-    if not isinstance(recipe, dict):
-        raise InputError(f"recipe {path} must be a mapping of keys to values, found {type(recipe).__name__}")
-    return recipe
 
 
 def _given(arguments: Sequence[str], key: str) -> str | None:
