@@ -22,6 +22,8 @@ class DataConfig:
         crop_scale: Smallest and largest share of the image's area that a training crop takes.
         crop_ratio: Smallest and largest width over height of a training crop.
         flip: Mirror half of the training images.
+        label_noise: Share of the training images whose label is replaced by that of another training class.
+        image_noise: Share of the training images that are replaced by noise.
         workers: Processes that load images.
         cache: Folder of decoded images, or null for none.
         cache_size: Shorter side in pixels to which larger images are brought in the cache. Training crops are cut
@@ -38,6 +40,8 @@ class DataConfig:
     crop_scale: tuple[float, float] = (0.2, 1.0)
     crop_ratio: tuple[float, float] = (0.75, 1.3333)
     flip: bool = True
+    label_noise: float = 0.0
+    image_noise: float = 0.0
     workers: int = 2
     cache: str | None = "~/.cache/pyg_bgformer"
     cache_size: int = 512
@@ -47,6 +51,9 @@ class DataConfig:
         _at_least("data.cache_size", self.cache_size, self.resize)
         _at_least("data.resize", self.resize, self.image_size)
         _at_least("data.workers", self.workers, 0)
+        for name, share in (("label_noise", self.label_noise), ("image_noise", self.image_noise)):
+            if not 0 <= share <= 1:
+                raise InputError(f"data.{name}: expected a share from 0 to 1, found {share}")
 
 
 @dataclass(frozen=True)
@@ -54,21 +61,29 @@ class SamplerConfig:
     """Batches of P classes with K images each.
 
     Args:
-        name: classes (P distinct ones, drawn equally often) or chunks (K images of a class each, so that an epoch
-            shows every image; a class may occur twice in a batch).
+        name: classes (P distinct ones, drawn equally often), hierarchical (those of a batch from few super-classes,
+            such as a shop's departments), or chunks (K images of a class each, so that an epoch shows every image;
+            a class may occur twice in a batch).
         classes: P.
         samples: K.
-        batches_per_epoch: With classes; by default as many as the training images fill.
+        super_classes: With hierarchical, how many super-classes a batch has; P is divided among them.
+        batches_per_epoch: Not with chunks; by default as many as the training images fill.
         redraw: With chunks, draw P and K anew for each epoch, their product staying as it is.
     """
 
-    name: Literal["classes", "chunks"] = "classes"
+    name: Literal["classes", "hierarchical", "chunks"] = "classes"
     classes: int = 20
     samples: int = 5
+    super_classes: int | None = None
     batches_per_epoch: int | None = None
     redraw: bool = False
 
     def __post_init__(self) -> None:
+        if (self.super_classes is not None) != (self.name == "hierarchical"):
+            raise InputError(
+                f"sampler.super_classes: found {self.super_classes} with name {self.name}, expected a number with "
+                "sampler.name: hierarchical and none with others"
+            )
         if self.redraw and self.name != "chunks":
             raise InputError(
                 f"sampler.redraw: found true with name {self.name}, expected sampler.name: chunks"

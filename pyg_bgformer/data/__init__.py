@@ -3,6 +3,7 @@
 from pyg_bgformer.data.cache import ImageCache
 from pyg_bgformer.data.chunk_sampler import ChunkSampler
 from pyg_bgformer.data.dataset import ImageDataset
+from pyg_bgformer.data.hierarchical_sampler import HierarchicalSampler
 from pyg_bgformer.data.images import ImageError
 from pyg_bgformer.data.registry import DATASETS, load_dataset, read_dataset
 from pyg_bgformer.data.samplers import PKSampler
@@ -13,6 +14,7 @@ from pyg_bgformer.data.verification import SplitCount, Verification
 __all__ = [
     "DATASETS",
     "ChunkSampler",
+    "HierarchicalSampler",
     "ImageCache",
     "ImageDataset",
     "ImageError",

@@ -83,13 +83,13 @@ class PKSampler(Sampler[list[Draw]]):
     def plan(self, epoch: int) -> list[list[Draw]]:
         """All batches of an epoch; a pure function of the sampler's settings and the epoch."""
         generator = epoch_generator(self.seed, epoch)
-        classes = _Deck(len(self._members), generator)
-        images: dict[int, _Deck] = {}
+        classes = self._classes(generator)
+        images: dict[int, Deck] = {}
         batches = []
         for _ in range(self.batches_per_epoch):
             batch: list[int] = []
-            for label in classes.deal(self.classes_per_batch):
-                deck = images.setdefault(label, _Deck(len(self._members[label]), generator))
+            for label in next(classes):
+                deck = images.setdefault(label, Deck(len(self._members[label]), generator))
                 batch += [self._members[label][item] for item in deck.deal(self.samples_per_class)]
             batches.append(with_seeds(batch, generator))
         return batches
@@ -122,6 +122,12 @@ class PKSampler(Sampler[list[Draw]]):
             )
         self._first = self._given = state["batch"]
 
+    def _classes(self, generator: Generator) -> Iterator[list[int]]:
+        """The classes of one batch after the other."""
+        deck = Deck(len(self._members), generator)
+        while True:
+            yield deck.deal(self.classes_per_batch)
+
     def _check(self, batches_per_epoch: int | None) -> None:
         numbers = {
             "classes_per_batch": self.classes_per_batch,
@@ -138,7 +144,7 @@ class PKSampler(Sampler[list[Draw]]):
             )
 
 
-class _Deck:
+class Deck:
     """Deals items 0..size-1 in shuffled order, again and again, without repetition within a deal."""
 
     def __init__(self, size: int, generator: Generator) -> None:
@@ -147,6 +153,7 @@ class _Deck:
         self.left: list[int] = []
 
     def deal(self, count: int) -> list[int]:
+        """The next so many items; more than there are give all of them and further ones with replacement."""
         if count > self.size:
             extra = torch.randint(self.size, (count - self.size,), generator=self.generator)
             return self._shuffled() + extra.tolist()

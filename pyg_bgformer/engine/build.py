@@ -9,7 +9,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from pyg_bgformer.config import Config
-from pyg_bgformer.data import ChunkSampler, ImageCache, ImageDataset, ImageSamples, PKSampler, load_dataset
+from pyg_bgformer.data import (
+    ChunkSampler,
+    HierarchicalSampler,
+    ImageCache,
+    ImageDataset,
+    ImageSamples,
+    PKSampler,
+    load_dataset,
+)
 from pyg_bgformer.data.transforms import eval_transform, train_transform
 from pyg_bgformer.data.validation_part import validation_part
 from pyg_bgformer.encoders import Encoder, build_encoder
@@ -40,6 +48,11 @@ def protocol_part(config: Config, dataset: ImageDataset) -> ImageDataset:
     if protocol.name == "final":
         return dataset
     return validation_part(dataset, protocol.folds, protocol.fold)
+
+
+def training_part(config: Config, dataset: ImageDataset) -> ImageDataset:
+    """What the training sees of the protocol's part: some of its labels are wrong where the recipe says so."""
+    return mislabelled(dataset, config.data.label_noise, config.seed)
 
 
 def build_fabric(config: Config) -> Fabric:
@@ -95,8 +108,23 @@ def build_method(config: Config, num_classes: int) -> Method:
 
 def build_sampler(config: Config, dataset: ImageDataset) -> PKSampler:
     """The recipe's P x K batches over the training images."""
-    labels = dataset.table["label"].to_numpy()[dataset.rows("train")]
+    train = dataset.table.iloc[dataset.rows("train")]
+    labels = train["label"].to_numpy()
     sampler = config.sampler
+    if sampler.super_classes is not None:
+        if "super_class" not in train:
+            raise InputError(
+                f"sampler.name: hierarchical needs super-classes, which {dataset.name} has none of"
+            )
+        return HierarchicalSampler(
+            labels,
+            train["super_class"].to_numpy(),
+            sampler.classes,
+            sampler.samples,
+            super_classes_per_batch=sampler.super_classes,
+            seed=config.seed,
+            batches_per_epoch=sampler.batches_per_epoch,
+        )
     if sampler.name == "chunks":
         return ChunkSampler(labels, sampler.classes, sampler.samples, seed=config.seed, redraw=sampler.redraw)
     return PKSampler(
@@ -121,7 +149,11 @@ def build_train_loader(
         mean=encoder.mean,
         std=encoder.std,
     )
-    samples = ImageSamples(dataset, dataset.rows("train"), transform, cache)
+    rows, noise = (
+        dataset.rows("train"),
+        {"share": data.image_noise, "seed": config.seed, "size": data.image_size},
+    )
+    samples = NoisySamples(dataset, rows, transform, cache, **noise)
     return DataLoader(samples, batch_sampler=sampler, **_loading(config))
 
 
