@@ -28,12 +28,13 @@ from pyg_bgformer.engine.build import (
     build_train_loader,
     new_run_folder,
     protocol_part,
+    training_part,
 )
 from pyg_bgformer.engine.fit import fit
 from pyg_bgformer.engine.interruption import Interrupted
 from pyg_bgformer.engine.optimisers import build_optimizer, build_schedule
 from pyg_bgformer.engine.provenance import provenance
-from pyg_bgformer.engine.state import TrainState, load_checkpoint, save_checkpoint
+from pyg_bgformer.engine.state import CHECKPOINT, TrainState, load_checkpoint, save_checkpoint
 from pyg_bgformer.engine.test import describe_all, leaks, measure_leakage, refine, score
 from pyg_bgformer.errors import InputError, RunError
 from pyg_bgformer.evaluation import EvaluationResult
@@ -56,7 +57,7 @@ def run(config: Config, display: Display, resume: Path | None = None) -> Path:
     Args:
         config: The run.
         display: Progress and result.
-        resume: Folder of an interrupted run whose recipe ``config`` is.
+        resume: Folder of an interrupted run whose recipe ``config`` is, or that holds this recipe alone.
 
     Returns:
         The run's folder: ``config.yaml`` (the whole recipe), ``checkpoint.pt``, ``metrics.csv`` (one row an
@@ -76,18 +77,19 @@ def run(config: Config, display: Display, resume: Path | None = None) -> Path:
     fabric = build_fabric(config)
     torch.manual_seed(config.seed)
     part = protocol_part(config, dataset)
-    sampler = build_sampler(config, part)
+    seen = training_part(config, part)
+    sampler = build_sampler(config, seen)
     method = build_method(config, num_classes=part.counts()["train"].classes)
     optimizer = build_optimizer(method, config.train)
     cache = open_cache(config, dataset, display)
-    train_loader = build_train_loader(config, part, method.encoder, sampler, cache)
+    train_loader = build_train_loader(config, seen, method.encoder, sampler, cache)
     test_loader = build_test_loader(config, part, method.encoder, cache)
 
     folder = resume or new_run_folder(config, time.strftime("%Y%m%d-%H%M%S"))
     _, optimizer = fabric.setup(method, optimizer)
     state = TrainState(method, optimizer, build_schedule(optimizer, config.train))
     with interrupts_name(folder):
-        if resume is None:
+        if resume is None or _only_prepared(resume):
             _write_text(folder / RECIPE, yaml.safe_dump(config.as_dict(), sort_keys=False))
             save_checkpoint(fabric, state, folder, config.method.name)
         else:
@@ -122,6 +124,11 @@ def open_cache(config: Config, dataset: ImageDataset, display: Display) -> Image
             workers=config.data.workers,
             progress=lambda done, total: update(done, ""),
         )
+
+
+def _only_prepared(folder: Path) -> bool:
+    """Whether nothing of the run is in the folder yet, beside its recipe."""
+    return not any((folder / name).exists() for name in (CHECKPOINT, UNTRAINED, METRICS))
 
 
 @contextmanager
