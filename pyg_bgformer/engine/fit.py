@@ -131,7 +131,8 @@ def _step(fabric: Fabric, state: TrainState, config: Config, update: Update) -> 
     reached = {parameter for parameter in moved if parameter.grad is not None}
     if update.zero_filled:
         for parameter in moved:
-            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            if parameter.grad is None and parameter in state.optimizer.state:
+                parameter.grad = torch.zeros_like(parameter)
     _clip(fabric, state, config)
     state.optimizer.step()
     return reached

@@ -27,8 +27,9 @@ class Update(NamedTuple):
         loss: Scalar to be lowered.
         terms: Scalars to log, by name; a name comes once in a batch.
         groups: Names of the parameter groups that move; :obj:`None` for all. Others get no gradient.
-        zero_filled: Parameters of these groups that the loss does not reach get a gradient of zero, with which
-            momentum and weight decay go on, instead of none, with which the optimiser leaves them alone.
+        zero_filled: Parameters of these groups that the loss does not reach, but that were moved before, get a
+            gradient of zero, with which momentum and weight decay go on, instead of none, with which the optimiser
+            leaves them alone.
     """
 
     loss: Tensor

@@ -170,8 +170,8 @@ def by_two_optimisers(method, images, train, zero_filled):
         for (_, loss), (params, _), optimizer in zip(
             method.objectives(images), settings, optimizers, strict=True
         ):
-            for parameter in method.parameters():
-                parameter.grad = torch.zeros_like(parameter) if zero_filled else None
+            for each in optimizers:
+                each.zero_grad(set_to_none=not zero_filled)
             loss.backward()
             torch.nn.utils.clip_grad_value_(params, 0.01)
             optimizer.step()
