@@ -18,6 +18,7 @@ from pyg_bgformer.data import (
     PKSampler,
     load_dataset,
 )
+from pyg_bgformer.data.noise import NoisySamples, mislabelled
 from pyg_bgformer.data.transforms import eval_transform, train_transform
 from pyg_bgformer.data.validation_part import validation_part
 from pyg_bgformer.encoders import Encoder, build_encoder
