@@ -150,10 +150,8 @@ def build_train_loader(
         mean=encoder.mean,
         std=encoder.std,
     )
-    rows, noise = (
-        dataset.rows("train"),
-        {"share": data.image_noise, "seed": config.seed, "size": data.image_size},
-    )
+    rows = dataset.rows("train")
+    noise: dict[str, Any] = {"share": data.image_noise, "seed": config.seed, "size": data.image_size}
     samples = NoisySamples(dataset, rows, transform, cache, **noise)
     return DataLoader(samples, batch_sampler=sampler, **_loading(config))
 
