@@ -1,7 +1,5 @@
 """BGFormer: the encoder trained together with a Batch-Graph Transformer that is left behind at test time."""
 
-from typing import cast
-
 from torch import Tensor, nn
 
 from pyg_bgformer.encoders import Encoder
@@ -9,7 +7,7 @@ from pyg_bgformer.geometry import Geometry
 from pyg_bgformer.graph import batch_graph
 from pyg_bgformer.methods.refining import RefiningMethod
 from pyg_bgformer.nn.bgformer import BGFormer as BGFormerNetwork
-from pyg_bgformer.nn.bgformer import BGFormerLayer, Branches, Norm, Semantic, Visual
+from pyg_bgformer.nn.bgformer import Branches, Norm, Semantic, Visual
 from pyg_bgformer.nn.insight import edge_homophily, same_class_mass
 from pyg_bgformer.nn.ssa_conv import Neighbours
 
@@ -34,8 +32,6 @@ class BGFormer(RefiningMethod):
     Raises:
         ValueError: If an option is out of its range.
     """
-
-    blocks: BGFormerNetwork
 
     def __init__(
         self,
@@ -80,19 +76,18 @@ class BGFormer(RefiningMethod):
         )
         super().__init__(encoder, loss, geometry, num_classes, blocks, alpha, block_lr)
         self.k = k
+        self.has_visual_graph = branches in ("dual", "visual")
 
     def refine(self, features: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Refined features ``(N, F)``, and what the first block's visual branch joins."""
         graph = batch_graph(features, labels, self.k)
-        refined = self.blocks(features, graph.visual_edge_index, graph.semantic_edge_index)
-        return refined, self._insight(features, graph.visual_edge_index, labels)
-
-    def _insight(self, features: Tensor, visual_edge_index: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        block = cast(BGFormerLayer, self.blocks.layers[0])
-        if block.branches == "semantic":
-            return {}
-        edge_index, weight = block.attention_weights(features, visual_edge_index)
+        refined, weighted = self.blocks(
+            features, graph.visual_edge_index, graph.semantic_edge_index, return_attention_weights=True
+        )
+        if weighted is None:  # labels alone
+            return refined, {}
+        edge_index, weight = weighted
         insight = {"same_class_attention": same_class_mass(edge_index, weight, labels)}
-        if block.branches != "full":  # which has chosen no edges
+        if self.has_visual_graph:
             insight["edge_homophily"] = edge_homophily(edge_index, labels)
-        return insight
+        return refined, insight

@@ -39,7 +39,8 @@ class AffinityConv(MessagePassing):
     Shapes:
         - **input:** node features :math:`(N, D)`, edge indices :math:`(2, E)` (only with ``"graph"``), batch
           vector :math:`(N)` *(optional; only used with* ``"scores"`` *)*
-        - **output:** node features :math:`(N, D)`
+        - **output:** node features :math:`(N, D)` or, with ``return_attention_weights``, :math:`((N, D), ((2, E),
+          (E)))`
 
     Raises:
         ValueError: If ``k`` is given without ``"scores"`` or below 1, or edges are missing (``"graph"``) or given
@@ -64,8 +65,14 @@ class AffinityConv(MessagePassing):
         self.k = k
         self.backend: Backend = backend
 
-    def forward(self, x: Tensor, edge_index: Tensor | None = None, batch: Tensor | None = None) -> Tensor:
-        """Returns the propagated features ``(N, D)``."""
+    def forward(
+        self,
+        x: Tensor,
+        edge_index: Tensor | None = None,
+        batch: Tensor | None = None,
+        return_attention_weights: bool = False,
+    ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Returns the propagated features ``(N, D)`` and, if asked for, the edges and their weights ``(E,)``."""
         if (edge_index is None) != (self.neighbours == "scores"):
             raise ValueError("edge_index is needed with neighbours='graph' and only then")
         # A rescaled difference of similarities keeps few digits of half precision.
@@ -73,18 +80,10 @@ class AffinityConv(MessagePassing):
             wide = x if x.dtype == torch.float64 else x.float()
             if edge_index is None:
                 edge_index = self._most_similar(wide.detach(), same_graph(batch, x.size(0), x.device))
-            return self._along(wide, edge_index).to(x.dtype)
-
-    @torch.no_grad()
-    def attention_weights(
-        self, x: Tensor, edge_index: Tensor | None = None, batch: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The edges ``(2, E)`` and the weight of each ``(E,)``, without gradient."""
-        with torch.autocast(x.device.type, enabled=False):
-            wide = x if x.dtype == torch.float64 else x.float()
-            if edge_index is None:
-                edge_index = self._most_similar(wide, same_graph(batch, x.size(0), x.device))
-            return edge_index, self.edge_updater(edge_index, x=wide)
+            out = self._along(wide, edge_index).to(x.dtype)
+            if return_attention_weights:
+                return out, (edge_index, self.edge_updater(edge_index, x=wide.detach()))
+            return out
 
     def _along(self, x: Tensor, edge_index: Tensor) -> Tensor:
         backend = pick_backend(self.backend, edge_index, x.size(0))

@@ -19,6 +19,8 @@ Branches = Literal["dual", "visual", "semantic", "full"]
 Visual = Literal["attention", "affinity"]
 Semantic = Literal["propagation", "attention"]
 Norm = Literal["graph", "layer"]
+Weighted = tuple[Tensor, Tensor]
+"""Edges ``(2, E)`` and what they weigh, ``(E, H)`` or ``(E,)``."""
 
 
 class BGFormerLayer(nn.Module):
@@ -136,48 +138,44 @@ class BGFormerLayer(nn.Module):
         visual_edge_index: Tensor | None = None,
         semantic_edge_index: Tensor | None = None,
         batch: Tensor | None = None,
-    ) -> Tensor:
-        """Returns the refined features ``(N, D)``."""
-        attended = self.attend(
-            _normalised(self.norm1, x, batch), visual_edge_index, semantic_edge_index, batch
-        )
-        x = x + self._some_rows(attended)
-        return x + self._some_rows(self.mlp(_normalised(self.norm2, x, batch)))
+        return_attention_weights: bool = False,
+    ) -> Tensor | tuple[Tensor, Weighted | None]:
+        """Returns the refined features ``(N, D)``.
 
-    def attend(
+        With ``return_attention_weights`` also the visual branch's edges and weights, or :obj:`None` without one.
+        """
+        normed = _normalised(self.norm1, x, batch)
+        added, weighted = self._attend(
+            normed, visual_edge_index, semantic_edge_index, batch, return_attention_weights
+        )
+        x = x + self._some_rows(added)
+        x = x + self._some_rows(self.mlp(_normalised(self.norm2, x, batch)))
+        return (x, weighted) if return_attention_weights else x
+
+    def _attend(
         self,
         x: Tensor,
-        visual_edge_index: Tensor | None = None,
-        semantic_edge_index: Tensor | None = None,
-        batch: Tensor | None = None,
-    ) -> Tensor:
-        r"""What the branches add to normalised features ``(N, D)``: :math:`\lambda` VG + :math:`(1-\lambda)` SG."""
+        visual_edge_index: Tensor | None,
+        semantic_edge_index: Tensor | None,
+        batch: Tensor | None,
+        with_weights: bool,
+    ) -> tuple[Tensor, Weighted | None]:
+        r"""What the branches add to normalised features: :math:`\lambda` VG + :math:`(1-\lambda)` SG."""
         visual, semantic = torch.zeros_like(x), torch.zeros_like(x)
+        weighted = None
         if self.visual is not None:
             from_graph = self.visual.neighbours == "graph"
             edges = _needed(visual_edge_index, "visual_edge_index") if from_graph else None
-            visual = self._projected(self.visual, self.visual(x, edges, batch))
+            out = self.visual(x, edges, batch, with_weights)
+            visual, weighted = out if with_weights else (out, None)
+            visual = self._projected(self.visual, visual)
         if self.semantic is not None:
             edges = _needed(semantic_edge_index, "semantic_edge_index")
             semantic = self._projected(self.semantic, self.semantic(x, edges))
         if self.branches != "dual":
-            return visual + semantic
+            return visual + semantic, weighted
         lam = self.lam if self.lam_logit is None else self.lam_logit.sigmoid()
-        return lam * visual + (1 - lam) * semantic
-
-    def attention_weights(
-        self, x: Tensor, visual_edge_index: Tensor | None = None, batch: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The visual branch's edges ``(2, E)`` and their weights ``(E, H)`` or, with affinity, ``(E,)``.
-
-        Takes what :meth:`forward` takes; edges are left aside where the scores choose them. No gradient.
-        """
-        if self.visual is None:
-            raise ValueError("branches='semantic' has no visual branch, and no attention weights")
-        from_graph = self.visual.neighbours == "graph"
-        edges = _needed(visual_edge_index, "visual_edge_index") if from_graph else None
-        with torch.no_grad():
-            return self.visual.attention_weights(_normalised(self.norm1, x, batch), edges, batch)
+        return lam * visual + (1 - lam) * semantic, weighted
 
     def _some_rows(self, x: Tensor) -> Tensor:
         """Stochastic depth by sample: whole rows are dropped, the others scaled up."""
@@ -215,11 +213,16 @@ class BGFormer(nn.Module):
         visual_edge_index: Tensor | None = None,
         semantic_edge_index: Tensor | None = None,
         batch: Tensor | None = None,
-    ) -> Tensor:
-        """Returns the refined features ``(N, D)``."""
-        for layer in self.layers:
-            x = layer(x, visual_edge_index, semantic_edge_index, batch)
-        return x
+        return_attention_weights: bool = False,
+    ) -> Tensor | tuple[Tensor, Weighted | None]:
+        """Returns the refined features ``(N, D)`` and, if asked for, the first block's edges and weights."""
+        edges = (visual_edge_index, semantic_edge_index)
+        first, *others = self.layers
+        out = first(x, *edges, batch, return_attention_weights)
+        x, weighted = out if return_attention_weights else (out, None)
+        for layer in others:
+            x = layer(x, *edges, batch)
+        return (x, weighted) if return_attention_weights else x
 
     @classmethod
     def from_original(

@@ -96,7 +96,12 @@ class SSAConv(MessagePassing):
         batch: Tensor | None = None,
         return_attention_weights: bool = False,
     ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Returns the attended features ``(N, D)`` and, if asked for, :meth:`attention_weights`."""
+        """Returns the attended features ``(N, D)``.
+
+        With ``return_attention_weights`` also the edges ``(2, E)``, with ``neighbours="scores"`` those that any
+        head has chosen, and their weights ``(E, H)``: before dropout, without gradient, 0 where a head has not
+        chosen the edge.
+        """
         if (edge_index is None) != (self.neighbours == "scores"):
             raise ValueError("edge_index is needed with neighbours='graph' and only then")
         num_nodes = x.size(0)
@@ -106,33 +111,24 @@ class SSAConv(MessagePassing):
         else:
             out = self._attend_to_best(qkv, same_graph(batch, num_nodes, x.device))
         out = self.proj(out.transpose(0, 1).reshape(num_nodes, self.in_channels))
-        return (out, self.attention_weights(x, edge_index, batch)) if return_attention_weights else out
+        return (out, self._weights(qkv[:2], edge_index, batch)) if return_attention_weights else out
 
     @torch.no_grad()
-    def attention_weights(
-        self, x: Tensor, edge_index: Tensor | None = None, batch: Tensor | None = None
+    def _weights(
+        self, query_key: Tensor, edge_index: Tensor | None, batch: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """The attention paid along each edge, before dropout and without gradient.
-
-        Returns:
-            tuple[Tensor, Tensor]: The edges ``(2, E)``, with ``neighbours="scores"`` those that any head has
-            chosen, and their weights ``(E, H)``, 0 where a head has not chosen the edge.
-        """
-        num_nodes, first = x.size(0), 2 * self.in_channels
-        bias = None if self.qkv.bias is None else self.qkv.bias[:first]
-        query_key = F.linear(x, self.qkv.weight[:first], bias)
-        query_key = query_key.view(num_nodes, 2, self.heads, -1).permute(1, 2, 0, 3)  # (2, H, N, d)
+        """``(2, H, N, d) ->`` edges ``(2, E)`` and weights ``(E, H)``."""
+        num_nodes = query_key.size(2)
         if edge_index is None:
-            chosen = self._best(query_key, same_graph(batch, num_nodes, x.device))
+            chosen = self._best(query_key, same_graph(batch, num_nodes, query_key.device))
             edge_index = chosen.any(dim=0).nonzero().t().flip(0)
             scores = _along(_scores(query_key).masked_fill(~chosen, float("-inf")), edge_index)
         elif pick_backend(self.backend, edge_index, num_nodes) == "dense":
             scores = _along(_scores(query_key), edge_index)
         else:
-            query, key = query_key.transpose(1, 2).to(_wide(x.dtype))
+            query, key = query_key.transpose(1, 2).to(_wide(query_key.dtype))
             scores = (query[edge_index[1]] * key[edge_index[0]]).sum(dim=-1)
-        scores = scores / (self.in_channels // self.heads) ** 0.5
-        return edge_index, softmax(scores, edge_index[1], num_nodes=num_nodes)
+        return edge_index, softmax(scores / query_key.size(-1) ** 0.5, edge_index[1], num_nodes=num_nodes)
 
     def _attend(self, qkv: Tensor, edge_index: Tensor) -> Tensor:
         """``(3, H, N, d)`` and one edge set for all heads ``-> (H, N, d)``."""

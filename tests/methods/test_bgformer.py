@@ -85,7 +85,9 @@ def test_insight_is_the_share_of_one_class(images):
     sender, receiver = batch_graph(features, k=4).visual_edge_index
     others, same = sender != receiver, (sender != receiver) & (LABELS[sender] == LABELS[receiver])
     assert insight["edge_homophily"].item() == pytest.approx((same.sum() / others.sum()).item())
-    _, alpha = method.blocks.layers[0].attention_weights(features, torch.stack([sender, receiver]))
+    graph = batch_graph(features, LABELS, k=4)
+    edges = (graph.visual_edge_index, graph.semantic_edge_index)
+    _, (_, alpha) = method.blocks.layers[0](features, *edges, return_attention_weights=True)
     share = alpha[same].sum() / alpha[others].sum()
     assert insight["same_class_attention"].item() == pytest.approx(share.item(), rel=1e-5)
 

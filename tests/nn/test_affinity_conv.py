@@ -98,9 +98,11 @@ def test_attention_weights_make_the_output(k: int | None) -> None:
     x = features(num_nodes, DIM)
     conv = AffinityConv() if k is None else AffinityConv("scores", k)
     given = edge_index if k is None else None
-    (sender, receiver), weight = conv.attention_weights(x, given)
+    out, ((sender, receiver), weight) = conv(x.requires_grad_(), given, return_attention_weights=True)
     summed = torch.zeros_like(x).index_add(0, receiver, weight[:, None] * x[sender])
-    torch.testing.assert_close(summed, conv(x, given), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(summed, out, atol=1e-5, rtol=1e-5)
+    assert torch.equal(out, conv(x, given))
+    assert not weight.requires_grad
 
 
 def test_str() -> None:

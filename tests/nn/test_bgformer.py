@@ -137,22 +137,23 @@ def test_autocast_is_finite_and_near_float32(form: dict) -> None:
         assert (cast.float() - exact).norm() < 0.03 * exact.norm()
 
 
-@pytest.mark.parametrize("form", [form for form in FORMS if form.get("branches") != "semantic"], ids=str)
-def test_attention_weights_are_the_visual_branchs(form: dict) -> None:
-    layer, data = make(**form), Batch.from_data_list([make_graph(7), make_graph(9, seed=1)])
-    edge_index, weight = layer.attention_weights(data.x, data.visual_edge_index, data.batch)
-    normed = layer.norm1(data.x, data.batch)
-    given = data.visual_edge_index if layer.visual.neighbours == "graph" else None
-    expected = layer.visual.attention_weights(normed, given, data.batch)
-    assert torch.equal(edge_index, expected[0])
-    assert torch.equal(weight, expected[1])
-    assert (data.batch[edge_index[0]] == data.batch[edge_index[1]]).all()
-    assert not weight.requires_grad
-
-
-def test_the_semantic_branch_alone_has_no_attention_weights() -> None:
-    with pytest.raises(ValueError, match="no visual branch"):
-        make(branches="semantic").attention_weights(features(5, DIM))
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_attention_weights_are_the_first_blocks_visual_branchs(form: dict) -> None:
+    data = Batch.from_data_list([make_graph(7), make_graph(9, seed=1)])
+    model = BGFormer(DIM, 2, heads=2, **form)
+    inputs = (data.x, data.visual_edge_index, data.semantic_edge_index, data.batch)
+    out, weighted = model(*inputs, return_attention_weights=True)
+    assert torch.equal(out, model(*inputs))
+    first = model.layers[0]
+    if first.visual is None:
+        assert weighted is None
+        return
+    given = data.visual_edge_index if first.visual.neighbours == "graph" else None
+    _, expected = first.visual(first.norm1(data.x, data.batch), given, data.batch, True)
+    assert torch.equal(weighted[0], expected[0])
+    assert torch.equal(weighted[1], expected[1])
+    assert not weighted[1].requires_grad
+    assert (data.batch[weighted[0][0]] == data.batch[weighted[0][1]]).all()
 
 
 @pytest.mark.parametrize(("lam", "branch"), [(1.0, "visual"), (0.0, "semantic")])

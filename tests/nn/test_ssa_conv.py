@@ -188,8 +188,9 @@ def test_attention_weights_of_the_best_scores_make_the_output(
 def test_attention_weights_are_before_dropout() -> None:
     num_nodes, edge_index = GRAPHS["larger"]
     x, conv = features(num_nodes, DIM), make(dropout=0.5)
-    weights = conv.attention_weights(x, edge_index)[1]
-    assert torch.equal(weights, conv.eval().attention_weights(x, edge_index)[1])
+    _, (_, weights) = conv(x, edge_index, return_attention_weights=True)
+    _, (_, expected) = conv.eval()(x, edge_index, return_attention_weights=True)
+    assert torch.equal(weights, expected)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
