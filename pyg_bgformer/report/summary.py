@@ -13,8 +13,8 @@ from pyg_bgformer.errors import InputError
 SCORES = {"recall_at_1": "R@1", "map_at_r": "MAP@R", "nmi": "NMI"}
 """Scores that a summary shows, in its order, as far as the runs have them; all are in the rows."""
 
-METHODS_OWN = ("lr", "head_lr", "loss_lr", "clip_norm", "clip_value")
-"""Settings of training that belong to a method's recipe, beside its options and its loss."""
+METHODS_OWN = {"train": ("lr", "head_lr", "loss_lr", "clip_norm", "clip_value"), "encoder": ("head_norm",)}
+"""Settings that belong to a method's recipe, beside its options and its loss."""
 
 
 def collect(folders: Iterable[Path]) -> pd.DataFrame:
@@ -22,7 +22,7 @@ def collect(folders: Iterable[Path]) -> pd.DataFrame:
 
     Args:
         folders: Folders of finished runs that differ in the seed and in the method, with its loss, its learning
-            rates and how it clips gradients.
+            rates, how it clips gradients, and whether its head begins with a norm.
 
     Raises:
         InputError: A folder without a result, or runs that differ in anything else.
@@ -88,9 +88,10 @@ def _read(folder: Path) -> dict[str, Any]:
 def _check_comparable(results: list[dict[str, Any]]) -> None:
     def rest(result: dict[str, Any]) -> dict[str, Any]:
         config = dict(result["config"])
-        for own in ("method", "loss", "seed", "runs"):
-            config.pop(own, None)
-        config["train"] = {k: v for k, v in config["train"].items() if k not in METHODS_OWN}
+        for key in ("method", "loss", "seed", "runs"):
+            config.pop(key, None)
+        for section, own in METHODS_OWN.items():
+            config[section] = {k: v for k, v in config.get(section, {}).items() if k not in own}
         return {
             **config,
             "data hash": result["dataset_manifest_sha256"],
