@@ -70,6 +70,8 @@ def test_a_method_named_on_the_command_line_brings_its_own_options(tmp_path):
         ("train: {epochs: 0}", [], ["train.epochs", "0"]),
         ("train: {epochs: 3, warmup_epochs: 3}", [], ["warmup_epochs"]),
         ("data: {image_size: 64, resize: 32}", [], ["data.resize"]),
+        ("data: {label_noise: 40}", [], ["data.label_noise", "40"]),
+        ("data: {image_noise: -0.1}", [], ["data.image_noise", "-0.1"]),
         ("data: [1, 2]", [], ["data"]),
         ("method: plain", [], ["method", "plain"]),
         ("evaluation: {recall_at: [0]}", [], ["recall_at"]),

@@ -9,6 +9,7 @@ import yaml
 from rich.console import Console
 
 from pyg_bgformer.config import ProtocolConfig
+from pyg_bgformer.data import ImageSamples
 from pyg_bgformer.encoders import load_encoder
 from pyg_bgformer.engine import run as run_module
 from pyg_bgformer.engine.interruption import Interrupted
@@ -112,6 +113,42 @@ def test_an_interrupted_run_is_resumed_to_the_same_result(tiny, display, monkeyp
     results = [json.loads((f / "result.json").read_text()) for f in (whole, folder)]
     assert results[0]["trained"] == results[1]["trained"]
     assert results[0]["untrained"] == results[1]["untrained"]
+
+
+def test_a_folder_with_a_recipe_alone_is_started_from_the_beginning(tiny, display, tmp_path):
+    whole = run(replace(tiny, runs=str(tmp_path / "whole")), display)
+    prepared = tmp_path / "prepared"
+    prepared.mkdir()
+    (prepared / "config.yaml").write_text(yaml.safe_dump(tiny.as_dict()))
+    results = [
+        json.loads((f / "result.json").read_text()) for f in (whole, run(tiny, display, resume=prepared))
+    ]
+    assert results[0]["trained"] == results[1]["trained"]
+
+
+def test_noise_is_of_the_training_images_alone(tiny, display, monkeypatch):
+    seen = {}
+
+    def spy(name, build):
+        def note(config, dataset, *rest):
+            seen[name] = build(config, dataset, *rest)
+            return seen[name]
+
+        monkeypatch.setattr(run_module, f"build_{name}", note)
+
+    for name in ("sampler", "train_loader", "test_loader"):
+        spy(name, getattr(run_module, f"build_{name}"))
+    noisy = replace(tiny, data=replace(tiny.data, label_noise=0.4, image_noise=0.2))
+    result = json.loads((run(noisy, display) / "result.json").read_text())
+    train, test = seen["train_loader"].dataset, seen["test_loader"].dataset
+    clean = train.dataset.table["original_class"].astype(int).to_numpy()
+    assert (train.labels != clean[train.rows]).mean() == pytest.approx(0.4, abs=1e-3)
+    assert (test.labels == clean[test.rows]).all()
+    assert len(train.noisy_rows) == round(0.2 * 901)
+    assert type(test) is ImageSamples
+    batch = [train[draw][1] for draw in seen["sampler"].plan(0)[0]]
+    assert batch == sorted(batch, key=batch.index)  # batches are made by the wrong labels
+    assert result["config"]["data"]["label_noise"] == 0.4
 
 
 def test_a_finished_run_is_not_resumed(tiny, display):
