@@ -1,6 +1,7 @@
 """The base of all datasets: a table of images with labels and splits, and the way to an image."""
 
 import hashlib
+import os
 import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -101,15 +102,15 @@ class ImageDataset:
         digest = hashlib.sha256()
         for path in self.source_files():
             try:
-                status = path.stat()
+                status = os.stat(path)
             except OSError as error:
                 raise ImageError(f"{path}: cannot be opened ({error.strerror or error})") from None
             digest.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
         return digest.hexdigest()
 
-    def source_files(self) -> Iterable[Path]:
+    def source_files(self) -> Iterable[str | Path]:
         """The files that the images are read from."""
-        return () if self.root is None else (self.root / path for path in self._paths)
+        return () if self.root is None else (os.path.join(self.root, path) for path in self._paths)
 
     def counts(self) -> dict[str, SplitCount]:
         """Number of classes and images of each split that the dataset has."""

@@ -59,7 +59,7 @@ class Omniglot(ImageDataset):
         source = self._parts[path.partition("/")[0]]
         return source.open(path) if isinstance(source, ZipArchive) else open(source / path, "rb")
 
-    def source_files(self) -> Iterable[Path]:
+    def source_files(self) -> Iterable[str | Path]:
         """The archives, or the files of unpacked folders."""
         for part, source in self._parts.items():
             if isinstance(source, ZipArchive):

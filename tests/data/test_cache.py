@@ -70,13 +70,32 @@ def test_what_is_read_is_a_copy(dataset: ImageDataset, tmp_path: Path):
     assert torch.equal(cache[0], kept)
 
 
-@pytest.mark.parametrize("position", ["first pixel", "last pixel", "index", "tail", "magic"])
-def test_one_wrong_byte_is_noticed_and_mended(dataset: ImageDataset, tmp_path: Path, position: str):
+@pytest.mark.parametrize("last", [False, True])
+def test_one_wrong_pixel_is_noticed_when_it_is_read(dataset: ImageDataset, tmp_path: Path, last: bool):
+    cache, _ = built(dataset, tmp_path)
+    rows = range(len(cache))
+    place = sum(cache[row].numel() for row in rows) - 1 if last else 0
+    damaged, path = rows[-1] if last else 0, cache.path
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    del cache
+    path.write_bytes(content)
+    cache, _ = built(dataset, tmp_path)
+    for row in set(rows) - {damaged}:
+        assert cache[row].numel() > 0
+    with pytest.raises(ImageError, match=rf"image {damaged} of this cache is damaged; delete it"):
+        cache[damaged]
+
+
+@pytest.mark.parametrize("position", ["index", "tail", "magic"])
+def test_one_wrong_byte_of_the_index_is_noticed_and_mended(
+    dataset: ImageDataset, tmp_path: Path, position: str
+):
     cache, _ = built(dataset, tmp_path)
     pixels = sum(cache[row].numel() for row in range(len(cache)))
     content = bytearray(cache.path.read_bytes())
     end = len(content)
-    places = {"first pixel": 0, "last pixel": pixels - 1, "index": pixels, "tail": end - 1, "magic": end - 84}
+    places = {"index": pixels, "tail": end - 1, "magic": end - 84}
     content[places[position]] ^= 1
     whole = [cache[row] for row in range(len(cache))]
     path = cache.path
