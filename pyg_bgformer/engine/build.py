@@ -156,14 +156,25 @@ def build_train_loader(
     return DataLoader(samples, batch_sampler=sampler, **_loading(config))
 
 
-def build_test_loader(
-    config: Config, dataset: ImageDataset, encoder: Encoder, cache: ImageCache | None, split: str = "test"
-) -> Batches:
-    """Images of a split, resized and centre-cropped, in the table's order."""
+def test_splits(dataset: ImageDataset) -> list[str]:
+    """The splits that are tested: ``test``, or ``query`` and ``gallery``."""
+    return ["query", "gallery"] if "query" in dataset.counts() else ["test"]
+
+
+def build_test_loaders(
+    config: Config, dataset: ImageDataset, encoder: Encoder, cache: ImageCache | None
+) -> list[Batches]:
+    """Images of each of :func:`test_splits`, resized and centre-cropped, in the table's order."""
     data = config.data
     transform = eval_transform(data.image_size, resize=data.resize, mean=encoder.mean, std=encoder.std)
-    samples = ImageSamples(dataset, dataset.rows(split), transform, cache)
-    return DataLoader(samples, batch_size=config.evaluation.batch_size, **_loading(config))
+    return [
+        DataLoader(
+            ImageSamples(dataset, dataset.rows(split), transform, cache),
+            batch_size=config.evaluation.batch_size,
+            **_loading(config),
+        )
+        for split in test_splits(dataset)
+    ]
 
 
 def new_run_folder(config: Config, stamp: str) -> Path:

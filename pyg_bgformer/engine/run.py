@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import accumulate
+from itertools import accumulate, count
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 import yaml
 from lightning_fabric import Fabric
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from pyg_bgformer.config import Config
@@ -24,10 +23,11 @@ from pyg_bgformer.engine.build import (
     build_fabric,
     build_method,
     build_sampler,
-    build_test_loader,
+    build_test_loaders,
     build_train_loader,
     new_run_folder,
     protocol_part,
+    test_splits,
     training_part,
 )
 from pyg_bgformer.engine.fit import fit
@@ -35,7 +35,7 @@ from pyg_bgformer.engine.interruption import Interrupted
 from pyg_bgformer.engine.optimisers import build_optimizer, build_schedule
 from pyg_bgformer.engine.provenance import provenance
 from pyg_bgformer.engine.state import CHECKPOINT, TrainState, load_checkpoint, save_checkpoint
-from pyg_bgformer.engine.test import describe_all, leaks, measure_leakage, refine, score
+from pyg_bgformer.engine.test import Described, describe_all, leaks, measure_leakage, refine, score
 from pyg_bgformer.errors import InputError, RunError
 from pyg_bgformer.evaluation import EvaluationResult
 from pyg_bgformer.files import atomic_path
@@ -83,7 +83,7 @@ def run(config: Config, display: Display, resume: Path | None = None) -> Path:
     optimizer = build_optimizer(method, config.train)
     cache = open_cache(config, dataset, display)
     train_loader = build_train_loader(config, seen, method.encoder, sampler, cache)
-    test_loader = build_test_loader(config, part, method.encoder, cache)
+    test_loaders = build_test_loaders(config, part, method.encoder, cache)
 
     folder = resume or new_run_folder(config, time.strftime("%Y%m%d-%H%M%S"))
     _, optimizer = fabric.setup(method, optimizer)
@@ -95,10 +95,10 @@ def run(config: Config, display: Display, resume: Path | None = None) -> Path:
         else:
             load_checkpoint(fabric, state, folder, config.method.name)
         display.line(f"run folder: {folder}")
-        untrained = _untrained(config, fabric, state, test_loader, folder, display)
+        untrained = _untrained(config, fabric, state, test_loaders, folder, display)
         batches = cast(Batches, fabric.setup_dataloaders(train_loader))
         _train(fabric, state, batches, sampler, config, folder, display)
-        result, trained = _test(config, fabric, state, dataset, test_loader, untrained, display)
+        result, trained = _test(config, fabric, state, dataset, test_loaders, untrained, display)
         _write_queries(folder / QUERIES, part, trained)
         save_encoder(method.encoder, folder, extra=_deployment(config, result))
         _write_text(folder / RESULT, json.dumps(result, indent=2))
@@ -143,7 +143,7 @@ def interrupts_name(folder: Path) -> Iterator[None]:
 
 
 def _untrained(
-    config: Config, fabric: Fabric, state: TrainState, loader: Batches, folder: Path, display: Display
+    config: Config, fabric: Fabric, state: TrainState, loaders: list[Batches], folder: Path, display: Display
 ) -> dict[str, Any]:
     """Scores of the encoder before training; kept for a run that is resumed after it."""
     path = folder / UNTRAINED
@@ -151,8 +151,8 @@ def _untrained(
         return json.loads(path.read_text(encoding="utf-8"))
     if state.epoch or state.batch:
         raise InputError(f"{path} is missing, and its encoder has been trained since: start the run anew")
-    described, labels = _describe(fabric, state, loader, "testing the untrained encoder", display)
-    scores = _plain(score(config, state.method, described, labels))
+    described = _describe(fabric, state, loaders, "testing the untrained encoder", display)
+    scores = _plain(score(config, state.method, described))
     _write_text(path, json.dumps(scores, indent=2))
     return scores
 
@@ -200,13 +200,13 @@ def _test(
     fabric: Fabric,
     state: TrainState,
     dataset: ImageDataset,
-    loader: Batches,
+    loaders: list[Batches],
     untrained: dict[str, Any],
     display: Display,
 ) -> tuple[dict[str, Any], dict[str, EvaluationResult]]:
-    described, labels = _describe(fabric, state, loader, "testing the trained encoder", display)
+    described = _describe(fabric, state, loaders, "testing the trained encoder", display)
     refined = refine(fabric, state.method, described)
-    trained = score(config, state.method, {**described, **refined}, labels)
+    trained = score(config, state.method, described, refined)
     result = {
         "protocol": str(config.protocol),
         "seed": config.seed,
@@ -214,7 +214,7 @@ def _test(
         "untrained": untrained,
         "trained": _plain(trained),
         "refined_features": list(refined),
-        "leakage": measure_leakage(fabric, state.method, loader),
+        "leakage": measure_leakage(fabric, state.method, loaders[0]),
         "train_seconds": state.seconds,
         **provenance(dataset, state.method.encoder, fabric.device),
         "config": config.as_dict(),
@@ -223,10 +223,11 @@ def _test(
 
 
 def _describe(
-    fabric: Fabric, state: TrainState, loader: Batches, title: str, display: Display
-) -> tuple[dict[str, Tensor], Tensor]:
-    with display.bar(title, len(loader)) as update:
-        return describe_all(fabric, state.method, loader, lambda done: update(done, ""))
+    fabric: Fabric, state: TrainState, loaders: list[Batches], title: str, display: Display
+) -> list[Described]:
+    done = count(1)
+    with display.bar(title, sum(map(len, loaders))) as update:
+        return describe_all(fabric, state.method, loaders, lambda: update(next(done), ""))
 
 
 def _plain(results: dict[str, EvaluationResult]) -> dict[str, Any]:
@@ -251,8 +252,9 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _write_queries(path: Path, dataset: ImageDataset, trained: dict[str, EvaluationResult]) -> None:
-    """One row a test image: its class, and for each feature its first positive's rank and its precisions."""
-    rows = dataset.table.loc[dataset.rows("test"), ["path", "original_class"]].reset_index(drop=True)
+    """One row a query: its class, and for each feature its first positive's rank and its precisions."""
+    queries = dataset.rows(test_splits(dataset)[0])
+    rows = dataset.table.loc[queries, ["path", "original_class"]].reset_index(drop=True)
     for feature, result in trained.items():
         rows[f"{feature}_first_rank"] = result.retrieval.first_rank
         rows[f"{feature}_average_precision_at_r"] = result.retrieval.average_precision

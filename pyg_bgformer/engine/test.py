@@ -1,7 +1,9 @@
 """What a method's embeddings are worth, and whether they may be believed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from types import MappingProxyType
+from typing import NamedTuple
 
 import torch
 from lightning_fabric import Fabric
@@ -11,7 +13,7 @@ from pyg_bgformer.config import Config
 from pyg_bgformer.engine.build import Batches
 from pyg_bgformer.evaluation import EvaluationResult, batch_leakage, evaluate
 from pyg_bgformer.geometry import Sphere
-from pyg_bgformer.methods import Method
+from pyg_bgformer.methods import Method, Refined
 
 LEAKAGE_LIMIT = 1e-4
 """Largest change of an embedding, relative to its norm, that rounding may cause when its batch changes."""
@@ -19,41 +21,84 @@ LEAKAGE_LIMIT = 1e-4
 LEAKAGE_IMAGES = 32
 
 
+class Described(NamedTuple):
+    """Images of one split, on the CPU.
+
+    Attributes:
+        features: By name, ``(N, D)`` each.
+        labels: ``(N,)``.
+    """
+
+    features: dict[str, Tensor]
+    labels: Tensor
+
+
 @torch.no_grad()
 def describe_all(
-    fabric: Fabric, method: Method, loader: Batches, on_batch: Callable[[int], None] = lambda done: None
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Every feature of :meth:`Method.describe` for all images of a loader, and their labels, on the CPU."""
+    fabric: Fabric,
+    method: Method,
+    loaders: Sequence[Batches],
+    on_batch: Callable[[], None] = lambda: None,
+) -> list[Described]:
+    """Every feature of :meth:`Method.describe`, and the labels, for all images of each loader."""
     method.eval()
+    with full_precision():
+        return [_describe(fabric, method, loader, on_batch) for loader in loaders]
+
+
+def _describe(fabric: Fabric, method: Method, loader: Batches, on_batch: Callable[[], None]) -> Described:
     parts: list[dict[str, Tensor]] = []
     labels: list[Tensor] = []
-    with full_precision():
-        for done, (images, targets, _) in enumerate(loader, start=1):
-            parts.append({k: v.cpu() for k, v in method.describe(images.to(fabric.device)).items()})
-            labels.append(targets)
-            on_batch(done)
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, torch.cat(labels)
+    for images, targets, _ in loader:
+        parts.append({k: v.cpu() for k, v in method.describe(images.to(fabric.device)).items()})
+        labels.append(targets)
+        on_batch()
+    return Described(
+        {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, torch.cat(labels)
+    )
 
 
 @torch.no_grad()
-def refine(fabric: Fabric, method: Method, described: dict[str, Tensor]) -> dict[str, Tensor]:
+def refine(fabric: Fabric, method: Method, described: Sequence[Described]) -> dict[str, Refined]:
     """What :meth:`Method.refine_described` makes of all test images together, on the CPU; usually nothing."""
     method.eval()
     with full_precision():
-        refined = method.refine_described({name: x.to(fabric.device) for name, x in described.items()})
-    return {name: x.cpu() for name, x in refined.items()}
+        refined = method.refine_described(
+            *({name: x.to(fabric.device) for name, x in split.features.items()} for split in described)
+        )
+    return {
+        name: Refined(x.cpu(), None if gallery is None else gallery.cpu())
+        for name, (x, gallery) in refined.items()
+    }
 
 
 def score(
-    config: Config, method: Method, described: dict[str, Tensor], labels: Tensor
+    config: Config,
+    method: Method,
+    described: Sequence[Described],
+    refined: Mapping[str, Refined] = MappingProxyType({}),
 ) -> dict[str, EvaluationResult]:
-    """Retrieval and clustering of each feature; the embedding by its geometry, the others by the cosine."""
+    """Retrieval and clustering of each feature; the embedding by its geometry, the others by the cosine.
+
+    Args:
+        config: The run.
+        method: What described the images.
+        described: The test images, or queries and gallery.
+        refined: Scored beside them.
+    """
+    queries, gallery = described[0], described[1] if len(described) > 1 else None
+    plain = {
+        name: Refined(x, None if gallery is None else gallery.features[name])
+        for name, x in queries.features.items()
+    }
     results = {}
-    for name, embeddings in described.items():
+    for name, (embeddings, compared) in {**plain, **refined}.items():
         geometry = method.geometry if name == "embedding" else Sphere()
         results[name] = evaluate(
             embeddings,
-            labels,
+            queries.labels,
+            gallery=compared,
+            gallery_labels=None if gallery is None else gallery.labels,
             ks=config.evaluation.recall_at,
             similarity=None if isinstance(geometry, Sphere) else geometry.similarity,
             seed=config.seed,

@@ -6,7 +6,7 @@ from pyg_bgformer.methods.bgformer import BGFormer
 from pyg_bgformer.methods.dybgr import DyBGR
 from pyg_bgformer.methods.gca_hng import GCAHNG
 from pyg_bgformer.methods.intra_batch import IntraBatch
-from pyg_bgformer.methods.method import Method, ParameterGroup, Update
+from pyg_bgformer.methods.method import Method, ParameterGroup, Refined, Update
 from pyg_bgformer.methods.plain import Plain
 from pyg_bgformer.methods.refining import RefiningMethod
 
@@ -29,6 +29,7 @@ __all__ = [
     "Method",
     "ParameterGroup",
     "Plain",
+    "Refined",
     "RefiningMethod",
     "Update",
     "find_method",

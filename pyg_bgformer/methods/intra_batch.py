@@ -10,7 +10,7 @@ from pyg_bgformer.encoders import Encoder
 from pyg_bgformer.evaluation import k_reciprocal_batches
 from pyg_bgformer.geometry import Geometry, Sphere
 from pyg_bgformer.losses import LabelSmoothedCrossEntropy
-from pyg_bgformer.methods.method import Method, ParameterGroup
+from pyg_bgformer.methods.method import Method, ParameterGroup, Refined
 from pyg_bgformer.nn.insight import same_class_mass
 from pyg_bgformer.nn.intra_batch import IntraBatchNetwork
 from pyg_bgformer.nn.intra_batch_graph import Similarity, intra_batch_graph
@@ -90,6 +90,8 @@ class IntraBatch(Method):
             raise ValueError(f"refinement must be 'none' or 'k_reciprocal', found {refinement!r}")
         if not 2 <= refinement_batch <= refinement_k + 1:
             raise ValueError(f"refinement_batch must lie in [2, refinement_k + 1], found {refinement_batch}")
+        if refinement != "none" and reduction != 1:
+            raise ValueError("refined samples are compared with embeddings: leave reduction at 1")
         self.refinement = refinement
         self.refinement_k = refinement_k
         self.refinement_batch = refinement_batch
@@ -130,18 +132,28 @@ class IntraBatch(Method):
         }
 
     @torch.no_grad()
-    def refine_described(self, described: dict[str, Tensor]) -> dict[str, Tensor]:
+    def refine_described(
+        self, described: dict[str, Tensor], gallery: dict[str, Tensor] | None = None
+    ) -> dict[str, Refined]:
         """``refined``: the network's last layer's unit output of each embedding in a batch with its k-reciprocal
-        neighbours among all. Without ``refinement`` nothing."""
+        neighbours among all; with a gallery, of each query with neighbours from the gallery, which stays as the
+        encoder gives it. Without ``refinement`` nothing."""
         if self.refinement == "none":
             return {}
         embeddings = described["embedding"]
-        batches = k_reciprocal_batches(embeddings, self.refinement_k, self.refinement_batch)
+        items = None if gallery is None else gallery["embedding"]
+        batches = k_reciprocal_batches(embeddings, self.refinement_k, self.refinement_batch, gallery=items)
         training = self.network.training
         self.network.eval()
-        refined = torch.cat([self._refine(embeddings[part]) for part in batches.split(REFINED_AT_A_TIME)])
+        parts = []
+        for rows in torch.arange(len(embeddings), device=batches.device).split(REFINED_AT_A_TIME):
+            members = batches[rows]
+            if items is None:
+                parts.append(self._refine(embeddings[members]))
+            else:
+                parts.append(self._refine(torch.cat([embeddings[rows, None], items[members]], dim=1)))
         self.network.train(training)
-        return {"refined": refined}
+        return {"refined": Refined(torch.cat(parts), items)}
 
     def _refine(self, embeddings: Tensor) -> Tensor:
         """The first samples ``(G, D)`` of batches ``(G, n, F)``, refined."""

@@ -38,6 +38,18 @@ class Update(NamedTuple):
     zero_filled: bool = False
 
 
+class Refined(NamedTuple):
+    """Features ``(N, D)`` of test images that depend on each other.
+
+    Attributes:
+        embeddings: Of all test images; of the queries, where there is a gallery.
+        gallery: What they are compared with; :obj:`None` without a gallery.
+    """
+
+    embeddings: Tensor
+    gallery: Tensor | None = None
+
+
 class Method(nn.Module):
     """An encoder, what its training adds to it, and a loss.
 
@@ -91,11 +103,17 @@ class Method(nn.Module):
             "embedding": self.geometry.project(self.encoder.head(features)),
         }
 
-    def refine_described(self, described: dict[str, Tensor]) -> dict[str, Tensor]:
+    def refine_described(
+        self, described: dict[str, Tensor], gallery: dict[str, Tensor] | None = None
+    ) -> dict[str, Refined]:
         """Further unit features of all test images at once, which may depend on each other; by default none.
 
         They are a policy of inference, chosen by an option of the method, and are scored beside what
         :meth:`describe` gives, never instead of it.
+
+        Args:
+            described: Features of all test images by :meth:`describe`; of the queries, where there is a gallery.
+            gallery: Those of the gallery.
         """
         return {}
 

@@ -9,14 +9,14 @@ import yaml
 from rich.console import Console
 
 from pyg_bgformer.config import ProtocolConfig
-from pyg_bgformer.data import ImageSamples
+from pyg_bgformer.data import ImageSamples, load_dataset
 from pyg_bgformer.encoders import load_encoder
 from pyg_bgformer.engine import run as run_module
 from pyg_bgformer.engine.interruption import Interrupted
 from pyg_bgformer.engine.run import run
 from pyg_bgformer.engine.state import CHECKPOINT
 from pyg_bgformer.errors import InputError, RunError
-from pyg_bgformer.methods import BGFormer, Plain
+from pyg_bgformer.methods import BGFormer, Plain, Refined
 from pyg_bgformer.recipe import read_config
 from pyg_bgformer.report.display import Display
 
@@ -244,15 +244,32 @@ def test_validation_tests_on_training_classes_alone(tiny, display):
 
 def test_features_that_refine_each_other_stand_beside_the_plain_ones(tiny, display, monkeypatch):
     plain = json.loads((run(tiny, display) / "result.json").read_text())
-    both = {"refined": lambda described: described["backbone"].flip(0)}
     monkeypatch.setattr(
-        BGFormer, "refine_described", lambda self, described: {k: f(described) for k, f in both.items()}
+        BGFormer,
+        "refine_described",
+        lambda self, described: {"refined": Refined(described["backbone"].flip(0))},
     )
     result = json.loads((run(tiny, display) / "result.json").read_text())
     assert (plain["refined_features"], result["refined_features"]) == ([], ["refined"])
     assert set(result["trained"]) == {"backbone", "embedding", "refined"}
     assert result["trained"]["embedding"] == plain["trained"]["embedding"]
     assert "refined" not in result["untrained"]
+
+
+def test_queries_are_compared_with_the_gallery_where_there_is_one(display, tmp_path, monkeypatch):
+    dataset = load_dataset("digits")
+    test = dataset.rows("test")
+    dataset.table.loc[test, "split"] = "gallery"
+    dataset.table.loc[test[::3], "split"] = "query"
+    monkeypatch.setattr(run_module, "build_dataset", lambda config: dataset)
+    recipe = Path(__file__).parents[2] / "experiments" / "recipes" / "digits" / "intra_batch.yaml"
+    arguments = ["--config", str(recipe), "--runs", str(tmp_path), "--sampler.batches_per_epoch", "3"]
+    folder = run(read_config([*arguments, "--method.refinement", "k_reciprocal"]), display)
+    result = json.loads((folder / "result.json").read_text())
+    assert set(result["trained"]) == {"backbone", "embedding", "refined"}
+    for scores in (*result["trained"].values(), *result["untrained"].values()):
+        assert (scores["queries"], scores["gallery"]) == (len(test[::3]), len(test) - len(test[::3]))
+    assert len(pd.read_csv(folder / "queries.csv")) == len(test[::3])
 
 
 def test_intra_batch_as_published_with_chunks_redrawn_each_epoch_and_refinement(display, tmp_path):

@@ -124,7 +124,7 @@ def test_refined_features_are_of_the_first_of_each_batch(monkeypatch, options):
     monkeypatch.setattr(file, "REFINED_AT_A_TIME", 9)
     method = build(refinement="k_reciprocal", num_layers=2, dropout=0.5, **options)
     x = F.normalize(torch.randn(40, 16, generator=torch.Generator().manual_seed(0)), dim=1)
-    refined = method.refine_described({"embedding": x, "backbone": x})["refined"]
+    refined = method.refine_described({"embedding": x, "backbone": x})["refined"].embeddings
     assert method.network.training
     method.eval()
     for i, batch in enumerate(k_reciprocal_batches(x, 30, 7)):
@@ -132,6 +132,19 @@ def test_refined_features_are_of_the_first_of_each_batch(monkeypatch, options):
         if options.get("weighted"):
             graph = intra_batch_graph(x[batch], threshold=0.3)
         expected = method.network.layer_outputs(x[batch], *graph)[-1][0]
+        torch.testing.assert_close(refined[i], F.normalize(expected, dim=0), atol=1e-5, rtol=1e-5)
+
+
+def test_with_a_gallery_queries_alone_are_refined_by_its_items(monkeypatch):
+    monkeypatch.setattr(file, "REFINED_AT_A_TIME", 4)
+    method = build(refinement="k_reciprocal").eval()
+    x = F.normalize(torch.randn(72, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    queries, items = x[:34], x[34:]
+    refined, gallery = method.refine_described({"embedding": queries}, {"embedding": items})["refined"]
+    assert torch.equal(gallery, items)
+    for i, members in enumerate(k_reciprocal_batches(queries, 30, 7, gallery=items)):
+        batch = torch.cat([queries[i : i + 1], items[members]])
+        expected = method.network.layer_outputs(batch)[-1][0]
         torch.testing.assert_close(refined[i], F.normalize(expected, dim=0), atol=1e-5, rtol=1e-5)
 
 
