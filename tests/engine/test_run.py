@@ -136,11 +136,11 @@ def test_noise_is_of_the_training_images_alone(tiny, display, monkeypatch):
 
         monkeypatch.setattr(run_module, f"build_{name}", note)
 
-    for name in ("sampler", "train_loader", "test_loader"):
+    for name in ("sampler", "train_loader", "test_loaders"):
         spy(name, getattr(run_module, f"build_{name}"))
     noisy = replace(tiny, data=replace(tiny.data, label_noise=0.4, image_noise=0.2))
     result = json.loads((run(noisy, display) / "result.json").read_text())
-    train, test = seen["train_loader"].dataset, seen["test_loader"].dataset
+    train, test = seen["train_loader"].dataset, seen["test_loaders"][0].dataset
     clean = train.dataset.table["original_class"].astype(int).to_numpy()
     assert (train.labels != clean[train.rows]).mean() == pytest.approx(0.4, abs=1e-3)
     assert (test.labels == clean[test.rows]).all()
