@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.files import atomic_path
-from pyg_bgformer.report.summary import collect, summary
+from pyg_bgformer.report.summary import collect, statement, summary
 
 
 def main() -> int:
@@ -29,7 +29,7 @@ def main() -> int:
         given.csv.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(given.csv) as path:
             runs.to_csv(path, index=False)
-    print(table)
+    print(f"{table}\n\n{statement(runs)}.")
     return 0
 
 

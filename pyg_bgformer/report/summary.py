@@ -1,23 +1,20 @@
 """Several runs side by side: one row a run and feature, and means over seeds with differences from a reference."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from scipy import stats
 
 from pyg_bgformer.errors import InputError
-
-SCORES = {"recall_at_1": "R@1", "map_at_r": "MAP@R", "nmi": "NMI"}
-"""Scores that a summary shows, in its order, as far as the runs have them; all are in the rows."""
+from pyg_bgformer.report.comparison import SCORES, compare
 
 METHODS_OWN = {"train": ("lr", "head_lr", "loss_lr", "clip_norm", "clip_value"), "encoder": ("head_norm",)}
 """Settings that belong to a method's recipe, beside its options and its loss."""
 
 
-def collect(folders: Iterable[Path]) -> pd.DataFrame:
+def collect(folders: Iterable[Path], labels: Sequence[str] | None = None) -> pd.DataFrame:
     """One row for each run, feature, and state of the encoder (untrained, trained); scores as fractions.
 
     Args:
@@ -30,8 +27,9 @@ def collect(folders: Iterable[Path]) -> pd.DataFrame:
     results = [_read(folder) for folder in folders]
     if not results:
         raise InputError("no run to summarise: name the folders of finished runs")
-    _check_comparable(results)
-    labels = _labels([result["config"]["method"] for result in results])
+    if labels is None:
+        _check_comparable(results)
+        labels = _labels([result["config"]["method"] for result in results])
     return pd.DataFrame(
         [
             {**_origin(result, label), "feature": feature, "encoder": encoder, **scores}
@@ -55,25 +53,47 @@ def summary(runs: pd.DataFrame, reference: str) -> str:
     Raises:
         InputError: If there is no run of ``reference``.
     """
-    if reference not in set(runs["method"]):
-        raise InputError(f"no run of '{reference}'; found {', '.join(sorted(set(runs['method'])))}")
+    methods = set(runs["method"])
+    if reference not in methods:
+        raise InputError(f"no run of '{reference}'; found {', '.join(sorted(methods))}")
     scores = [score for score in SCORES if score in runs]
     lines = [
         "| feature | method | seeds | " + " | ".join(f"{SCORES[s]} | difference" for s in scores) + " |",
         "|---|---|---|" + "---|---|" * len(scores),
     ]
-    untrained = runs[(runs["encoder"] == "untrained") & (runs["method"] == reference)]
-    trained = runs[runs["encoder"] == "trained"]
-    for feature in trained["feature"].unique():
-        before = untrained[untrained["feature"] == feature]
-        if len(before):
-            lines.append(_line(feature, "untrained encoder", before, None, scores))
-        of_feature = trained[trained["feature"] == feature]
-        baseline = of_feature[of_feature["method"] == reference]
-        for method in sorted(of_feature["method"].unique(), key=lambda m: (m != reference, m)):
-            group = of_feature[of_feature["method"] == method]
-            lines.append(_line(feature, method, group, None if method == reference else baseline, scores))
+    ordered = sorted(methods, key=lambda method: (method != reference, method))
+    compared = compare(runs, dict.fromkeys(ordered, reference))
+    lines += [markdown_row([x.feature, x.name, str(x.seeds), *x.cells(scores)]) for x in compared]
     return "\n".join(lines)
+
+
+def statement(runs: pd.DataFrame) -> str:
+    """One line on what scores depend on beside what is compared: everything that a table has to say.
+
+    Where runs differ in one of these, it names all that occur.
+    """
+    copies = runs["dataset"] + runs["partial"].map({True: " (partial copy)", False: " (whole)"})
+    if "cropped" in runs:
+        copies += runs["cropped"].map({True: ", images cut to annotated boxes", False: ""})
+    values = {
+        "Data": copies,
+        "protocol": runs["protocol"],
+        "epochs": runs["epochs"],
+        "seeds": runs["seed"],
+        "weights": runs["weights"],
+        "embedding dimension": runs["embedding_dim"],
+        "image size": runs["image_size"].astype(str) + " px",
+        "device": runs["device"],
+        "commit": runs["commit"].fillna("unknown").str.replace(r"^(\w{12})\w*", r"\1", regex=True),
+    }
+    return "; ".join(
+        f"{name}: {', '.join(map(str, column.drop_duplicates()))}" for name, column in values.items()
+    )
+
+
+def markdown_row(cells: Iterable[str]) -> str:
+    """One row of a Markdown table."""
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -129,38 +149,11 @@ def _origin(result: dict[str, Any], label: str) -> dict[str, Any]:
         "seed": result["seed"],
         "protocol": result["protocol"],
         "epochs": result["epochs"],
+        "image_size": result["config"]["data"]["image_size"],
+        "embedding_dim": result["config"]["encoder"]["embedding_dim"],
         "weights": result["weights"],
         "commit": result["git_commit"],
         "device": result["device"],
         "train_seconds": round(result["train_seconds"], 1),
         "leakage": result["leakage"],
     }
-
-
-def _line(
-    feature: str, name: str, group: pd.DataFrame, baseline: pd.DataFrame | None, scores: list[str]
-) -> str:
-    cells = []
-    for score in scores:
-        cells.append(_interval(100 * group[score], ".1f"))
-        cells.append("" if baseline is None else _difference(group, baseline, score))
-    return f"| {feature} | {name} | {len(group)} | " + " | ".join(cells) + " |"
-
-
-def _difference(group: pd.DataFrame, baseline: pd.DataFrame, score: str) -> str:
-    gains = 100 * (group.set_index("seed")[score] - baseline.set_index("seed")[score]).dropna()
-    if gains.empty:
-        return ""
-    cell = _interval(gains, "+.1f")
-    return f"**{cell}**" if abs(gains.mean()) > _half_width(gains) else cell
-
-
-def _interval(values: pd.Series, form: str) -> str:
-    return f"{values.mean():{form}}" + (f" ± {_half_width(values):.1f}" if len(values) > 1 else "")
-
-
-def _half_width(values: pd.Series) -> float:
-    """Of the mean's 95% interval; infinite for a single value."""
-    if len(values) < 2:
-        return float("inf")
-    return float(stats.t.ppf(0.975, len(values) - 1) * values.std() / len(values) ** 0.5)

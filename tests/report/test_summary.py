@@ -5,7 +5,12 @@ import pytest
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.report.summary import collect, summary
 
-SETTINGS = {"loss": {"name": "triplet"}, "train": {"lr": 0.1, "epochs": 3}}
+SETTINGS = {
+    "loss": {"name": "triplet"},
+    "train": {"lr": 0.1, "epochs": 3},
+    "data": {"image_size": 16},
+    "encoder": {"embedding_dim": 8},
+}
 
 
 def write_run(folder, method, seed, recall, **config):
