@@ -1,4 +1,4 @@
-"""The command line: ``pyg-bgformer run`` and ``pyg-bgformer verify``."""
+"""The command line: ``pyg-bgformer run``, ``verify``, ``diff`` and ``study``."""
 
 import argparse
 import sys
@@ -11,17 +11,24 @@ from pyg_bgformer.errors import InputError, RunError
 USAGE = """usage: pyg-bgformer run [--config RECIPE] [--SECTION.KEY VALUE ...] [--seed N] [--print_config]
        pyg-bgformer run --resume RUN_FOLDER
        pyg-bgformer verify DATASET [--root FOLDER] [--variant NAME]
-see also: pyg-bgformer run --help, pyg-bgformer verify --help"""
+       pyg-bgformer diff RUN_FOLDER RUN_FOLDER
+       pyg-bgformer study STUDY [--size NAME] [--jobs N] [--runs FOLDER] [--print]
+see also: --help of each"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The ``pyg-bgformer`` command; returns its exit code.
 
-    0: done. 1: the run failed, or a dataset is not as it should be. 2: a mistake in what was given. 130:
-    interrupted.
+    0: done. 1: a run failed, a dataset is not as it should be, or two runs differ. 2: a mistake in what was given.
+    130: interrupted.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    commands: dict[str, Callable[[Sequence[str]], int]] = {"run": run_command, "verify": verify_command}
+    commands: dict[str, Callable[[Sequence[str]], int]] = {
+        "run": run_command,
+        "verify": verify_command,
+        "diff": diff_command,
+        "study": study_command,
+    }
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if arguments else 2
@@ -74,6 +81,54 @@ def verify_command(arguments: Sequence[str]) -> int:
         return _fail(error, 2)
     print(report)
     return 0 if report.ok else 1
+
+
+def diff_command(arguments: Sequence[str]) -> int:
+    """Prints a line for all in which two runs differ; returns 0 if there is none, 1 if any, 2 for a mistake."""
+    from pyg_bgformer.report.difference import difference_lines, is_finished
+
+    parser = _Parser(
+        prog="pyg-bgformer diff", description="What differs between two runs, scores left aside."
+    )
+    parser.add_argument("runs", nargs=2, type=Path, metavar="RUN_FOLDER", help="folder of a run")
+    try:
+        runs = parser.parse_args(arguments).runs
+        lines = difference_lines(*runs)
+    except InputError as error:
+        return _fail(error, 2)
+    if not any(map(is_finished, runs)):
+        print("neither run is finished: recipes alone are compared", file=sys.stderr)
+    print("\n".join(lines) if lines else "no difference")
+    return 1 if lines else 0
+
+
+def study_command(arguments: Sequence[str]) -> int:
+    """Carries out a study, or the rest of it, and writes its tables; returns the exit code of :func:`main`."""
+    from pyg_bgformer.engine.interruption import Interrupted
+    from pyg_bgformer.report.display import Display
+    from pyg_bgformer.study.command import carry_out
+
+    parser = _Parser(prog="pyg-bgformer study", description="Many runs and their tables.", allow_abbrev=False)
+    parser.add_argument("study", type=Path, help="a study file, YAML")
+    parser.add_argument("--size", help="which of the study's sizes, where it has sizes")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time on this machine (default: 1)")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
+    parser.add_argument("--print", action="store_true", help="show how far it is; run nothing, write nothing")
+    parser.add_argument("--submit", choices=["slurm"], help="hand the runs to Slurm instead; needs submitit")
+    parser.add_argument(
+        "--slurm", action="append", default=[], metavar="KEY=VALUE", help="submitit's parameter"
+    )
+    try:
+        given, overrides = parser.parse_known_args(arguments)
+        return carry_out(given, overrides, Display())
+    except Interrupted as stop:
+        print(f"interrupted {stop}; go on with the same command", file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print("interrupted; go on with the same command", file=sys.stderr)
+        return 130
+    except InputError as error:
+        return _fail(error, 2)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,0 +1,240 @@
+"""A study file: recipes x overrides x seeds, each combination a row of the study's table."""
+
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyg_bgformer.config import Config
+from pyg_bgformer.errors import InputError, did_you_mean
+from pyg_bgformer.files import read_mapping
+from pyg_bgformer.recipe import read_config
+
+KEYS = {
+    "title": str,
+    "recipes": str,
+    "recipe": str,
+    "seeds": list,
+    "common": dict,
+    "reference": str,
+    "rows": list,
+    "results": str,
+    "sizes": dict,
+}
+"""What a study file, and each of its sizes, may set."""
+
+ROW_KEYS = {"name": str, "recipe": str, "set": dict, "grid": dict, "seeds": list, "reference": str}
+
+OWN_KEYS = ("config", "seed", "runs")
+"""Keys of a recipe that the study itself decides."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a study's table.
+
+    Args:
+        name: Unique within the study.
+        config: Of the first seed.
+        seeds: Each of them one run.
+        reference: The row that this one is compared with; its own name for one that others are compared with.
+    """
+
+    name: str
+    config: Config
+    seeds: tuple[int, ...]
+    reference: str
+
+    @property
+    def slug(self) -> str:
+        """The name as part of a folder's name."""
+        return re.sub(r"[^\w.=+-]+", "_", self.name)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is run and compared.
+
+    Args:
+        name: Of its files: that of the study file, and of the size if it has sizes.
+        title: What it asks.
+        rows: In the order of the table.
+        results: Folder of the tables.
+    """
+
+    name: str
+    title: str
+    rows: tuple[Row, ...]
+    results: Path
+
+
+def read_study(path: Path, size: str | None = None, overrides: Sequence[str] = ()) -> Study:
+    """Reads a study file and checks every row's recipe; experiments/README.md has the format.
+
+    Args:
+        path: The file, YAML; paths in it are relative to its folder.
+        size: One of its sizes, if it has any.
+        overrides: Command line of further settings (``--data.root FOLDER``) for all rows, which a row's own
+            settings override.
+
+    Raises:
+        InputError: The file, a row, or a recipe is not as it should be; the line says which.
+    """
+    try:
+        _check_own([argument.removeprefix("--").partition("=")[0] for argument in overrides])
+        given = _sized(read_mapping(path, "study"), size)
+        rows = tuple(_rows(given, path.parent, overrides))
+        _check_folders(rows)
+        _check_references(rows)
+        results = path.parent / _needed(given, "results")
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    name = path.stem if size is None else f"{path.stem}-{size}"
+    return Study(name, given.get("title", name), rows, results)
+
+
+def _sized(given: Mapping[str, Any], size: str | None) -> dict[str, Any]:
+    """The study of one size: its keys over those of the file, ``common`` merged."""
+    _check_keys(given, KEYS, "")
+    sizes = given.get("sizes", {})
+    if size is None and sizes:
+        raise InputError(f"which size? Add --size {' or --size '.join(sizes)}")
+    if size is None:
+        return dict(given)
+    if size not in sizes:
+        raise InputError(f"no size '{size}'; {did_you_mean(size, sizes) if sizes else 'it has no sizes'}")
+    chosen = _typed(sizes[size], dict, f"sizes.{size}")
+    _check_keys(chosen, {key: kind for key, kind in KEYS.items() if key != "sizes"}, f"sizes.{size}.")
+    common = {**given.get("common", {}), **chosen.get("common", {})}
+    return {**given, **chosen, "common": common}
+
+
+def _rows(given: Mapping[str, Any], folder: Path, overrides: Sequence[str]) -> Iterator[Row]:
+    for number, entry in enumerate(_needed(given, "rows"), start=1):
+        where = f"row {number}"
+        _check_keys(_typed(entry, dict, where), ROW_KEYS, f"{where}: ")
+        row = {**{key: given[key] for key in ("recipe", "seeds", "reference") if key in given}, **entry}
+        for values in _grid(row.get("grid", {}), where):
+            name = _row_name(entry, values, where)
+            try:
+                arguments = [
+                    *("--config", str(_recipe(given, row, folder))),
+                    *_arguments(given.get("common", {})),
+                    *overrides,
+                    *_arguments({**row.get("set", {}), **values}),
+                ]
+                seeds = _seeds(row)
+                config = read_config([*arguments, "--seed", str(seeds[0])])
+            except InputError as error:
+                raise InputError(f"row '{name}': {error}") from error
+            yield Row(name, config, seeds, _reference(entry, row, values))
+
+
+def _grid(grid: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
+    """Every combination of the values; a single empty one without a grid."""
+    for key, values in grid.items():
+        if not _typed(values, list, f"{where}: grid.{key}"):
+            raise InputError(f"{where}: grid.{key} is an empty list; expected values")
+    for combination in itertools.product(*grid.values()):
+        yield dict(zip(grid, combination, strict=True))
+
+
+def _row_name(entry: Mapping[str, Any], values: Mapping[str, Any], where: str) -> str:
+    parts = [entry["name"]] if "name" in entry else []
+    name = " ".join([*parts, *_labels(values)])
+    if not re.search(r"\w", name):
+        raise InputError(f"{where}: found no name and no grid; name it")
+    return name
+
+
+def _labels(values: Mapping[str, Any]) -> list[str]:
+    return [f"{key.rpartition('.')[2]}={_text(value)}" for key, value in values.items()]
+
+
+def _recipe(given: Mapping[str, Any], row: Mapping[str, Any], folder: Path) -> Path:
+    recipes = folder / _needed(given, "recipes")
+    name = _needed(row, "recipe")
+    if not recipes.is_dir():
+        raise InputError(f"recipes: {recipes} is no folder")
+    known = {path.stem: path for path in recipes.glob("*.yaml")}
+    if name not in known:
+        raise InputError(f"{recipes} has no recipe '{name}'; {did_you_mean(name, known)}")
+    return known[name]
+
+
+def _arguments(settings: Mapping[str, Any]) -> list[str]:
+    """Dotted settings as a command line."""
+    _check_own(settings)
+    return [f"--{key}={_text(value)}" for key, value in settings.items()]
+
+
+def _check_own(keys: Iterable[str]) -> None:
+    if own := [key for key in keys if key in OWN_KEYS]:
+        raise InputError(f"'{own[0]}' is the study's own: it comes from recipe, seeds and --runs")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _seeds(row: Mapping[str, Any]) -> tuple[int, ...]:
+    seeds = _needed(row, "seeds")
+    whole = all(type(seed) is int and seed >= 0 for seed in seeds)
+    if not seeds or not whole or len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds: expected different whole numbers from 0, found {seeds}")
+    return tuple(seeds)
+
+
+def _reference(entry: Mapping[str, Any], row: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+    """The row to compare with: of the study, or of the entry, whose grid goes along with that of its reference."""
+    return (
+        " ".join([entry["reference"], *_labels(values)])
+        if "reference" in entry
+        else _needed(row, "reference")
+    )
+
+
+def _check_folders(rows: Sequence[Row]) -> None:
+    """Folders are told apart on file systems that know no capitals, too."""
+    seen: dict[str, str] = {}
+    for row in rows:
+        other = seen.setdefault(row.slug.lower(), row.name)
+        if other == row.name and sum(peer.name == row.name for peer in rows) > 1:
+            raise InputError(f"two rows are named '{row.name}'; give each a name of its own")
+        if other != row.name:
+            raise InputError(f"rows '{other}' and '{row.name}' would share a folder; rename one")
+
+
+def _check_references(rows: Sequence[Row]) -> None:
+    known = {row.name: row for row in rows}
+    for row in rows:
+        if row.reference not in known:
+            raise InputError(f"reference '{row.reference}' is no row; {did_you_mean(row.reference, known)}")
+        if not set(row.seeds) & set(known[row.reference].seeds):
+            raise InputError(
+                f"row '{row.name}' has seeds {list(row.seeds)}, none in common with its reference "
+                f"'{row.reference}', which has {list(known[row.reference].seeds)}"
+            )
+
+
+def _check_keys(given: Mapping[str, Any], kinds: Mapping[str, type], where: str) -> None:
+    for key, value in given.items():
+        if key not in kinds:
+            raise InputError(f"unknown key '{where}{key}'; {did_you_mean(str(key), kinds)}")
+        _typed(value, kinds[key], f"{where}{key}")
+
+
+def _typed(value: Any, kind: type, where: str) -> Any:
+    if not isinstance(value, kind):
+        words = {"str": "text", "list": "a list", "dict": "a mapping"}
+        raise InputError(f"{where}: expected {words[kind.__name__]}, found {value!r}")
+    return value
+
+
+def _needed(given: Mapping[str, Any], key: str) -> Any:
+    if key not in given:
+        raise InputError(f"'{key}' is missing")
+    return given[key]

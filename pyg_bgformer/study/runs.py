@@ -1,0 +1,117 @@
+"""The runs of a study, each in a folder of its own, and how far each of them is."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from pyg_bgformer.config import Config
+from pyg_bgformer.data import ImageDataset
+from pyg_bgformer.engine.build import build_dataset, build_fabric, build_sampler, protocol_part
+from pyg_bgformer.engine.run import RECIPE, RESULT
+from pyg_bgformer.engine.test import leaks
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.files import atomic_path, read_mapping
+from pyg_bgformer.recipe import read_config
+from pyg_bgformer.report.difference import differing
+from pyg_bgformer.study.definition import Study
+
+State = Literal["to start", "to go on with", "finished"]
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """One row with one seed.
+
+    Args:
+        row: Name of the row.
+        config: With this seed.
+        folder: Where it is carried out: a function of row and seed.
+    """
+
+    row: str
+    config: Config
+    folder: Path
+
+    def __str__(self) -> str:
+        return f"'{self.row}' seed {self.config.seed}"
+
+    def result(self) -> dict[str, Any]:
+        """What the finished run found."""
+        return json.loads((self.folder / RESULT).read_text(encoding="utf-8"))
+
+
+def study_runs(study: Study, folder: Path) -> list[StudyRun]:
+    """All runs, seed by seed, so that every row has its first before any has its second."""
+    seeds = sorted({seed for row in study.rows for seed in row.seeds})
+    place = folder / study.name
+    return [
+        StudyRun(row.name, replace(row.config, seed=seed, runs=str(place)), place / f"{row.slug}-seed{seed}")
+        for seed in seeds
+        for row in study.rows
+        if seed in row.seeds
+    ]
+
+
+def state(run: StudyRun) -> State:
+    """How far a run is.
+
+    Raises:
+        InputError: Its folder holds a run by another recipe.
+    """
+    recipe = run.folder / RECIPE
+    if not recipe.exists():
+        return "to start"
+    asked_for = run.config.as_dict()
+    different = differing({**read_mapping(recipe, "recipe"), "runs": run.config.runs}, asked_for)
+    if different:  # perhaps only by keys that recipes did not have yet: their defaults count
+        known = read_config(["--config", str(recipe), "--runs", run.config.runs])
+        different = differing(known.as_dict(), asked_for)
+    if different:
+        key, (there, asked) = next(iter(different.items()))
+        more = f" (and {len(different) - 1} keys more)" if len(different) > 1 else ""
+        raise InputError(
+            f"{run.folder} holds a run with {key}: {there}, but the study asks for {asked}{more}; remove that "
+            "folder, or name another with --runs"
+        )
+    return "finished" if (run.folder / RESULT).exists() else "to go on with"
+
+
+def check_here(runs: Iterable[StudyRun]) -> None:
+    """Finds before the first run what would let all of them fail: no data, no device, batches that are too large.
+
+    Raises:
+        InputError: What a run would raise.
+    """
+    datasets: dict[tuple[Any, ...], ImageDataset] = {}
+    for run in runs:
+        data = run.config.data
+        key = (data.name, data.root, data.variant, data.allow_partial, data.crop_to_box)
+        if key not in datasets:
+            datasets[key] = build_dataset(run.config)
+        build_fabric(run.config)
+        build_sampler(run.config, protocol_part(run.config, datasets[key]))
+
+
+def prepare(run: StudyRun) -> None:
+    """Makes the folder, with the recipe: ``pyg-bgformer run --resume FOLDER`` does the rest.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        if not (run.folder / RECIPE).exists():
+            with atomic_path(run.folder / RECIPE) as path:
+                path.write_text(yaml.safe_dump(run.config.as_dict(), sort_keys=False), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"run folder {run.folder} cannot be made: {error.strerror}; see --runs") from error
+
+
+def fault(run: StudyRun) -> str | None:
+    """Why the result of a finished run must not be compared; nothing where it may be."""
+    leakage = run.result()["leakage"]
+    return f"embeddings depend on their batch (by {leakage:.1e} of their norm)" if leaks(leakage) else None

@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+RECIPES = Path(__file__).parents[2] / "experiments" / "recipes" / "digits"
+
+QUICK = {
+    "train.epochs": 1,
+    "sampler.batches_per_epoch": 2,
+    "evaluation.clustering": False,
+}
+
+
+@pytest.fixture
+def content():
+    """A study of two rows and two seeds on digits."""
+    return {
+        "title": "Does it help?",
+        "recipes": str(RECIPES),
+        "seeds": [0, 1],
+        "common": dict(QUICK),
+        "reference": "plain",
+        "results": "results",
+        "rows": [
+            {"name": "plain", "recipe": "plain"},
+            {"name": "with k=5", "recipe": "bgformer", "set": {"method.k": 5}},
+        ],
+    }
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a study file."""
+
+    def write_study(content):
+        path = tmp_path / "mine.yaml"
+        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        return path
+
+    return write_study

@@ -1,0 +1,86 @@
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.study.definition import read_study
+from pyg_bgformer.study.runs import check_here, fault, prepare, state, study_runs
+
+from .finished import finish
+
+
+@pytest.fixture
+def runs(content, write, tmp_path):
+    return study_runs(read_study(write(content)), tmp_path / "runs")
+
+
+def test_each_row_has_its_first_seed_before_any_has_its_second(runs, tmp_path):
+    assert [run.folder.relative_to(tmp_path).as_posix() for run in runs] == [
+        f"runs/mine/{row}-seed{seed}" for seed in (0, 1) for row in ("plain", "with_k=5")
+    ]
+    assert [run.config.seed for run in runs] == [0, 0, 1, 1]
+
+
+def test_a_row_with_fewer_seeds_has_fewer_runs(content, write, tmp_path):
+    content["rows"][1]["seeds"] = [1]
+    runs = study_runs(read_study(write(content)), tmp_path)
+    assert [str(run) for run in runs] == ["'plain' seed 0", "'plain' seed 1", "'with k=5' seed 1"]
+
+
+def test_the_state_of_a_run_is_what_its_folder_holds(runs):
+    assert state(runs[0]) == "to start"
+    prepare(runs[0])
+    assert state(runs[0]) == "to go on with"
+    finish(runs[0])
+    assert state(runs[0]) == "finished"
+
+
+def test_a_run_by_another_recipe_is_refused_with_what_differs(runs):
+    finish(replace(runs[1], config=runs[3].config))
+    with pytest.raises(
+        InputError, match=r"with_k=5-seed0 holds a run with seed: 1, but the study asks for 0; rem"
+    ):
+        state(runs[1])
+
+
+def test_a_run_from_before_a_key_existed_is_kept_if_the_default_is_asked_for(runs):
+    prepare(runs[0])
+    recipe = runs[0].folder / "config.yaml"
+    content = yaml.safe_load(recipe.read_text())
+    del content["data"]["label_noise"]
+    recipe.write_text(yaml.safe_dump(content))
+    assert state(runs[0]) == "to go on with"
+    asked = replace(runs[0].config, data=replace(runs[0].config.data, label_noise=0.1))
+    with pytest.raises(InputError, match=r"data\.label_noise: 0\.0, but the study asks for 0\.1"):
+        state(replace(runs[0], config=asked))
+
+
+def test_runs_may_be_moved(runs, tmp_path):
+    finish(runs[0])
+    moved = runs[0].folder.rename(tmp_path / "elsewhere")
+    assert state(replace(runs[0], folder=moved, config=replace(runs[0].config, runs="there"))) == "finished"
+
+
+def test_what_would_let_all_runs_fail_is_found_before_the_first(runs):
+    check_here(runs)
+    config = runs[0].config
+    no_data = replace(config, data=replace(config.data, name="cub200", root="nowhere"))
+    too_large = replace(config, sampler=replace(config.sampler, classes=6))
+    for wrong, words in ((no_data, "nowhere"), (too_large, "5 classes")):
+        with pytest.raises(InputError, match=words):
+            check_here([replace(runs[0], config=wrong)])
+    assert not runs[0].folder.exists()
+
+
+def test_a_result_that_depends_on_the_batch_is_a_fault(runs):
+    finish(runs[0])
+    finish(runs[1], leakage=0.1)
+    assert fault(runs[0]) is None
+    assert "1.0e-01" in fault(runs[1])
+
+
+def test_a_folder_that_cannot_be_made_is_named(runs, tmp_path):
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(InputError, match=r"run folder .*seed0 cannot be made"):
+        prepare(runs[0])
