@@ -32,9 +32,10 @@ def submit(
         import submitit
     except ImportError as error:
         raise InputError("--submit needs submitit: pip install 'pyg-bgformer[slurm]'") from error
+    settings = dict(map(_parameter, parameters))
     try:
         executor = submitit.AutoExecutor(folder=logs, cluster=cluster)
-        executor.update_parameters(**dict(map(_parameter, parameters)))
+        executor.update_parameters(**settings)
     except (RuntimeError, NameError, TypeError, ValueError) as error:
         raise InputError(f"submitit, {cluster}: {' '.join(str(error).split())}") from error
     for run in runs:
