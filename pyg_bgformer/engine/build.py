@@ -46,9 +46,9 @@ def build_dataset(config: Config) -> ImageDataset:
 def protocol_part(config: Config, dataset: ImageDataset) -> ImageDataset:
     """The dataset with the splits that the recipe's protocol trains and tests on."""
     protocol = config.protocol
-    if protocol.name == "final":
-        return dataset
-    return validation_part(dataset, protocol.folds, protocol.fold)
+    if protocol.name == "validation":
+        return validation_part(dataset, protocol.folds, protocol.fold)
+    return dataset
 
 
 def training_part(config: Config, dataset: ImageDataset) -> ImageDataset:

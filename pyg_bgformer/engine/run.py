@@ -17,6 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from pyg_bgformer.config import Config
 from pyg_bgformer.data import ImageCache, ImageDataset, PKSampler
 from pyg_bgformer.encoders import save_encoder
+from pyg_bgformer.engine.best_epoch import TEST_SCORE, best_epoch, is_tested, keep_best
 from pyg_bgformer.engine.build import (
     Batches,
     build_dataset,
@@ -35,7 +36,15 @@ from pyg_bgformer.engine.interruption import Interrupted
 from pyg_bgformer.engine.optimisers import build_optimizer, build_schedule
 from pyg_bgformer.engine.provenance import provenance
 from pyg_bgformer.engine.state import CHECKPOINT, TrainState, load_checkpoint, save_checkpoint
-from pyg_bgformer.engine.test import Described, describe_all, leaks, measure_leakage, refine, score
+from pyg_bgformer.engine.test import (
+    Described,
+    describe_all,
+    leaks,
+    measure_leakage,
+    recall_at_1,
+    refine,
+    score,
+)
 from pyg_bgformer.errors import InputError, RunError
 from pyg_bgformer.evaluation import EvaluationResult
 from pyg_bgformer.files import atomic_path
@@ -97,7 +106,7 @@ def run(config: Config, display: Display, resume: Path | None = None) -> Path:
         display.line(f"run folder: {folder}")
         untrained = _untrained(config, fabric, state, test_loaders, folder, display)
         batches = cast(Batches, fabric.setup_dataloaders(train_loader))
-        _train(fabric, state, batches, sampler, config, folder, display)
+        _train(fabric, state, batches, sampler, config, folder, display, test_loaders)
         result, trained = _test(config, fabric, state, dataset, test_loaders, untrained, display)
         _write_queries(folder / QUERIES, part, trained)
         save_encoder(method.encoder, folder, extra=_deployment(config, result))
@@ -165,12 +174,19 @@ def _train(
     config: Config,
     folder: Path,
     display: Display,
+    test_loaders: list[Batches],
 ) -> None:
     writer = SummaryWriter(str(folder / "tensorboard"), purge_step=state.epoch + 1)
     epochs = config.train.epochs
     begins = list(accumulate((sampler.batches_in(epoch) for epoch in range(epochs)), initial=0))
 
     def on_epoch(row: dict[str, float]) -> None:
+        tested = ""
+        if is_tested(config, int(row["epoch"])):
+            described = _describe(fabric, state, test_loaders, f"testing epoch {row['epoch']:.0f}", display)
+            row[TEST_SCORE] = recall_at_1(config, state.method, described)
+            keep_best(state)
+            tested = f", test Recall@1 {100 * row[TEST_SCORE]:.1f}"
         for name, value in row.items():
             writer.add_scalar(f"train/{name}", value, int(row["epoch"]))
         with atomic_path(folder / METRICS) as path:
@@ -178,7 +194,8 @@ def _train(
         batches = sampler.batches_in(int(row["epoch"]) - 1)
         images = batches * config.sampler.classes * config.sampler.samples
         display.line(
-            f"epoch {row['epoch']:.0f}/{epochs}: loss {row['loss']:.4f}, {images / row['seconds']:.0f} images/s"
+            f"epoch {row['epoch']:.0f}/{epochs}: loss {row['loss']:.4f}, "
+            f"{images / row['seconds']:.0f} images/s{tested}"
         )
 
     with writer, display.bar("training", begins[-1]) as update:
@@ -204,16 +221,22 @@ def _test(
     untrained: dict[str, Any],
     display: Display,
 ) -> tuple[dict[str, Any], dict[str, EvaluationResult]]:
-    described = _describe(fabric, state, loaders, "testing the trained encoder", display)
-    refined = refine(fabric, state.method, described)
-    trained = score(config, state.method, described, refined)
+    trained = _scores(config, fabric, state, loaders, "testing the trained encoder", display)
+    epoch, last = state.epoch, None
+    if config.protocol.name == "literature":
+        epoch, last = best_epoch(state.history), _plain(trained)
+    if epoch != state.epoch:
+        state.method.load_state_dict(state.best)
+        trained = _scores(config, fabric, state, loaders, f"testing the encoder of epoch {epoch}", display)
     result = {
         "protocol": str(config.protocol),
         "seed": config.seed,
         "epochs": state.epoch,
         "untrained": untrained,
+        "trained_epoch": epoch,
         "trained": _plain(trained),
-        "refined_features": list(refined),
+        "last": last,
+        "refined_features": [name for name in trained if name not in untrained],
         "leakage": measure_leakage(fabric, state.method, loaders[0]),
         "train_seconds": state.seconds,
         **provenance(dataset, state.method.encoder, fabric.device),
@@ -228,6 +251,14 @@ def _describe(
     done = count(1)
     with display.bar(title, sum(map(len, loaders))) as update:
         return describe_all(fabric, state.method, loaders, lambda: update(next(done), ""))
+
+
+def _scores(
+    config: Config, fabric: Fabric, state: TrainState, loaders: list[Batches], title: str, display: Display
+) -> dict[str, EvaluationResult]:
+    """Of the method as it is, features that the test images refine in each other included."""
+    described = _describe(fabric, state, loaders, title, display)
+    return score(config, state.method, described, refine(fabric, state.method, described))
 
 
 def _plain(results: dict[str, EvaluationResult]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from pyg_bgformer.errors import InputError
@@ -28,6 +29,7 @@ class TrainState:
         seconds: Time spent in training so far.
         sums: Of each loss term over the unfinished epoch.
         history: What was logged of each finished epoch.
+        best: The method's state after the best epoch, where the protocol keeps that, on the CPU.
     """
 
     method: Method
@@ -38,6 +40,7 @@ class TrainState:
     seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
 
 
 def save_checkpoint(fabric: Fabric, state: TrainState, folder: Path, method_name: str) -> None:
@@ -54,6 +57,7 @@ def save_checkpoint(fabric: Fabric, state: TrainState, folder: Path, method_name
         "seconds": state.seconds,
         "sums": state.sums,
         "history": state.history,
+        "best": state.best,
         "rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state_all() if fabric.device.type == "cuda" else [],
     }
@@ -80,7 +84,7 @@ def load_checkpoint(fabric: Fabric, state: TrainState, folder: Path, method_name
     state.schedule.load_state_dict(content["schedule"])
     if content["scaler"]:
         fabric.strategy.precision.scaler.load_state_dict(content["scaler"])  # type: ignore[attr-defined]
-    for name in ("epoch", "batch", "seconds", "sums", "history"):
+    for name in ("epoch", "batch", "seconds", "sums", "history", "best"):
         setattr(state, name, content[name])
     torch.set_rng_state(content["rng"].cpu())
     if content["cuda_rng"]:

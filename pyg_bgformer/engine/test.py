@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -105,6 +106,13 @@ def score(
             clustering=config.evaluation.clustering,
         )
     return results
+
+
+def recall_at_1(config: Config, method: Method, described: Sequence[Described]) -> float:
+    """That of the embeddings, and nothing else."""
+    embeddings = [Described({"embedding": split.features["embedding"]}, split.labels) for split in described]
+    shorter = replace(config, evaluation=replace(config.evaluation, recall_at=[1], clustering=False))
+    return score(shorter, method, embeddings)["embedding"].as_dict()["recall_at_1"]
 
 
 @torch.no_grad()

@@ -16,8 +16,11 @@ LABELS = {
 
 
 def result_table(result: dict[str, Any]) -> Table:
-    """The untrained and the trained encoder side by side, in %, from a run's ``result.json``."""
-    untrained, trained = result["untrained"], result["trained"]
+    """The untrained and the trained encoder side by side, in %, from a run's ``result.json``.
+
+    Where the best epoch was kept, the last one stands beside it.
+    """
+    untrained, trained, last = result["untrained"], result["trained"], result.get("last")
     table = Table(
         title=_title(result), title_justify="left", caption=_caption(result), caption_justify="left"
     )
@@ -28,15 +31,19 @@ def result_table(result: dict[str, Any]) -> Table:
                 table.add_column(f"{feature}\n{when}", justify="right")
         if feature in untrained:
             table.add_column("gain", justify="right")
+        if last is not None:
+            table.add_column(f"{feature}\nlast epoch", justify="right")
     for label, key in metric_rows(trained["embedding"]):
         cells = []
         for feature in trained:
             after = 100 * trained[feature][key]
             if feature not in untrained:
                 cells.append(f"{after:.1f}")
-                continue
-            before = 100 * untrained[feature][key]
-            cells += [f"{before:.1f}", f"{after:.1f}", f"{after - before:+.1f}"]
+            else:
+                before = 100 * untrained[feature][key]
+                cells += [f"{before:.1f}", f"{after:.1f}", f"{after - before:+.1f}"]
+            if last is not None:
+                cells.append(f"{100 * last[feature][key]:.1f}")
         table.add_row(label, *cells)
     return table
 
@@ -64,6 +71,17 @@ def _caption(result: dict[str, Any]) -> str:
     )
     return (
         f"{test['queries']} queries of {test['classes']} unseen classes; protocol {result['protocol']}: "
-        f"tested once, after the last epoch\nlargest change of an embedding by its batch: "
+        f"{_tested(result)}\nlargest change of an embedding by its batch: "
         f"{result['leakage']:.1e} of its norm{depend}"
+    )
+
+
+def _tested(result: dict[str, Any]) -> str:
+    last = result.get("last")
+    if last is None:
+        return "tested once, after the last epoch"
+    gap = 100 * (result["trained"]["embedding"]["recall_at_1"] - last["embedding"]["recall_at_1"])
+    return (
+        f"epoch {result['trained_epoch']} of {result['epochs']}, chosen on the test images themselves; gap to the "
+        f"last epoch {gap:+.1f} Recall@1 of the embedding"
     )

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from pyg_bgformer.errors import InputError
-from pyg_bgformer.report.summary import collect, summary
+from pyg_bgformer.report.summary import collect, statement, summary
 
 SETTINGS = {
     "loss": {"name": "triplet"},
@@ -108,3 +108,20 @@ def test_a_folder_without_a_result_and_a_missing_reference_are_named(tmp_path, r
         collect([tmp_path])
     with pytest.raises(InputError, match="no run of 'triplet'"):
         summary(collect(runs), "triplet")
+
+
+def test_a_table_of_best_test_epochs_states_their_gap_to_the_last_ones(runs):
+    for folder, last in zip(runs, [0.49, 0.60, 0.50, 0.60, 0.99], strict=True):
+        result = json.loads((folder / "result.json").read_text())
+        result["last"] = {"embedding": {**result["trained"]["embedding"], "recall_at_1": last}}
+        (folder / "result.json").write_text(json.dumps({**result, "protocol": "literature, best test epoch"}))
+    table = collect(runs)
+    assert table[table["encoder"] == "last"]["recall_at_1"].tolist() == [0.49, 0.60, 0.50, 0.60, 0.99]
+    told = statement(table)
+    assert "protocol: literature, best test epoch" in told
+    assert "Recall@1 of the embedding is +1.0 on average and +4.0 at most against the last epochs" in told
+    assert summary(table, "plain").count("| plain |") == 1
+
+
+def test_a_table_of_last_epochs_has_no_gap(runs):
+    assert "on average" not in statement(collect(runs))

@@ -1,0 +1,112 @@
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+
+from pyg_bgformer.config import ProtocolConfig
+from pyg_bgformer.encoders import load_encoder
+from pyg_bgformer.engine import run as run_module
+from pyg_bgformer.engine.best_epoch import TEST_SCORE, best_epoch, is_tested
+from pyg_bgformer.engine.interruption import Interrupted
+from pyg_bgformer.engine.run import run
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.report.display import Display
+
+
+@pytest.fixture
+def display(tmp_path):
+    with (tmp_path / "screen.txt").open("w") as screen:
+        yield Display(Console(file=screen, width=200))
+
+
+@pytest.fixture
+def constant(tiny):
+    """Its first epoch does not depend on how many follow."""
+    return replace(
+        tiny,
+        train=replace(tiny.train, schedule="constant", epochs=3),
+        evaluation=replace(tiny.evaluation, clustering=False),
+    )
+
+
+def literature(config, every=1):
+    return replace(config, protocol=ProtocolConfig(name="literature", every=every))
+
+
+def result_of(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def tested_as(monkeypatch, *recalls):
+    """Lets the epochs that are tested have these scores."""
+    given = iter(recalls)
+    monkeypatch.setattr(run_module, "recall_at_1", lambda *_: next(given))
+
+
+def test_the_best_test_epoch_is_kept_and_the_last_one_stands_beside_it(
+    constant, display, monkeypatch, tmp_path
+):
+    first, last = (
+        run(replace(constant, train=replace(constant.train, epochs=n), runs=str(tmp_path / str(n))), display)
+        for n in (1, 3)
+    )
+    tested_as(monkeypatch, 0.7, 0.6, 0.7)
+    folder = run(literature(constant), display)
+    result = result_of(folder)
+    assert result["protocol"] == "literature, best test epoch"
+    assert (result["trained_epoch"], result["epochs"]) == (1, 3)
+    assert result["trained"] == result_of(first)["trained"]
+    assert result["last"] == result_of(last)["trained"]  # tests between epochs leave the training as it is
+    deployed, expected = load_encoder(folder).state_dict(), load_encoder(first).state_dict()
+    assert all(torch.equal(deployed[name], expected[name]) for name in expected)
+    screen = " ".join((tmp_path / "screen.txt").read_text().split())
+    assert "epoch 1 of 3, chosen on the test images themselves" in screen
+    assert "images/s, test Recall@1 60.0" in screen
+
+
+def test_the_score_of_each_tested_epoch_is_that_of_the_embeddings(constant, display):
+    folder = run(literature(constant, every=2), display)
+    result, metrics = result_of(folder), pd.read_csv(folder / "metrics.csv")
+    assert metrics[TEST_SCORE].isna().tolist() == [True, False, False]
+    assert metrics[TEST_SCORE].iloc[2] == result["last"]["embedding"]["recall_at_1"]
+    best = metrics[TEST_SCORE].idxmax()
+    assert result["trained_epoch"] == best + 1
+    assert result["trained"]["embedding"]["recall_at_1"] == metrics[TEST_SCORE][best]
+
+
+def test_a_resumed_run_keeps_the_best_epoch_from_before(constant, display, monkeypatch, tmp_path):
+    tested_as(monkeypatch, 0.9, 0.1, 0.2)
+    whole = run(replace(literature(constant), runs=str(tmp_path / "whole")), display)
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "measure_leakage", _raise_keyboard_interrupt)
+        tested_as(monkeypatch, 0.9, 0.1, 0.2)
+        with pytest.raises(Interrupted) as stop:
+            run(literature(constant), display)
+    folder = run(literature(constant), display, resume=tmp_path.joinpath(str(stop.value)))
+    for key in ("trained_epoch", "trained", "last"):
+        assert result_of(folder)[key] == result_of(whole)[key]
+
+
+def _raise_keyboard_interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_other_protocols_test_once(tiny, display):
+    result = result_of(run(tiny, display))
+    assert (result["trained_epoch"], result["last"]) == (2, None)
+    assert not is_tested(tiny, tiny.train.epochs)
+
+
+def test_the_first_of_equally_good_epochs_is_the_best_and_without_a_test_there_is_none():
+    history = [{"epoch": 1.0}, {"epoch": 2.0, TEST_SCORE: 0.5}, {"epoch": 3.0, TEST_SCORE: 0.5}]
+    assert best_epoch(history) == 2
+    with pytest.raises(ValueError, match="empty"):
+        best_epoch(history[:1])
+
+
+def test_an_impossible_interval_is_refused():
+    with pytest.raises(InputError, match=r"protocol\.every: expected at least 1, found 0"):
+        ProtocolConfig(name="literature", every=0)
