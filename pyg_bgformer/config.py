@@ -22,6 +22,7 @@ class DataConfig:
         crop_scale: Smallest and largest share of the image's area that a training crop takes.
         crop_ratio: Smallest and largest width over height of a training crop.
         flip: Mirror half of the training images.
+        random_erasing: Share of the training images of which a random rectangle becomes the mean colour.
         label_noise: Share of the training images whose label is replaced by that of another training class.
         image_noise: Share of the training images that are replaced by noise.
         workers: Processes that load images.
@@ -40,6 +41,7 @@ class DataConfig:
     crop_scale: tuple[float, float] = (0.2, 1.0)
     crop_ratio: tuple[float, float] = (0.75, 1.3333)
     flip: bool = True
+    random_erasing: float = 0.0
     label_noise: float = 0.0
     image_noise: float = 0.0
     workers: int = 2
@@ -51,7 +53,8 @@ class DataConfig:
         _at_least("data.cache_size", self.cache_size, self.resize)
         _at_least("data.resize", self.resize, self.image_size)
         _at_least("data.workers", self.workers, 0)
-        for name, share in (("label_noise", self.label_noise), ("image_noise", self.image_noise)):
+        for name in ("random_erasing", "label_noise", "image_noise"):
+            share = getattr(self, name)
             if not 0 <= share <= 1:
                 raise InputError(f"data.{name}: expected a share from 0 to 1, found {share}")
 

@@ -1,15 +1,27 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
-from pyg_bgformer.engine.build import build_method
-from pyg_bgformer.engine.optimisers import build_optimizer
+from pyg_bgformer.engine.build import build_fabric, build_method
+from pyg_bgformer.engine.fit import train_batch
+from pyg_bgformer.engine.optimisers import build_optimizer, build_schedule
+from pyg_bgformer.engine.state import TrainState
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.methods import METHODS
 from pyg_bgformer.recipe import read_config
 
 RECIPES = sorted((Path(__file__).parents[1] / "experiments" / "recipes").glob("*/*.yaml"))
+BENCHMARKS = {"cub200": 100, "cars196": 98, "sop": 11318, "inshop": 3997}
+"""Training classes of each."""
+
+VARIANTS = {
+    "plain_sphere": "plain",
+    "proxy_anchor": "plain",
+    "bgformer_resnet50": "bgformer",
+}
+"""Recipes that are not named by their method alone."""
 
 
 def write(path: Path, text: str) -> str:
@@ -20,10 +32,38 @@ def write(path: Path, text: str) -> str:
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_shipped_recipe_is_read_and_says_what_its_place_says(recipe):
     config = read_config(["--config", str(recipe)])
-    assert (config.data.name, config.method.name) == (recipe.parent.name, recipe.stem)
+    dataset, method = recipe.parent.name.removesuffix("_mobilenet"), VARIANTS.get(recipe.stem, recipe.stem)
+    assert (config.data.name, config.method.name) == (dataset, method)
+    if config.sampler.name == "classes":
+        assert config.sampler.classes <= BENCHMARKS.get(dataset, 964)  # Omniglot's
+    assert all(0 < epoch < config.train.epochs for epoch in config.train.milestones)
 
 
-@pytest.mark.parametrize("dataset", ["digits", "omniglot", "cub200"])
+@pytest.mark.parametrize("dataset", BENCHMARKS)
+def test_every_benchmark_has_a_recipe_for_every_method(dataset):
+    names = {recipe.stem for recipe in RECIPES if recipe.parent.name == dataset}
+    assert names == {*METHODS, *VARIANTS}
+
+
+@pytest.mark.parametrize("dataset", BENCHMARKS)
+@pytest.mark.parametrize(
+    ("first", "second", "keys"),
+    [
+        ("plain", "batchformer", {"method"}),
+        ("plain", "plain_sphere", {"geometry", "loss"}),
+        ("bgformer", "dybgr", {"method", "encoder"}),
+    ],
+)
+def test_published_recipes_that_share_their_framework_differ_in_nothing_else(dataset, first, second, keys):
+    one, other = (
+        yaml.safe_load(next(r for r in RECIPES if (r.parent.name, r.stem) == (dataset, name)).read_text())
+        for name in (first, second)
+    )
+    assert one.keys() == other.keys()
+    assert {key for key in one if one[key] != other[key]} == keys
+
+
+@pytest.mark.parametrize("dataset", ["digits", "omniglot", "cub200_mobilenet"])
 def test_recipes_of_a_dataset_differ_in_the_method_alone(dataset):
     plain, bgformer = (
         yaml.safe_load(next(r for r in RECIPES if (r.parent.name, r.stem) == (dataset, method)).read_text())
@@ -99,7 +139,26 @@ def test_a_missing_recipe_is_named():
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_shipped_recipe_builds_its_method_and_optimiser(recipe):
     config = read_config(["--config", str(recipe), "--encoder.weights", "null"])
-    method = build_method(config, num_classes=100)
+    method = build_method(config, num_classes=BENCHMARKS.get(recipe.parent.name, 100))
     optimizer = build_optimizer(method, config.train)
-    assert isinstance(method, METHODS[recipe.stem])
+    assert isinstance(method, METHODS[config.method.name])
     assert len(optimizer.param_groups) >= 2
+    assert build_schedule(optimizer, config.train).get_last_lr() == [g["lr"] for g in optimizer.param_groups]
+
+
+@pytest.mark.parametrize("name", [*METHODS, *VARIANTS])
+def test_a_published_recipe_takes_a_step_that_moves_every_part(name):
+    recipe = next(r for r in RECIPES if (r.parent.name, r.stem) == ("cub200", name))
+    config = read_config(["--config", str(recipe), "--encoder.weights", "null", "--train.device", "cpu"])
+    fabric = build_fabric(config)
+    method = build_method(config, num_classes=6)
+    _, optimizer = fabric.setup(method, build_optimizer(method, config.train))
+    before = [[p.detach().clone() for p in group["params"]] for group in optimizer.param_groups]
+    state = TrainState(method.train(), optimizer, build_schedule(optimizer, config.train))
+    images = torch.randn(12, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    values, reached = train_batch(fabric, state, config, images, torch.arange(12) // 2)
+    assert values["loss"] > 0
+    for group, old in zip(optimizer.param_groups, before, strict=True):
+        moved = [not torch.equal(*pair) for pair in zip(group["params"], old, strict=True)]
+        assert any(moved), group["name"]
+        assert all(p in reached for p in group["params"]), group["name"]

@@ -62,7 +62,8 @@ class PKSampler(Sampler[list[Draw]]):
         self.samples_per_class = samples_per_class
         self.seed = seed
         self.epoch = 0
-        self._check(batches_per_epoch)
+        self._check_numbers(batches_per_epoch)
+        self._check_classes()
         filled = values.size // (classes_per_batch * samples_per_class)
         self.batches_per_epoch = max(1, filled) if batches_per_epoch is None else batches_per_epoch
         self._first = self._given = 0
@@ -128,7 +129,7 @@ class PKSampler(Sampler[list[Draw]]):
         while True:
             yield deck.deal(self.classes_per_batch)
 
-    def _check(self, batches_per_epoch: int | None) -> None:
+    def _check_numbers(self, batches_per_epoch: int | None) -> None:
         numbers = {
             "classes_per_batch": self.classes_per_batch,
             "samples_per_class": self.samples_per_class,
@@ -137,6 +138,8 @@ class PKSampler(Sampler[list[Draw]]):
         for name, number in numbers.items():
             if number < 1:
                 raise InputError(f"{name} is {number}, expected at least 1")
+
+    def _check_classes(self) -> None:
         if self.classes_per_batch > len(self._members):
             raise InputError(
                 f"classes_per_batch is {self.classes_per_batch}, but there are {len(self._members)} classes; "

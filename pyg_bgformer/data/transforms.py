@@ -14,10 +14,11 @@ def train_transform(
     crop_scale: tuple[float, float] = (0.2, 1.0),
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
     flip: bool = True,
+    random_erasing: float = 0.0,
     mean: Sequence[float],
     std: Sequence[float],
 ) -> v2.Compose:
-    """Random crop, resized (bicubic, antialiased), perhaps mirrored, normalised.
+    """Random crop, resized (bicubic, antialiased), perhaps mirrored, normalised, perhaps with a part erased.
 
     Takes a uint8 RGB tensor ``(3, height, width)``, gives float32 ``(3, image_size, image_size)``. All its
     randomness comes from torch's global generator, which :class:`ImageSamples` seeds for each sample. The
@@ -28,6 +29,8 @@ def train_transform(
         crop_scale: Smallest and largest part of the image's area that is cut out, in (0, 1].
         crop_ratio: Smallest and largest width : height of the cut.
         flip: Mirror every second image; switch off where left and right mean something.
+        random_erasing: Share of the images of which a rectangle, 2 to 40% of the area, becomes the mean colour;
+            from Z. Zhong et al., Random Erasing Data Augmentation, AAAI 2020.
         mean: Per channel, of values in 0..1, subtracted.
         std: Per channel, of values in 0..1, divided by.
 
@@ -41,7 +44,10 @@ def train_transform(
         raise InputError(f"crop_ratio is {tuple(crop_ratio)}; expected 0 < smallest <= largest")
     crop = v2.RandomResizedCrop(image_size, crop_scale, crop_ratio, InterpolationMode.BICUBIC, antialias=True)
     mirrored = [v2.RandomHorizontalFlip()] if flip else []
-    return v2.Compose([crop, *mirrored, *_normalised(mean, std)])
+    erased = (
+        [v2.RandomErasing(random_erasing, scale=(0.02, 0.4), ratio=(0.3, 1 / 0.3))] if random_erasing else []
+    )
+    return v2.Compose([crop, *mirrored, *_normalised(mean, std), *erased])
 
 
 def eval_transform(

@@ -147,6 +147,7 @@ def build_train_loader(
         crop_scale=data.crop_scale,
         crop_ratio=data.crop_ratio,
         flip=data.flip,
+        random_erasing=data.random_erasing,
         mean=encoder.mean,
         std=encoder.std,
     )

@@ -44,6 +44,21 @@ def test_flip_can_be_switched_off():
     assert {torch.allclose(one, image / 255) for one in flipped} == {True, False}
 
 
+def test_a_rectangle_of_the_chosen_share_of_images_becomes_the_mean_colour():
+    white = torch.full((3, 60, 60), 255, dtype=torch.uint8)
+    erasing, never = (train_transform(60, random_erasing=share, **PLAIN) for share in (0.5, 0.0))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        erased = torch.stack([(erasing(white) == 0).all(dim=0) for _ in range(400)])
+        assert not any((never(white) == 0).any() for _ in range(20))
+    areas = erased.float().mean(dim=(1, 2))
+    assert 0.42 < (areas > 0).float().mean() < 0.58
+    assert areas.max() <= 0.42  # sides are rounded to pixels
+    for mask in erased[areas > 0]:
+        rows, columns = mask.any(dim=1), mask.any(dim=0)
+        assert torch.equal(mask, rows[:, None] & columns)
+
+
 def test_crop_scale_bounds_the_area():
     # pixel values tell where they were: the range that a cut covers is its size
     rows = torch.arange(200, dtype=torch.uint8).view(200, 1).expand(200, 200)
