@@ -9,7 +9,7 @@ import pytest
 from pyg_bgformer.encoders import build_encoder, save_encoder
 from pyg_bgformer.methods import METHODS
 from pyg_bgformer.recipe import read_config
-from pyg_bgformer.report.summary import summary
+from pyg_bgformer.report.summary import statement, summary
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -65,5 +65,6 @@ COMPARISONS = [
 
 @pytest.mark.parametrize("results", COMPARISONS, ids=lambda p: p.stem)
 def test_tables_of_results_are_those_of_the_runs(results):
-    for line in summary(pd.read_csv(results), "plain").splitlines():
+    runs = pd.read_csv(results)
+    for line in [*summary(runs, "plain").splitlines(), statement(runs)]:
         assert line in README, line

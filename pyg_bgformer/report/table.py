@@ -71,8 +71,16 @@ def _caption(result: dict[str, Any]) -> str:
     )
     return (
         f"{test['queries']} queries of {test['classes']} unseen classes; protocol {result['protocol']}: "
-        f"{_tested(result)}\nlargest change of an embedding by its batch: "
+        f"{_tested(result)}\n{_setting(result)}\nlargest change of an embedding by its batch: "
         f"{result['leakage']:.1e} of its norm{depend}"
+    )
+
+
+def _setting(result: dict[str, Any]) -> str:
+    encoder, data = result["config"]["encoder"], result["config"]["data"]
+    return (
+        f"{encoder['name']}, weights {result['weights']}, {encoder['embedding_dim']} dimensions, "
+        f"{data['image_size']} px, {'partial' if result['dataset_partial'] else 'whole'} data; {result['device']}"
     )
 
 

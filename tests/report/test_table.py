@@ -30,7 +30,13 @@ def result():
         "seed": 3,
         "leakage": 2e-6,
         "refined_features": [],
-        "config": {"data": {"name": "cub200"}, "method": {"name": "bgformer"}},
+        "weights": "IMAGENET1K_V1",
+        "device": "cpu (x86_64)",
+        "config": {
+            "data": {"name": "cub200", "image_size": 96},
+            "encoder": {"name": "torchvision/resnet50", "embedding_dim": 48},
+            "method": {"name": "bgformer"},
+        },
         "untrained": {"backbone": scores(0.5, nmi=0.4), "embedding": scores(0.3, nmi=0.4)},
         "trained": {"backbone": scores(0.625, nmi=0.4), "embedding": scores(0.2, nmi=0.4)},
     }
@@ -53,6 +59,8 @@ def test_it_says_what_was_tested_and_how(result):
     assert "cub200, method bgformer, seed 3" in text
     assert "40 queries of 4 unseen classes; protocol final" in text
     assert "2.0e-06 of its norm" in text
+    setting = "torchvision/resnet50, weights IMAGENET1K_V1, 48 dimensions, 96 px, whole data; cpu (x86_64)"
+    assert setting in text
     assert "partial" not in text
 
 
