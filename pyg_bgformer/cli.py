@@ -76,6 +76,8 @@ def verify_command(arguments: Sequence[str]) -> int:
     parser.add_argument("--workers", type=int, default=2, help="processes that decode images (default: 2)")
     try:
         given = parser.parse_args(arguments)
+        if given.workers < 0:
+            raise InputError(f"--workers: expected at least 0, found {given.workers}")
         report = read_dataset(given.dataset, given.root, variant=given.variant).verify(workers=given.workers)
     except InputError as error:
         return _fail(error, 2)

@@ -38,6 +38,7 @@ def test_a_run_ends_with_its_table(tmp_path, capsys):
         (["verify", "cub"], ["'cub'", "'cub200'"]),
         (["verify", "cub200", "--root", "nowhere"], ["nowhere"]),
         (["verify", "digits", "--rot", "x"], ["--rot"]),
+        (["verify", "digits", "--workers", "-1"], ["--workers", "-1", "at least 0"]),
     ],
 )
 def test_mistakes_end_with_one_line_and_exit_code_2(arguments, words, capsys, tmp_path, monkeypatch):

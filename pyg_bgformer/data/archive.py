@@ -85,8 +85,8 @@ def unpack(archive: Path) -> Path:
     is left.
 
     Raises:
-        InputError: Another ending, a damaged or encrypted archive, a member that is a link or would lie outside
-            of the folder, or no room for the files.
+        InputError: Another ending, a damaged, empty or encrypted archive, a member that is a link or would lie
+            outside of the folder, or no room for the files.
     """
     endings = [ending for ending in ARCHIVES if archive.name.lower().endswith(ending)]
     if not endings:
@@ -100,6 +100,8 @@ def unpack(archive: Path) -> Path:
             _extract(
                 _zip_members(archive) if endings[0] == ".zip" else _tar_members(archive), archive, content
             )
+            if not any(content.iterdir()):
+                raise InputError(f"{archive}: an archive without files; remove it and get it again")
             _move(content, folder)
     except (
         tarfile.TarError,
@@ -113,7 +115,7 @@ def unpack(archive: Path) -> Path:
             reason = f"cannot be unpacked in {archive.parent} ({error.strerror})"
         else:
             what = str(error).partition("\n")[0].rstrip(":")  # tarfile lists all that it tried
-            reason = f"a damaged or truncated archive ({what}); remove it and get it again"
+            reason = f"a damaged or truncated archive, or none at all ({what}); remove it and get it again"
         raise InputError(f"{archive}: {reason}") from None
     return folder
 
@@ -165,6 +167,20 @@ def _tar_members(archive: Path) -> Members:
                 raise _not_a_file(archive, entry.name)
             if content := file.extractfile(entry):
                 yield entry.name, content
+        _check_end(file)
+
+
+def _check_end(file: tarfile.TarFile) -> None:
+    """Reads what is behind the last member: tarfile takes a damaged header for the end of the archive.
+
+    Raises:
+        OSError: The checksum of the whole, which stands at its end, does not fit.
+        tarfile.ReadError: There is more than the zeros that fill an archive up.
+    """
+    assert file.fileobj is not None
+    while rest := file.fileobj.read(1 << 20):
+        if rest.strip(b"\0"):
+            raise tarfile.ReadError("bad header in the middle")
 
 
 def _not_a_file(archive: Path, name: str) -> InputError:

@@ -61,7 +61,7 @@ def map_pixels(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
     index = np.frombuffer(encoded.tobytes(), dtype=INDEX)
     if zlib.crc32(encoded.data) != tail["checksum"] or pixel_ends(index)[-1:].sum() != start:
         raise damaged
-    return content, index, tail["key"].decode()
+    return content, index, tail["key"].decode(errors="replace")
 
 
 def pixel_ends(index: np.ndarray) -> np.ndarray:

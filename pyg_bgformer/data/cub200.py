@@ -7,6 +7,7 @@ Learning via Lifted Structured Feature Embedding, CVPR 2016).
 """
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,7 +22,12 @@ from pyg_bgformer.errors import InputError
 FOLDER = "CUB_200_2011"
 OFFICIAL = {"train": SplitCount(100, 5864), "test": SplitCount(100, 5924)}
 _LAST_TRAIN_CLASS = 100
-_IMAGES = range(1, 11_789)
+# Official numbers of each list's rows
+_ROWS = {
+    "images.txt": range(1, 11_789),
+    "image_class_labels.txt": range(1, 11_789),
+    "classes.txt": range(1, 201),
+}
 
 
 class Cub200(ImageDataset):
@@ -50,7 +56,11 @@ class Cub200(ImageDataset):
             root=root,
             expected=OFFICIAL,
             notes=[
-                *numbering_notes("images.txt", map(int, listed), _IMAGES),
+                *(
+                    line
+                    for name, official in _ROWS.items()
+                    for line in numbering_notes(name, map(int, _read_list(root / name)), official)
+                ),
                 *folder_notes("images.txt", listed.values(), "images/", there),
             ],
         )
@@ -73,10 +83,14 @@ def _records(root: Path, listed: Mapping[str, str]) -> list[dict[str, str]]:
     records = []
     for image, path in listed.items():
         number = class_of.get(image, "")
-        if not number.isdigit() or number not in names:
+        if number not in names:
             raise InputError(
                 f"{root}: image {image} ({path}) has class '{number}', which classes.txt does not name; "
                 "image_class_labels.txt and classes.txt must cover images.txt"
+            )
+        if not re.match(rf"0*{number}\.", names[number]):
+            raise InputError(
+                f"{root / 'classes.txt'}: class {number} is '{names[number]}'; expected '{int(number):03}.<name>'"
             )
         split = "train" if int(number) <= _LAST_TRAIN_CLASS else "test"
         records.append({"path": f"images/{path}", "original_class": names[number], "split": split})
@@ -108,7 +122,7 @@ def _read_list(file: Path) -> dict[str, str]:
     entries: dict[str, str] = {}
     for number, line in enumerate(read_lines(file, "CUB-200-2011"), start=1):
         key, _, value = line.strip().partition(" ")
-        if not key.isdigit() or not value or key in entries:
+        if not key.isdecimal() or not value or key in entries:
             raise InputError(f"{file}, line {number}: found '{line}'; expected a new number and a value")
         entries[key] = value
     return entries

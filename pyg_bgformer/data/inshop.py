@@ -67,7 +67,7 @@ def load(root: Path, variant: str) -> InShop:
 def _rows(file: Path) -> tuple[int, list[list[str]]]:
     """How many images the file says it lists, and path, item and split of each."""
     lines = read_lines(file, "In-Shop Clothes Retrieval")
-    if not lines or not lines[0].strip().isdigit():
+    if not lines or not lines[0].strip().isdecimal():
         found = lines[0] if lines else ""
         raise InputError(f"{file}, line 1: found '{found}'; expected the number of images")
     rows = split_rows(file, lines[1:], _COLUMNS, first_line=2)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pyg_bgformer.data.archive import unpacked
 from pyg_bgformer.data.dataset import ImageDataset
-from pyg_bgformer.data.folders import image_files
+from pyg_bgformer.data.folders import image_files, is_class_folder
 from pyg_bgformer.data.lists import folder_notes, numbering_notes, read_lines, split_rows
 from pyg_bgformer.data.verification import SplitCount
 from pyg_bgformer.errors import InputError
@@ -39,7 +39,7 @@ class OnlineProducts(ImageDataset):
         root = root if (root / _LISTS["train"]).is_file() else unpacked(root / FOLDER)
         rows = {split: _rows(root / name) for split, name in _LISTS.items()}
         listed = {row[3] for split in rows.values() for row in split}
-        there = _images(root, {path.partition("/")[0] for path in listed})
+        there = _images(root)
         super().__init__(
             "sop",
             [_record(row, split) for split in rows for row in rows[split] if row[3] in there],
@@ -65,15 +65,16 @@ def _rows(file: Path) -> list[list[str]]:
     """Image id, class id, super-class id and path of each image of a list."""
     rows = split_rows(file, read_lines(file, "Stanford Online Products"), _COLUMNS)
     for number, row in enumerate(rows, start=2):
-        if not row[0].isdigit() or not row[1].isdigit() or row[3].count("/") != 1:
+        if not all(map(str.isdecimal, row[:3])) or row[3].count("/") != 1:
             raise InputError(
                 f"{file}, line {number}: found '{' '.join(row)}'; expected three numbers and <kind>/<image>"
             )
     return rows
 
 
-def _images(root: Path, folders: set[str]) -> set[str]:
-    return {f"{folder}/{path}" for folder in folders for path in image_files(root / folder)}
+def _images(root: Path) -> set[str]:
+    folders = [entry for entry in root.iterdir() if entry.is_dir() and is_class_folder(entry.name)]
+    return {f"{folder.name}/{path}" for folder in folders for path in image_files(folder)}
 
 
 def _record(row: list[str], split: str) -> dict[str, str]:

@@ -100,6 +100,8 @@ def _sized(given: Mapping[str, Any], size: str | None) -> dict[str, Any]:
     """The study of one size: its keys over those of the file, ``common`` merged."""
     _check_keys(given, KEYS, "")
     sizes = given.get("sizes", {})
+    for name in sizes:
+        _typed(name, str, "sizes: the name of one")
     if size is None and sizes:
         raise InputError(f"which size? Add --size {' or --size '.join(sizes)}")
     if size is None:
@@ -113,7 +115,9 @@ def _sized(given: Mapping[str, Any], size: str | None) -> dict[str, Any]:
 
 
 def _rows(given: Mapping[str, Any], folder: Path, overrides: Sequence[str]) -> Iterator[Row]:
-    for number, entry in enumerate(_needed(given, "rows"), start=1):
+    if not _needed(given, "rows"):
+        raise InputError("rows is an empty list; expected at least one row")
+    for number, entry in enumerate(given["rows"], start=1):
         where = f"row {number}"
         _check_keys(_typed(entry, dict, where), ROW_KEYS, f"{where}: ")
         row = {**{key: given[key] for key in ("recipe", "seeds", "reference") if key in given}, **entry}
@@ -177,7 +181,10 @@ def _check_own(keys: Iterable[str]) -> None:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    try:
+        return value if isinstance(value, str) else json.dumps(value)
+    except TypeError:
+        raise InputError(f"found {value!r}; put it in quotes if it is text") from None
 
 
 def _seeds(row: Mapping[str, Any]) -> tuple[int, ...]:

@@ -1,3 +1,4 @@
+import gzip
 import io
 import multiprocessing
 import random
@@ -133,9 +134,43 @@ def test_a_damaged_member_leaves_nothing(tmp_path: Path):
     damaged = bytearray(archive.read_bytes())
     damaged[2000] ^= 1
     archive.write_bytes(damaged)
-    with pytest.raises(InputError, match=r"a damaged or truncated archive .*CRC"):
+    with pytest.raises(InputError, match=r"a damaged or truncated archive.*CRC"):
         unpack(archive)
     assert not (tmp_path / "birds").exists()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_tar_that_is_damaged_in_the_middle_leaves_nothing(tmp_path: Path, whole: bool):
+    """With a checksum that fits and without: tarfile alone would take the damaged header for the end."""
+    packed = pack(tmp_path / "birds.tgz", NOISE)
+    content = bytearray(gzip.decompress(packed.read_bytes()))
+    content[10 * (512 + 3072) + 2] ^= 1
+    packed.write_bytes(gzip.compress(content))
+    if not whole:
+        packed.write_bytes(packed.read_bytes()[:-8] + bytes(8))
+    with pytest.raises(InputError, match=r"birds\.tgz: a damaged or truncated archive") as caught:
+        unpack(packed)
+    assert "\n" not in str(caught.value)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["birds.tgz"]
+
+
+@ENDINGS
+def test_the_checksum_behind_the_last_member_is_compared(tmp_path: Path, ending: str):
+    archive = pack(tmp_path / f"birds.{ending}", NOISE)
+    content = bytearray(archive.read_bytes())
+    content[-5 if ending != "zip" else -10] ^= 1
+    archive.write_bytes(content)
+    with pytest.raises(InputError, match="a damaged or truncated archive"):
+        unpack(archive)
+    assert [entry.name for entry in tmp_path.iterdir()] == [archive.name]
+
+
+@ENDINGS
+def test_an_archive_without_files_leaves_nothing(tmp_path: Path, ending: str):
+    archive = pack(tmp_path / f"birds.{ending}", {})
+    with pytest.raises(InputError, match=r"birds\..*: an archive without files; remove it"):
+        unpack(archive)
+    assert [entry.name for entry in tmp_path.iterdir()] == [archive.name]
 
 
 def test_an_encrypted_archive_is_for_the_user_to_unpack(tmp_path: Path):

@@ -96,7 +96,7 @@ def test_one_wrong_byte_of_the_index_is_noticed_and_mended(
     content = bytearray(cache.path.read_bytes())
     end = len(content)
     places = {"index": pixels, "tail": end - 1, "magic": end - 84}
-    content[places[position]] ^= 1
+    content[places[position]] ^= 0x80  # in the tail, no UTF-8 any more
     whole = [cache[row] for row in range(len(cache))]
     path = cache.path
     del cache

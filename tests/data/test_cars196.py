@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 from pyg_bgformer.data import SplitCount, cars196, load_dataset, read_dataset
 from pyg_bgformer.data.cars196_lists import read_class_names
@@ -171,6 +171,37 @@ def test_a_list_that_was_cut_off(root: Path, kept: float):
     with pytest.raises(InputError, match=r"cars_train_annos\.mat: not a whole MATLAB file") as caught:
         read_dataset("cars196", root)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_list_that_was_damaged(root: Path, seed: int):
+    """Compressed as the official files are; without their checksums, many of these crash scipy."""
+    file = root / "devkit" / "cars_train_annos.mat"
+    savemat(file, {"annotations": loadmat(file)["annotations"]}, do_compression=True)
+    content = bytearray(file.read_bytes())
+    place = np.random.default_rng(seed).integers(124, len(content))
+    content[place] ^= 255
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r"cars_train_annos\.mat: not a whole MATLAB file") as caught:
+        read_dataset("cars196", root)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_box_that_is_no_numbers(root: Path):
+    file = root / "devkit" / "cars_train_annos.mat"
+    annotations = loadmat(file)["annotations"]
+    annotations[0, 2]["bbox_y1"] = "top"
+    savemat(file, {"annotations": annotations})
+    with pytest.raises(
+        InputError, match=r"annotation 3: found the box \(2, 'top', 6, 9\); expected four whole"
+    ):
+        read_dataset("cars196", root)
+
+
+def test_class_names_that_are_no_names(root: Path):
+    savemat(root / "devkit" / "cars_meta.mat", {"class_names": np.arange(196)})
+    with pytest.raises(InputError, match=r"cars_meta\.mat: its class_names are not a list of names"):
+        read_dataset("cars196", root)
 
 
 @pytest.mark.parametrize("folder", ["12", "train/12", None])

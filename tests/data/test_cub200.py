@@ -79,6 +79,7 @@ def test_a_list_that_is_missing_is_named(root: Path, name: str):
         ("images.txt", "8 001.Auk/0.jpg", "images.txt, line 9"),
         ("images.txt", "9 001.Auk/9.jpg", "image 9 .* has class ''"),
         ("classes.txt", "seven 007.Auklet", "classes.txt, line 5"),
+        ("images.txt", "² 001.Auk/9.jpg", "images.txt, line 9: found '² 001.Auk/9.jpg'"),
     ],
 )
 def test_a_damaged_list_is_named(root: Path, name: str, line: str, said: str):
@@ -86,6 +87,21 @@ def test_a_damaged_list_is_named(root: Path, name: str, line: str, said: str):
         file.write(line + "\n")
     with pytest.raises(InputError, match=said):
         load_dataset("cub200", root, allow_partial=True)
+
+
+def test_a_class_without_its_number_is_named(root: Path):
+    (root / "classes.txt").write_text("1 Auk\n100 100.Pelican\n101 101.Pelican\n200 200.Yellowthroat\n")
+    with pytest.raises(InputError, match=r"classes\.txt: class 1 is 'Auk'; expected '001\.<name>'"):
+        read_dataset("cub200", root)
+
+
+def test_rows_that_no_image_uses_are_named(root: Path):
+    for name, line in (("image_class_labels.txt", "11789 1"), ("classes.txt", "201 201.New")):
+        with open(root / name, "a") as file:
+            file.write(line + "\n")
+    problems = read_dataset("cub200", root).verify(decode=False).problems
+    assert "image_class_labels.txt has 1 row beyond the official ones: 11789" in problems
+    assert "classes.txt has 1 row beyond the official ones: 201" in problems
 
 
 def test_images_are_cut_to_their_boxes(root: Path):

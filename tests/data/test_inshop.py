@@ -84,6 +84,7 @@ def test_absent_and_unlisted_images_and_missing_rows_are_named(root: Path):
     ("text", "said"),
     [
         ("", "line 1: found ''; expected the number of images"),
+        ("²\n", "line 1: found '²'; expected the number of images"),
         ("1\n", "line 2: found 'the end of the file'"),
         ("1\nimage_name item_id evaluation_status\nimg/a.jpg id_1\n", "line 3: found 'img/a.jpg id_1'"),
         ("1\nimage_name item_id evaluation_status\nimg/a.jpg id_1 val\n", "with status 'val'"),

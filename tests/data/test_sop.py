@@ -98,6 +98,8 @@ def test_verify_names_every_difference_of_the_lists(
             "Ebay_train.txt, line 2: found '1 1 bicycle_final/1.JPG'; expected values",
         ),
         ("one 1 1 bicycle_final/1.JPG", "line 2: found 'one 1 1 .*expected three numbers"),
+        ("² 1 1 bicycle_final/1.JPG", "line 2: found '² 1 1 .*expected three numbers"),
+        ("1 1 bicycle bicycle_final/1.JPG", "line 2: found '1 1 bicycle .*expected three numbers"),
         ("1 1 1 ../1.JPG/x", "line 2: .*expected three numbers and <kind>/<image>"),
     ],
 )
@@ -105,6 +107,12 @@ def test_a_damaged_row_is_named(root: Path, line: str, said: str):
     write_list(root, "Ebay_train.txt", [line])
     with pytest.raises(InputError, match=said):
         read_dataset("sop", root)
+
+
+def test_images_in_a_folder_that_no_list_knows_are_named(root: Path, save_noise: Callable[..., None]):
+    save_noise(root / "boat_final" / "9_0.png")
+    problems = read_dataset("sop", root).verify(decode=False).problems
+    assert f"1 image of {root} not in the lists: boat_final/9_0.png" in problems
 
 
 def test_a_list_that_is_missing_is_named(root: Path):
@@ -122,6 +130,8 @@ def test_the_official_lists_give_the_official_counts(
         for line in (tmp_path / name).read_text().splitlines()[1:]:
             folder, _, image = line.split()[3].partition("/")
             files[folder].append(image)
+    for folder in files:
+        (tmp_path / folder).mkdir()
     monkeypatch.setattr(sop, "image_files", lambda folder: files[folder.name])
     dataset = load_dataset("sop", tmp_path)
     report = dataset.verify(decode=False)

@@ -1,3 +1,5 @@
+from datetime import date
+
 import pytest
 
 from pyg_bgformer.errors import InputError
@@ -73,6 +75,9 @@ ROW = {"name": "x", "recipe": "bgformer"}
         ({"seed": [1]}, ["'seed'", "'seeds'"]),
         ({"rows": "plain"}, ["rows", "a list"]),
         ({"rows": None}, ["'rows' is missing"]),
+        ({"rows": []}, ["rows is an empty list"]),
+        ({"sizes": {1: {}}}, ["sizes", "expected text, found 1"]),
+        ({"common": {"data.root": date(2026, 1, 2)}}, ["'plain'", "datetime.date(2026, 1, 2)", "quotes"]),
         ({"results": None}, ["'results' is missing"]),
         ({"recipes": "nowhere"}, ["nowhere", "no folder"]),
         ({"reference": "plian"}, ["'plian' is no row", "'plain'"]),
