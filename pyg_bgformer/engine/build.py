@@ -179,15 +179,20 @@ def build_test_loaders(
 
 
 def new_run_folder(config: Config, stamp: str) -> Path:
-    """Makes ``runs/<dataset>-<method>-seed<seed>-<stamp>``.
+    """Makes ``runs/<dataset>-<method>-seed<seed>-<stamp>``, with a number behind it where that is there already.
 
     Raises:
         InputError: If it cannot be written.
     """
     name = f"{config.data.name}-{config.method.name}-seed{config.seed}-{stamp}"
-    folder = Path(config.runs).expanduser() / name
+    runs, number = Path(config.runs).expanduser(), 1
+    folder = runs / name
     try:
-        folder.mkdir(parents=True)
+        runs.mkdir(parents=True, exist_ok=True)
+        while folder.exists():
+            number += 1
+            folder = runs / f"{name}-{number}"
+        folder.mkdir()
     except OSError as error:
         raise InputError(f"run folder {folder} cannot be made: {error.strerror}; see runs") from error
     return folder

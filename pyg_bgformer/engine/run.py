@@ -1,6 +1,7 @@
 """One run from recipe to result: test the untrained encoder, train, test once, report."""
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,7 +98,7 @@ def run(config: Config, display: Display, resume: Path | None = None) -> Path:
     folder = resume or new_run_folder(config, time.strftime("%Y%m%d-%H%M%S"))
     _, optimizer = fabric.setup(method, optimizer)
     state = TrainState(method, optimizer, build_schedule(optimizer, config.train))
-    with interrupts_name(folder):
+    with interrupts_name(folder), nothing_half_written(folder, new=resume is None):
         if resume is None or _only_prepared(resume):
             _write_text(folder / RECIPE, yaml.safe_dump(config.as_dict(), sort_keys=False))
             save_checkpoint(fabric, state, folder, config.method.name)
@@ -149,6 +150,17 @@ def interrupts_name(folder: Path) -> Iterator[None]:
         raise Interrupted(str(folder)) from error
     except Interrupted as error:
         raise Interrupted(str(folder)) from error
+
+
+@contextmanager
+def nothing_half_written(folder: Path, new: bool) -> Iterator[None]:
+    """Removes a new run's folder where a mistake in what was given ends the run before its first epoch does."""
+    try:
+        yield
+    except InputError:
+        if new and not (folder / METRICS).exists():
+            shutil.rmtree(folder)
+        raise
 
 
 def _untrained(

@@ -12,6 +12,7 @@ from pyg_bgformer.config import ProtocolConfig
 from pyg_bgformer.data import ImageSamples, load_dataset
 from pyg_bgformer.encoders import load_encoder
 from pyg_bgformer.engine import run as run_module
+from pyg_bgformer.engine.build import new_run_folder
 from pyg_bgformer.engine.interruption import Interrupted
 from pyg_bgformer.engine.run import run
 from pyg_bgformer.engine.state import CHECKPOINT
@@ -284,3 +285,16 @@ def test_intra_batch_as_published_with_chunks_redrawn_each_epoch_and_refinement(
     assert result["leakage"] <= 1e-4  # what is deployed is still the encoder alone
     screen = (tmp_path / "screen.txt").read_text()
     assert "test images refined by each other" in " ".join(screen.split())
+
+
+def test_a_mistake_that_shows_before_the_first_epoch_leaves_no_folder(tiny, display):
+    small = replace(tiny, data=replace(tiny.data, image_size=8, resize=8))
+    with pytest.raises(InputError, match="images of 16 px or more"):
+        run(small, display)
+    assert not list(Path(tiny.runs).iterdir())
+
+
+def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(tiny):
+    folders = [new_run_folder(tiny, "20260101-000000") for _ in range(3)]
+    assert [folder.name[-9:] for folder in folders] == ["01-000000", "-000000-2", "-000000-3"]
+    assert all(folder.is_dir() for folder in folders)
