@@ -65,16 +65,16 @@ class SamplerConfig:
 
     Args:
         name: classes (P distinct ones, drawn equally often), hierarchical (those of a batch from few super-classes,
-            such as a shop's departments), or chunks (K images of a class each, so that an epoch shows every image;
-            a class may occur twice in a batch).
+            such as a shop's departments), chunks (K images of a class each, so that an epoch shows every image;
+            a class may occur twice in a batch), or random (P x K images whatever their class).
         classes: P.
         samples: K.
         super_classes: With hierarchical, how many super-classes a batch has; P is divided among them.
-        batches_per_epoch: Not with chunks; by default as many as the training images fill.
+        batches_per_epoch: Not with chunks or random; by default as many as the training images fill.
         redraw: With chunks, draw P and K anew for each epoch, their product staying as it is.
     """
 
-    name: Literal["classes", "hierarchical", "chunks"] = "classes"
+    name: Literal["classes", "hierarchical", "chunks", "random"] = "classes"
     classes: int = 20
     samples: int = 5
     super_classes: int | None = None
@@ -91,10 +91,10 @@ class SamplerConfig:
             raise InputError(
                 f"sampler.redraw: found true with name {self.name}, expected sampler.name: chunks"
             )
-        if self.batches_per_epoch is not None and self.name == "chunks":
+        if self.batches_per_epoch is not None and self.name in ("chunks", "random"):
             raise InputError(
-                f"sampler.batches_per_epoch: found {self.batches_per_epoch} with name chunks, which give as many "
-                "batches as the images fill; leave it out"
+                f"sampler.batches_per_epoch: found {self.batches_per_epoch} with name {self.name}, which gives as "
+                "many batches as the images fill; leave it out"
             )
 
 

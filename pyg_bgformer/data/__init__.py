@@ -5,6 +5,7 @@ from pyg_bgformer.data.chunk_sampler import ChunkSampler
 from pyg_bgformer.data.dataset import ImageDataset
 from pyg_bgformer.data.hierarchical_sampler import HierarchicalSampler
 from pyg_bgformer.data.images import ImageError
+from pyg_bgformer.data.random_sampler import RandomSampler
 from pyg_bgformer.data.registry import DATASETS, load_dataset, read_dataset
 from pyg_bgformer.data.samplers import PKSampler
 from pyg_bgformer.data.samples import ImageSamples
@@ -20,6 +21,7 @@ __all__ = [
     "ImageError",
     "ImageSamples",
     "PKSampler",
+    "RandomSampler",
     "SplitCount",
     "Verification",
     "eval_transform",

@@ -30,8 +30,8 @@ class ChunkSampler(PKSampler):
         Batches of P * K pairs ``(position in labels, augmentation seed)``, the K of a chunk consecutive.
 
     Raises:
-        InputError: P, or one that may be drawn, is larger than the number of chunks, a number is below 1, or P * K
-            cannot be divided anew.
+        InputError: P is larger than the number of classes, a number is below 1, P * K cannot be divided anew, or a
+            drawn P is larger than the chunks that there are.
     """
 
     def __init__(
@@ -54,14 +54,10 @@ class ChunkSampler(PKSampler):
                 f"redraw: a batch of {size} images cannot be divided in several ways; turn it off"
             )
         for p, k in self._sizes:
-            if p > self._chunks(k):
+            if -self._chunks(k) % p > self._chunks(k):
                 raise InputError(
-                    f"{p} chunks of {k} images a batch, but there are only {self._chunks(k)}; "
-                    "expected at most as many"
+                    f"redraw: {p} chunks of {k} images a batch, but there are only {self._chunks(k)}"
                 )
-
-    def _check_classes(self) -> None:
-        """A class may occur twice, so that a batch may have more chunks than there are classes."""
 
     def batches_in(self, epoch: int) -> int:
         """Number of batches of an epoch."""

@@ -16,6 +16,7 @@ from pyg_bgformer.data import (
     ImageDataset,
     ImageSamples,
     PKSampler,
+    RandomSampler,
     load_dataset,
 )
 from pyg_bgformer.data.noise import NoisySamples, mislabelled
@@ -128,6 +129,8 @@ def build_sampler(config: Config, dataset: ImageDataset) -> PKSampler:
         )
     if sampler.name == "chunks":
         return ChunkSampler(labels, sampler.classes, sampler.samples, seed=config.seed, redraw=sampler.redraw)
+    if sampler.name == "random":
+        return RandomSampler(labels, sampler.classes, sampler.samples, seed=config.seed)
     return PKSampler(
         labels,
         sampler.classes,

@@ -52,12 +52,13 @@ from pyg_bgformer.files import atomic_path
 from pyg_bgformer.report.display import Display
 from pyg_bgformer.report.table import result_table
 
-RECIPE, RESULT, UNTRAINED, METRICS, QUERIES = (
+RECIPE, RESULT, UNTRAINED, METRICS, QUERIES, EVENTS = (
     "config.yaml",
     "result.json",
     "untrained.json",
     "metrics.csv",
     "queries.csv",
+    "tensorboard",
 )
 
 
@@ -154,11 +155,11 @@ def interrupts_name(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def nothing_half_written(folder: Path, new: bool) -> Iterator[None]:
-    """Removes a new run's folder where a mistake in what was given ends the run before its first epoch does."""
+    """Removes a new run's folder where a mistake in what was given ends the run before training begins."""
     try:
         yield
     except InputError:
-        if new and not (folder / METRICS).exists():
+        if new and not (folder / EVENTS).exists():
             shutil.rmtree(folder)
         raise
 
@@ -188,14 +189,14 @@ def _train(
     display: Display,
     test_loaders: list[Batches],
 ) -> None:
-    writer = SummaryWriter(str(folder / "tensorboard"), purge_step=state.epoch + 1)
+    writer = SummaryWriter(str(folder / EVENTS), purge_step=state.epoch + 1)
     epochs = config.train.epochs
     begins = list(accumulate((sampler.batches_in(epoch) for epoch in range(epochs)), initial=0))
 
     def on_epoch(row: dict[str, float]) -> None:
         tested = ""
         if is_tested(config, int(row["epoch"])):
-            described = _describe(fabric, state, test_loaders, f"testing epoch {row['epoch']:.0f}", display)
+            described = describe_all(fabric, state.method, test_loaders)
             row[TEST_SCORE] = recall_at_1(config, state.method, described)
             keep_best(state)
             tested = f", test Recall@1 {100 * row[TEST_SCORE]:.1f}"
@@ -279,7 +280,8 @@ def _plain(results: dict[str, EvaluationResult]) -> dict[str, Any]:
 
 def _deployment(config: Config, result: dict[str, Any]) -> dict[str, Any]:
     """What a user of the encoder needs to know beside what the encoder itself says."""
-    keys = ("dataset", "dataset_manifest_sha256", "dataset_partial", "dataset_cropped", "seed", "epochs")
+    data = ("dataset", "dataset_manifest_sha256", "dataset_partial", "dataset_cropped")
+    keys = (*data, "seed", "protocol", "epochs", "trained_epoch")
     return {
         "image_size": config.data.image_size,
         "resize": config.data.resize,

@@ -84,8 +84,9 @@ def load_checkpoint(fabric: Fabric, state: TrainState, folder: Path, method_name
     state.schedule.load_state_dict(content["schedule"])
     if content["scaler"]:
         fabric.strategy.precision.scaler.load_state_dict(content["scaler"])  # type: ignore[attr-defined]
-    for name in ("epoch", "batch", "seconds", "sums", "history", "best"):
+    for name in ("epoch", "batch", "seconds", "sums", "history"):
         setattr(state, name, content[name])
+    state.best = content.get("best", {})  # checkpoints did not always have it
     torch.set_rng_state(content["rng"].cpu())
     if content["cuda_rng"]:
         torch.cuda.set_rng_state_all([generator.cpu() for generator in content["cuda_rng"]])

@@ -59,7 +59,8 @@ class Study:
     """What is run and compared.
 
     Args:
-        name: Of its files: that of the study file, and of the size if it has sizes.
+        name: Of its files: that of the study file, of the size if it has sizes, and of the protocol if it is not
+            ``final``, so that tables of two protocols never replace each other.
         title: What it asks.
         rows: In the order of the table.
         results: Folder of the tables.
@@ -92,7 +93,8 @@ def read_study(path: Path, size: str | None = None, overrides: Sequence[str] = (
         results = path.parent / _needed(given, "results")
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    name = path.stem if size is None else f"{path.stem}-{size}"
+    protocols = {row.config.protocol.name for row in rows} - {"final"}
+    name = "-".join([path.stem, *([size] if size else []), *sorted(protocols)])
     return Study(name, given.get("title", name), rows, results)
 
 

@@ -120,3 +120,9 @@ def test_an_unknown_size_is_named(content, write):
         read_study(write(content), "smal")
     with pytest.raises(InputError, match="no size 'smal'; did you mean 'small'"):
         read_study(write({**content, "sizes": {"small": {}}}), "smal")
+
+
+def test_a_study_by_another_protocol_has_files_of_its_own(content, write):
+    path = write(content)
+    assert read_study(path, overrides=["--protocol.name", "literature"]).name == "mine-literature"
+    assert read_study(path, overrides=["--protocol.name", "final"]).name == "mine"
