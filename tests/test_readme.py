@@ -13,7 +13,14 @@ from pyg_bgformer.report.summary import statement, summary
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", *ROOT.glob("*/README.md"), *ROOT.glob("docs/*.md"), ROOT / "CONTRIBUTING.md"]
+FOUND = ROOT / "experiments" / "RESULTS.md"
+PAGES = [
+    ROOT / "README.md",
+    *ROOT.glob("*/README.md"),
+    *ROOT.glob("docs/*.md"),
+    ROOT / "CONTRIBUTING.md",
+    FOUND,
+]
 
 
 def python_block(word):
@@ -68,3 +75,18 @@ def test_tables_of_results_are_those_of_the_runs(results):
     runs = pd.read_csv(results)
     for line in [*summary(runs, "plain").splitlines(), statement(runs)]:
         assert line in README, line
+
+
+def test_rows_of_the_page_of_findings_are_those_of_the_studies_it_names():
+    for section in FOUND.read_text(encoding="utf-8").split("\n## "):
+        pages = re.findall(r"\(results/([\w-]+)\.md\)", section)
+        studied = [(FOUND.parent / "results" / f"{page}.md").read_text(encoding="utf-8") for page in pages]
+        rows = re.findall(r"^\| (?:backbone|embedding|refined) \|.*$", section, re.MULTILINE)
+        for row in rows:
+            assert any(row in page.splitlines() for page in studied), row
+
+
+def test_every_study_that_was_carried_out_is_on_the_page_of_findings():
+    text = FOUND.read_text(encoding="utf-8")
+    for page in (FOUND.parent / "results").glob("*.md"):
+        assert f"(results/{page.name})" in text, page.name
