@@ -1,6 +1,6 @@
 """Gathers finished runs into a CSV file and prints a Markdown table: means over seeds, differences from one method.
 
-python experiments/summarise.py runs/cub200-* --csv experiments/results/cub200.csv
+python experiments/summarise.py runs/cub200-* --csv cub200.csv
 """
 
 import argparse
