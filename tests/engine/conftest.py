@@ -1,8 +1,10 @@
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from pyg_bgformer.recipe import read_config
+from pyg_bgformer.report.display import Display
 
 
 @pytest.fixture
@@ -17,3 +19,10 @@ def tiny(tmp_path):
         ]
     )
     return replace(config, runs=str(tmp_path / "runs"), data=replace(config.data, cache=None))
+
+
+@pytest.fixture
+def display(tmp_path):
+    """Writes to ``screen.txt`` in the test's folder."""
+    with (tmp_path / "screen.txt").open("w") as screen:
+        yield Display(Console(file=screen, width=100))

@@ -4,7 +4,6 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
-from rich.console import Console
 
 from pyg_bgformer.config import ProtocolConfig
 from pyg_bgformer.encoders import load_encoder
@@ -13,13 +12,6 @@ from pyg_bgformer.engine.best_epoch import TEST_SCORE, best_epoch, is_tested
 from pyg_bgformer.engine.interruption import Interrupted
 from pyg_bgformer.engine.run import run
 from pyg_bgformer.errors import InputError
-from pyg_bgformer.report.display import Display
-
-
-@pytest.fixture
-def display(tmp_path):
-    with (tmp_path / "screen.txt").open("w") as screen:
-        yield Display(Console(file=screen, width=200))
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from rich.console import Console
 
 from pyg_bgformer.config import ProtocolConfig
 from pyg_bgformer.data import ImageSamples, load_dataset
@@ -19,13 +18,6 @@ from pyg_bgformer.engine.state import CHECKPOINT
 from pyg_bgformer.errors import InputError, RunError
 from pyg_bgformer.methods import BGFormer, Plain, Refined
 from pyg_bgformer.recipe import read_config
-from pyg_bgformer.report.display import Display
-
-
-@pytest.fixture
-def display(tmp_path):
-    with (tmp_path / "screen.txt").open("w") as screen:
-        yield Display(Console(file=screen, width=100))
 
 
 def interrupted_run(tiny, display, monkeypatch):
