@@ -23,7 +23,7 @@ from torchvision.models import resnet50
 
 from pyg_bgformer import batch_graph
 from pyg_bgformer.nn import BatchFormer, BGFormer, DyBGR, GCANetwork, IntraBatchNetwork, MarginAttentionConv
-from pyg_bgformer.nn.margin_attention_conv import complete_edges
+from pyg_bgformer.nn.conv.margin_attention_conv import complete_edges
 
 DIM = 512
 CLASSES = 100

@@ -14,7 +14,7 @@ from pathlib import Path
 # torch_geometric decorates functions with torch.jit.script when it is imported, which torch now deprecates.
 warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)
 
-from pyg_bgformer.cli import run_command  # noqa: E402
+from pyg_bgformer.cli.main import run_command  # noqa: E402
 
 DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "digits" / "bgformer.yaml"
 

@@ -12,7 +12,7 @@ import warnings
 # torch_geometric decorates functions with torch.jit.script when it is imported, which torch now deprecates.
 warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)
 
-from pyg_bgformer.cli import study_command  # noqa: E402
+from pyg_bgformer.cli.main import study_command  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(study_command(sys.argv[1:]))

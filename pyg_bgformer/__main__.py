@@ -3,7 +3,7 @@
 import signal
 import sys
 
-from pyg_bgformer.cli import main
+from pyg_bgformer.cli.main import main
 
 if __name__ == "__main__":
     # A stop by a scheduler, or by the study that this run is part of, is a Ctrl-C: what is half-written is removed.

@@ -38,4 +38,4 @@ def test_heavy_libraries_are_left_out(heavy: str, added: set[str]) -> None:
 
 
 def test_the_layers_are_there(added: set[str]) -> None:
-    assert {"pyg_bgformer.graph", "pyg_bgformer.nn.bgformer"} <= added
+    assert {"pyg_bgformer.graph", "pyg_bgformer.nn.models.bgformer"} <= added

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.encoders import build_encoder, save_encoder
 from pyg_bgformer.methods import METHODS
-from pyg_bgformer.recipe import read_config
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -2,15 +2,15 @@
 
 import torch
 
-from pyg_bgformer.engine.build import (
+from pyg_bgformer.engine.loop import fit
+from pyg_bgformer.engine.optim import build_optimizer, build_schedule
+from pyg_bgformer.engine.setup import (
     build_dataset,
     build_fabric,
     build_method,
     build_sampler,
     build_train_loader,
 )
-from pyg_bgformer.engine.fit import fit
-from pyg_bgformer.engine.optimisers import build_optimizer, build_schedule
 from pyg_bgformer.engine.state import TrainState
 
 

@@ -12,9 +12,9 @@ import pandas as pd
 from PIL import Image
 
 from pyg_bgformer.data.boxes import BOX, cut_box
+from pyg_bgformer.data.datasets.verification import Coverage, SplitCount, Verification, count_lines
 from pyg_bgformer.data.decoding import failures
 from pyg_bgformer.data.images import ImageError, decode_rgb
-from pyg_bgformer.data.verification import Coverage, SplitCount, Verification, count_lines
 from pyg_bgformer.errors import InputError
 
 #: The splits that exist, in the order in which their classes are numbered.

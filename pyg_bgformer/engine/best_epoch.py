@@ -1,6 +1,6 @@
 """The protocol of the literature: the epoch that is best on the test images."""
 
-from pyg_bgformer.config import Config
+from pyg_bgformer.config.schema import Config
 from pyg_bgformer.engine.state import TrainState
 
 TEST_SCORE = "test_recall_at_1"

@@ -15,11 +15,23 @@ import yaml
 from lightning_fabric import Fabric
 from torch.utils.tensorboard import SummaryWriter
 
-from pyg_bgformer.config import Config
+from pyg_bgformer.config.schema import Config
 from pyg_bgformer.data import ImageCache, ImageDataset, PKSampler
 from pyg_bgformer.encoders import save_encoder
 from pyg_bgformer.engine.best_epoch import TEST_SCORE, best_epoch, is_tested, keep_best
-from pyg_bgformer.engine.build import (
+from pyg_bgformer.engine.evaluate import (
+    Described,
+    describe_all,
+    leaks,
+    measure_leakage,
+    recall_at_1,
+    refine,
+    score,
+)
+from pyg_bgformer.engine.interruption import Interrupted
+from pyg_bgformer.engine.loop import fit
+from pyg_bgformer.engine.optim import build_optimizer, build_schedule
+from pyg_bgformer.engine.setup import (
     Batches,
     build_dataset,
     build_fabric,
@@ -32,25 +44,13 @@ from pyg_bgformer.engine.build import (
     test_splits,
     training_part,
 )
-from pyg_bgformer.engine.fit import fit
-from pyg_bgformer.engine.interruption import Interrupted
-from pyg_bgformer.engine.optimisers import build_optimizer, build_schedule
-from pyg_bgformer.engine.provenance import provenance
 from pyg_bgformer.engine.state import CHECKPOINT, TrainState, load_checkpoint, save_checkpoint
-from pyg_bgformer.engine.test import (
-    Described,
-    describe_all,
-    leaks,
-    measure_leakage,
-    recall_at_1,
-    refine,
-    score,
-)
 from pyg_bgformer.errors import InputError, RunError
 from pyg_bgformer.evaluation import EvaluationResult
 from pyg_bgformer.files import atomic_path
-from pyg_bgformer.report.display import Display
+from pyg_bgformer.report.progress import Display
 from pyg_bgformer.report.table import result_table
+from pyg_bgformer.runs.provenance import provenance
 
 RECIPE, RESULT, UNTRAINED, METRICS, QUERIES, EVENTS = (
     "config.yaml",

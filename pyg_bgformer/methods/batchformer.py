@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from pyg_bgformer.encoders import Encoder
 from pyg_bgformer.geometry import Geometry
 from pyg_bgformer.methods.refining import RefiningMethod
-from pyg_bgformer.nn.batchformer import BatchFormer as BatchFormerBlock
 from pyg_bgformer.nn.insight import same_class_mass
+from pyg_bgformer.nn.models.batchformer import BatchFormer as BatchFormerBlock
 
 
 class BatchFormer(RefiningMethod):

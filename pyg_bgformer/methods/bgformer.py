@@ -6,10 +6,10 @@ from pyg_bgformer.encoders import Encoder
 from pyg_bgformer.geometry import Geometry
 from pyg_bgformer.graph import batch_graph
 from pyg_bgformer.methods.refining import RefiningMethod
-from pyg_bgformer.nn.bgformer import BGFormer as BGFormerNetwork
-from pyg_bgformer.nn.bgformer import Branches, Norm, Semantic, Visual
+from pyg_bgformer.nn.conv.ssa_conv import Neighbours
 from pyg_bgformer.nn.insight import edge_homophily, same_class_mass
-from pyg_bgformer.nn.ssa_conv import Neighbours
+from pyg_bgformer.nn.models.bgformer import BGFormer as BGFormerNetwork
+from pyg_bgformer.nn.models.bgformer import Branches, Norm, Semantic, Visual
 
 
 class BGFormer(RefiningMethod):

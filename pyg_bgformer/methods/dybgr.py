@@ -6,8 +6,8 @@ from pyg_bgformer.encoders import Encoder
 from pyg_bgformer.geometry import Geometry
 from pyg_bgformer.graph import batch_graph
 from pyg_bgformer.methods.refining import RefiningMethod
-from pyg_bgformer.nn.dybgr import DyBGR as DyBGRNetwork
 from pyg_bgformer.nn.insight import edge_homophily, same_class_mass
+from pyg_bgformer.nn.models.dybgr import DyBGR as DyBGRNetwork
 
 
 class DyBGR(RefiningMethod):

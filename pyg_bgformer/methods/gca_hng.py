@@ -19,7 +19,7 @@ from pyg_bgformer.losses.negative_synthesis import (
     synthesise_negatives,
 )
 from pyg_bgformer.methods.method import Method, ParameterGroup, Update
-from pyg_bgformer.nn.gca import GCANetwork
+from pyg_bgformer.nn.models.gca_hng import GCANetwork
 
 CLASSIFIER_WEIGHT = 10.0
 SMALLEST_MEAN = 1e-6

@@ -11,10 +11,10 @@ from pyg_bgformer.evaluation import k_reciprocal_batches
 from pyg_bgformer.geometry import Geometry, Sphere
 from pyg_bgformer.losses import LabelSmoothedCrossEntropy
 from pyg_bgformer.methods.method import Method, ParameterGroup, Refined
+from pyg_bgformer.nn.conv.margin_attention_conv import Aggregation, complete_edges
 from pyg_bgformer.nn.insight import same_class_mass
-from pyg_bgformer.nn.intra_batch import IntraBatchNetwork
 from pyg_bgformer.nn.intra_batch_graph import Similarity, intra_batch_graph
-from pyg_bgformer.nn.margin_attention_conv import Aggregation, complete_edges
+from pyg_bgformer.nn.models.intra_batch import IntraBatchNetwork
 
 REFINED_AT_A_TIME = 128
 """Batches of test images that are refined together."""

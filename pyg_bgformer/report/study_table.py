@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 
-from pyg_bgformer.report.comparison import SCORES, compare
+from pyg_bgformer.report.statistics import SCORES, compare
 from pyg_bgformer.report.summary import markdown_row, statement
 
 LATEX = str.maketrans(

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from pyg_bgformer.config import DataConfig, EncoderConfig, SamplerConfig, TrainConfig
+from pyg_bgformer.config.schema import DataConfig, EncoderConfig, SamplerConfig, TrainConfig
 from pyg_bgformer.errors import InputError
-from pyg_bgformer.report.comparison import SCORES, compare
+from pyg_bgformer.report.statistics import SCORES, compare
 
 METHODS_OWN = {"train": ("lr", "head_lr", "loss_lr", "clip_norm", "clip_value"), "encoder": ("head_norm",)}
 """Settings that belong to a method's recipe, beside its options and its loss."""

@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pyg_bgformer.errors import InputError
-from pyg_bgformer.report.display import Display
+from pyg_bgformer.report.progress import Display
 from pyg_bgformer.report.study_table import study_markdown
 from pyg_bgformer.study.definition import Study, read_study
-from pyg_bgformer.study.execution import Failure, execute
+from pyg_bgformer.study.executor import Failure, execute
 from pyg_bgformer.study.results import gather, write_results
 from pyg_bgformer.study.runs import State, StudyRun, check_here, fault, state, study_runs
 from pyg_bgformer.study.submission import submit

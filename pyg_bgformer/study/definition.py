@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyg_bgformer.config import Config
+from pyg_bgformer.config.recipe import read_config
+from pyg_bgformer.config.schema import Config
 from pyg_bgformer.errors import InputError, did_you_mean
 from pyg_bgformer.files import read_mapping
-from pyg_bgformer.recipe import read_config
 
 KEYS = {
     "title": str,

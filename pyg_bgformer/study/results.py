@@ -8,7 +8,7 @@ import pandas as pd
 
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.files import atomic_path
-from pyg_bgformer.report.study_figure import draw_study
+from pyg_bgformer.report.figures import draw_study
 from pyg_bgformer.report.study_table import study_latex, study_markdown
 from pyg_bgformer.report.summary import collect
 from pyg_bgformer.study.definition import Study

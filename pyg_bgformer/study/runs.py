@@ -8,15 +8,15 @@ from typing import Any, Literal
 
 import yaml
 
-from pyg_bgformer.config import Config
+from pyg_bgformer.config.recipe import read_config
+from pyg_bgformer.config.schema import Config
 from pyg_bgformer.data import ImageDataset
-from pyg_bgformer.engine.build import build_dataset, build_fabric, build_sampler, protocol_part
+from pyg_bgformer.engine.evaluate import leaks
 from pyg_bgformer.engine.run import RECIPE, RESULT
-from pyg_bgformer.engine.test import leaks
+from pyg_bgformer.engine.setup import build_dataset, build_fabric, build_sampler, protocol_part
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.files import atomic_path, read_mapping
-from pyg_bgformer.recipe import read_config
-from pyg_bgformer.report.difference import differing
+from pyg_bgformer.runs.diff import differing
 from pyg_bgformer.study.definition import Study
 
 State = Literal["to start", "to go on with", "finished"]

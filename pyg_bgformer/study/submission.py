@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from pyg_bgformer.cli import main
+from pyg_bgformer.cli.main import main
 from pyg_bgformer.errors import InputError, RunError
 from pyg_bgformer.study.runs import StudyRun, prepare
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_bgformer.data.digits import Digits
+from pyg_bgformer.data.datasets.digits import Digits
 from pyg_bgformer.data.noise import NoisySamples, mislabelled
 from pyg_bgformer.data.samples import ImageSamples
-from pyg_bgformer.data.validation_part import validation_part
+from pyg_bgformer.data.splits import validation_part
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from pyg_bgformer.recipe import read_config
-from pyg_bgformer.report.display import Display
+from pyg_bgformer.config.recipe import read_config
+from pyg_bgformer.report.progress import Display
 
 
 @pytest.fixture

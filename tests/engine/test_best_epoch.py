@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pyg_bgformer.config import ProtocolConfig
+from pyg_bgformer.config.schema import ProtocolConfig
 from pyg_bgformer.encoders import load_encoder
 from pyg_bgformer.engine import run as run_module
 from pyg_bgformer.engine.best_epoch import TEST_SCORE, best_epoch, is_tested

@@ -7,17 +7,17 @@ import pytest
 import torch
 import yaml
 
-from pyg_bgformer.config import ProtocolConfig
+from pyg_bgformer.config.recipe import read_config
+from pyg_bgformer.config.schema import ProtocolConfig
 from pyg_bgformer.data import ImageSamples, load_dataset
 from pyg_bgformer.encoders import load_encoder
 from pyg_bgformer.engine import run as run_module
-from pyg_bgformer.engine.build import new_run_folder
 from pyg_bgformer.engine.interruption import Interrupted
 from pyg_bgformer.engine.run import run
+from pyg_bgformer.engine.setup import new_run_folder
 from pyg_bgformer.engine.state import CHECKPOINT
 from pyg_bgformer.errors import InputError, RunError
 from pyg_bgformer.methods import BGFormer, Plain, Refined
-from pyg_bgformer.recipe import read_config
 
 
 def interrupted_run(tiny, display, monkeypatch):

@@ -9,16 +9,16 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from pyg_bgformer.config import Config
+from pyg_bgformer.config.recipe import read_config
+from pyg_bgformer.config.schema import Config
 from pyg_bgformer.encoders import Backbone, Encoder, EncoderSpec, build_encoder
-from pyg_bgformer.engine.fit import train_batch
-from pyg_bgformer.engine.optimisers import build_optimizer, build_schedule
+from pyg_bgformer.engine.loop import train_batch
+from pyg_bgformer.engine.optim import build_optimizer, build_schedule
 from pyg_bgformer.engine.state import TrainState
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.geometry import PoincareBall, Sphere
 from pyg_bgformer.losses import NPair, build_loss
 from pyg_bgformer.methods import GCAHNG
-from pyg_bgformer.recipe import read_config
 
 LABELS = torch.tensor([2, 0, 3, 1, 0, 2, 1, 3, 3, 2, 0, 1])
 

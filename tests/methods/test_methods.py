@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from pyg_bgformer.engine.build import build_method
-from pyg_bgformer.engine.optimisers import build_optimizer
+from pyg_bgformer.config.recipe import read_config
+from pyg_bgformer.engine.optim import build_optimizer
+from pyg_bgformer.engine.setup import build_method
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.evaluation import batch_leakage
 from pyg_bgformer.methods import GCAHNG, METHODS, find_method
-from pyg_bgformer.recipe import read_config
 
 LABELS = torch.arange(4).repeat_interleave(3)
 NEEDED = {

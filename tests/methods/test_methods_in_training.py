@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.encoders import load_encoder, save_encoder
 from pyg_bgformer.engine.interruption import Interrupted
 from pyg_bgformer.engine.state import load_checkpoint
 from pyg_bgformer.methods import METHODS
-from pyg_bgformer.recipe import read_config
 from tests.training import Training
 
 RECIPES = Path(__file__).parents[2] / "experiments" / "recipes"

@@ -12,8 +12,7 @@ from pyg_bgformer.nn.backend import (
     pick_backend,
     same_graph,
 )
-
-from .oracles import GRAPHS
+from tests.nn.oracles import GRAPHS
 
 
 @pytest.mark.parametrize("name", GRAPHS)

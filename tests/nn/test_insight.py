@@ -6,8 +6,7 @@ from torch import Tensor
 from torch_geometric.utils import homophily, remove_self_loops
 
 from pyg_bgformer.nn.insight import edge_homophily, same_class_mass
-
-from .oracles import GRAPHS
+from tests.nn.oracles import GRAPHS
 
 
 def naive_share(edge_index: Tensor, weight: Tensor, labels: Tensor) -> float:

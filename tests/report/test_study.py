@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pyg_bgformer.report.study_figure import draw_study
+from pyg_bgformer.report.figures import draw_study
 from pyg_bgformer.report.study_table import study_latex, study_markdown
 
 RESULTS = Path(__file__).parents[2] / "experiments" / "results"

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from pyg_bgformer.cli import main
+from pyg_bgformer.cli.main import main
 from pyg_bgformer.study import command, results
 from pyg_bgformer.study.definition import read_study
-from pyg_bgformer.study.execution import Failure
+from pyg_bgformer.study.executor import Failure
 from pyg_bgformer.study.runs import study_runs
 
 from .finished import finish

@@ -1,0 +1,114 @@
+"""Omniglot: handwritten characters of fifty alphabets, 20 drawings of 105 x 105 pixels for each character.
+
+Source: B. M. Lake, R. Salakhutdinov, J. B. Tenenbaum, Human-level concept learning through probabilistic
+program induction, Science 350 (2015); https://github.com/brendenlake/omniglot, folder ``python``.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+import torchvision
+
+from pyg_bgformer.data.dataset import ImageDataset
+from pyg_bgformer.data.datasets.archive import ZipArchive
+from pyg_bgformer.data.datasets.folders import image_files, is_class_folder, is_image
+from pyg_bgformer.data.datasets.verification import SplitCount
+from pyg_bgformer.errors import InputError
+
+#: By variant the parts whose characters are for train and for test.
+PARTS = {
+    "small": ("images_background_small1", "images_background_small2"),
+    "full": ("images_background", "images_evaluation"),
+}
+OFFICIAL = {
+    "small": {"train": SplitCount(136, 2720), "test": SplitCount(106, 2120)},
+    "full": {"train": SplitCount(964, 19280), "test": SplitCount(659, 13180)},
+}
+_TORCHVISION_FOLDER = "omniglot-py"
+
+
+class Omniglot(ImageDataset):
+    """Omniglot from its official zip archives (read where they are) or from their unpacked folders.
+
+    A class is a character of an alphabet (``Greek/character01``); the alphabet is its super-class. Where an
+    archive and its folder are both there, the archive is read.
+
+    Args:
+        root: The folder with the archives or folders, also in torchvision's ``omniglot-py`` inside it.
+        variant: ``small``: background_small1 to train, background_small2 without the alphabets that are in
+            background_small1 too to test. ``full``: background to train, evaluation to test; downloaded by
+            torchvision where it is absent.
+
+    Raises:
+        InputError: A part is missing (and could not be downloaded) or is laid out differently.
+    """
+
+    def __init__(self, root: Path, variant: str) -> None:
+        self._parts = {part: _find(root, part, download=variant == "full") for part in PARTS[variant]}
+        train, test = (_records(part, source) for part, source in self._parts.items())
+        seen = {record["super_class"] for record in train}
+        new = [record for record in test if record["super_class"] not in seen]
+        records = [{**record, "split": "train"} for record in train]
+        records += [{**record, "split": "test"} for record in new]
+        super().__init__(f"omniglot-{variant}", records, root=root, expected=OFFICIAL[variant])
+
+    def open(self, row: int) -> BinaryIO:
+        """The PNG of a row as a binary stream."""
+        path = self._paths[row]
+        source = self._parts[path.partition("/")[0]]
+        return source.open(path) if isinstance(source, ZipArchive) else open(source / path, "rb")
+
+    def source_files(self) -> Iterable[str | Path]:
+        """The archives, or the files of unpacked folders."""
+        for part, source in self._parts.items():
+            if isinstance(source, ZipArchive):
+                yield source.path
+            else:
+                yield from (source / path for path in self._paths if path.startswith(f"{part}/"))
+
+
+def load(root: Path, variant: str) -> Omniglot:
+    """Omniglot from its folder."""
+    return Omniglot(root, variant)
+
+
+def _find(root: Path, part: str, download: bool) -> ZipArchive | Path:
+    """The archive of a part, or the folder in which its unpacked folder is."""
+    for base in (root, root / _TORCHVISION_FOLDER):
+        if (base / f"{part}.zip").is_file():
+            return ZipArchive(base / f"{part}.zip")
+        if (base / part).is_dir():
+            return base
+    if download:
+        _download(root, part)
+        return ZipArchive(root / _TORCHVISION_FOLDER / f"{part}.zip")
+    raise InputError(
+        f"{root}: found neither {part}.zip nor the folder {part}; data/README.md says where to get it"
+    )
+
+
+def _download(root: Path, part: str) -> None:
+    try:
+        torchvision.datasets.Omniglot(root, background=part == "images_background", download=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"{root}: {part}.zip is not there and could not be downloaded ({error}); "
+            "get it where there is a network (data/README.md)"
+        ) from None
+
+
+def _records(part: str, source: ZipArchive | Path) -> list[dict[str, str]]:
+    if isinstance(source, ZipArchive):
+        shown = [name for name in source.names() if all(map(is_class_folder, name.split("/")))]
+        paths = [name for name in shown if is_image(f"{source.path}/{name}")]
+    else:
+        paths = [f"{part}/{path}" for path in image_files(source / part)]
+    return [_record(part, path) for path in sorted(paths)]
+
+
+def _record(part: str, path: str) -> dict[str, str]:
+    pieces = path.split("/")
+    if len(pieces) != 4 or pieces[0] != part:
+        raise InputError(f"{part}: found the image '{path}'; expected {part}/alphabet/character/image.png")
+    return {"path": path, "original_class": "/".join(pieces[1:3]), "super_class": pieces[1]}

@@ -1,0 +1,183 @@
+"""The training loop; it knows a method's contract and no method."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from pyg_bgformer.config.schema import Config
+from pyg_bgformer.data import PKSampler
+from pyg_bgformer.engine.interruption import Interrupted, StopRequest, stop_on_signal
+from pyg_bgformer.engine.state import TrainState, save_checkpoint
+from pyg_bgformer.errors import RunError
+from pyg_bgformer.methods import Update
+
+Advance = Callable[[int, int, float], None]
+"""Told after each batch: epochs finished, batches finished of the next one, and the loss."""
+
+
+def fit(
+    fabric: Fabric,
+    state: TrainState,
+    loader: DataLoader,
+    sampler: PKSampler,
+    config: Config,
+    folder: Path,
+    *,
+    on_batch: Advance = lambda epoch, batch, loss: None,
+    on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
+    on_idle: Callable[[list[str]], None] = lambda names: None,
+) -> None:
+    """Trains from where ``state`` stands to the last epoch, leaving a checkpoint in ``folder`` after each.
+
+    Args:
+        fabric: Device and precision.
+        state: Changed in place; its method and optimiser are set up by ``fabric``.
+        loader: Batches ``(images, labels, rows)`` in the order of ``sampler``.
+        sampler: Told from which batch of which epoch to go on.
+        config: The run.
+        folder: Where checkpoints go.
+        on_batch: Progress.
+        on_epoch: Told what was logged of each epoch.
+        on_idle: Told, after the first batch of an epoch, of trainable parameters that no update of it reached.
+
+    Raises:
+        Interrupted: A signal asked to stop; the checkpoint holds the state after the last whole step.
+        RunError: A loss term or the gradient is not finite, or the method refuses a batch.
+    """
+    with stop_on_signal() as stop:
+        while state.epoch < config.train.epochs:
+            sampler.load_state_dict({"seed": sampler.seed, "epoch": state.epoch, "batch": state.batch})
+            state.method.encoder.freeze_backbone(state.epoch < config.train.warmup_epochs)
+            started = time.perf_counter()
+            finished = _train_epoch(fabric, state, loader, config, stop, on_batch, on_idle)
+            seconds = time.perf_counter() - started
+            state.seconds += seconds
+            if finished:
+                _close_epoch(state, seconds)
+                on_epoch(state.history[-1])
+            save_checkpoint(fabric, state, folder, config.method.name)
+            if stop.asked and state.epoch < config.train.epochs:
+                raise Interrupted(f"after epoch {state.epoch}, batch {state.batch}")
+
+
+def _train_epoch(
+    fabric: Fabric,
+    state: TrainState,
+    loader: DataLoader,
+    config: Config,
+    stop: StopRequest,
+    on_batch: Advance,
+    on_idle: Callable[[list[str]], None],
+) -> bool:
+    """Whether the epoch came to its end."""
+    state.method.train()
+    first, total = state.batch, len(loader)
+    for images, labels, _ in loader:
+        values, reached = train_batch(fabric, state, config, images, labels)
+        if state.batch == first and (idle := _idle(state.method, reached)):
+            on_idle(idle)
+        state.batch += 1
+        for name, value in values.items():
+            state.sums[name] = state.sums.get(name, 0.0) + value
+        on_batch(state.epoch, state.batch, values["loss"])
+        if stop.asked and state.batch < total:
+            return False
+    return True
+
+
+def train_batch(
+    fabric: Fabric, state: TrainState, config: Config, images: Tensor, labels: Tensor
+) -> tuple[dict[str, float], set[nn.Parameter]]:
+    """Carries out the method's updates on one batch, one after another.
+
+    Returns:
+        What they log, and the parameters that one of them gave a gradient.
+    """
+    values: dict[str, float] = {}
+    reached: set[nn.Parameter] = set()
+    updates = state.method.updates(images, labels)
+    while (update := _next(fabric, state, updates)) is not None:
+        numbers = check_finite({"loss": update.loss, **update.terms}, state)
+        values |= {name: numbers[name] for name in update.terms}
+        reached |= _step(fabric, state, config, update)
+    return values, reached
+
+
+def _next(fabric: Fabric, state: TrainState, updates: Iterator[Update]) -> Update | None:
+    try:
+        with fabric.autocast():
+            return next(updates, None)
+    except ValueError as error:  # a module refuses its input: features that are not finite, say
+        raise RunError(f"epoch {state.epoch + 1}, batch {state.batch + 1}: {error}") from error
+
+
+def _step(fabric: Fabric, state: TrainState, config: Config, update: Update) -> set[nn.Parameter]:
+    """Moves the parameters of the update's groups and returns those that its loss reached."""
+    moved = [
+        parameter
+        for group in state.optimizer.param_groups
+        if update.groups is None or group["name"] in update.groups
+        for parameter in group["params"]
+        if parameter.requires_grad
+    ]
+    state.optimizer.zero_grad()
+    # All others stay without a gradient, and the optimiser leaves them and their moments alone.
+    fabric.backward(update.loss, inputs=moved)
+    reached = {parameter for parameter in moved if parameter.grad is not None}
+    if update.zero_filled:
+        for parameter in moved:
+            if parameter.grad is None and parameter in state.optimizer.state:
+                parameter.grad = torch.zeros_like(parameter)
+    _clip(fabric, state, config)
+    state.optimizer.step()
+    return reached
+
+
+def _idle(method: nn.Module, reached: set[nn.Parameter]) -> list[str]:
+    return [name for name, p in method.named_parameters() if p.requires_grad and p not in reached]
+
+
+def check_finite(terms: dict[str, Tensor], state: TrainState) -> dict[str, float]:
+    """The terms as numbers.
+
+    Raises:
+        RunError: If one is not finite; says which, and when.
+    """
+    values = dict(zip(terms, torch.stack([t.detach().float() for t in terms.values()]).tolist(), strict=True))
+    # The sum comes first in the dictionary, but a term by its own name says more.
+    for name in sorted(values, key=lambda name: name == "loss"):
+        if values[name] - values[name] != 0:
+            raise RunError(
+                f"loss term '{name}' is {values[name]} in epoch {state.epoch + 1}, batch {state.batch + 1}; "
+                "a smaller train.lr or another precision may help"
+            )
+    return values
+
+
+def _clip(fabric: Fabric, state: TrainState, config: Config) -> None:
+    if config.train.clip_value is not None:
+        fabric.clip_gradients(state.method, state.optimizer, clip_val=config.train.clip_value)
+    if config.train.clip_norm is None:
+        return
+    norm = fabric.clip_gradients(
+        state.method, state.optimizer, max_norm=config.train.clip_norm, error_if_nonfinite=False
+    )
+    # With fp16 an overflow is ordinary: the scaler skips that step and lowers its scale.
+    if config.train.precision != "16-mixed" and norm is not None and not norm.isfinite():
+        raise RunError(f"the gradient is not finite in epoch {state.epoch + 1}, batch {state.batch + 1}")
+
+
+def _close_epoch(state: TrainState, seconds: float) -> None:
+    means = {name: total / state.batch for name, total in state.sums.items()}
+    rates = {f"lr_{g['name']}": float(g["lr"]) for g in state.optimizer.param_groups}
+    state.method.close_epoch(means)
+    state.schedule.step()
+    state.epoch += 1
+    state.batch = 0
+    state.sums = {}
+    state.history.append({"epoch": state.epoch, **means, **rates, "seconds": seconds})

@@ -1,0 +1,188 @@
+"""Propagation along a batch graph that is learned anew from the features it refines: DyBGR's propagation."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.nn import MessagePassing
+
+from pyg_bgformer.nn.backend import Backend, check_backend, edge_counts
+from pyg_bgformer.nn.conv.affinity_conv import FLAT
+from pyg_bgformer.nn.ops import compress_edges, edge_sum
+
+Attended = tuple[Tensor, tuple[Tensor, Tensor]]
+
+
+class DynamicGraphConv(MessagePassing):
+    r"""Refines features along a graph whose weights they determine, in turns, from the `"Learning Dynamic
+    Batch-Graph Representation for Deep Representation Learning" <https://doi.org/10.1007/s11263-024-02175-8>`_
+    paper.
+
+    Distances that labels shorten choose each node's :math:`K` nearest others, once:
+
+    .. math::
+        d_{ij} = \textrm{minmax}_j \left( \Vert \mathbf{x}_i - \mathbf{x}_j \Vert - 2 \beta L_{ij} - 10^{-5}
+        \, \textrm{minmax}_j(\mathbf{x}_i^{\top} \mathbf{x}_j) \right)
+
+    where :math:`L` is the label graph, its self loops counted twice, its rows normalised to sum 1. Then, starting
+    from :math:`\mathbf{f}_i = \mathbf{x}_i` and :math:`T` times,
+
+    .. math::
+        a_{ij} &= \max \left( 0, \frac{1}{K} + \frac{\bar d_i - d_{ij} + \lambda \, \textrm{minmax}_j
+        (\mathbf{f}_i^{\top} \mathbf{f}_j)}{2 \gamma + 10^{-8}} \right)
+
+        \mathbf{f}_i &= \epsilon \sum_{j \in \mathcal{N}(i)} a_{ij} \mathbf{x}_j + (1 - \epsilon) \mathbf{x}_i
+
+    :math:`\bar d_i` is the mean distance of the :math:`K` neighbours, and :math:`\gamma` the mean over all nodes of
+    :math:`\frac{1}{2} \sum_{j \in \mathcal{N}(i)} (d_{i, K + 1} - d_{ij})`, with :math:`d_{i, K + 1}` that of the
+    next nearest. The layer has no parameters. Distances, :math:`\gamma`, similarities and weights carry gradient;
+    the choice of neighbours does not.
+
+    What the paper leaves open: with ``k`` at or above the number of other nodes all are neighbours, and the
+    farthest is also the next nearest. Rows that are all equal have a min-max of 0. Where every node has neighbours
+    equally far from it (:math:`\gamma = 0`, the quotient would be undefined) they weigh :math:`1 / K`. Of equally
+    far nodes the lowest index comes first. A single node keeps :math:`1 - \epsilon` of itself.
+
+    Args:
+        k (int): Neighbours :math:`K` of each node, itself not among them. (default: :obj:`30`)
+        beta (float): Weight :math:`\beta` of the label graph in the distances. (default: :obj:`0.5`)
+        lam (float): Weight :math:`\lambda` of the refined features' similarity. (default: :obj:`0.3`)
+        eps (float): Share :math:`\epsilon` of the neighbours in a refined feature, in [0, 1].
+            (default: :obj:`0.5`)
+        num_iterations (int): Turns :math:`T`. (default: :obj:`3`)
+        backend (str): See :obj:`~pyg_bgformer.nn.backend.Backend`; all pairs are compared in any case, and
+            ``"auto"`` is ``"dense"``. (default: ``"auto"``)
+
+    Shapes:
+        - **input:** node features :math:`(N, D)`, semantic edge indices :math:`(2, E_s)`, batch vector :math:`(N)`
+          *(optional)*
+        - **output:** node features :math:`(N, D)` or, with ``return_attention_weights``, :math:`((N, D), ((2, E),
+          (E)))`
+
+    Raises:
+        ValueError: If an option is out of its range, or a feature is not finite.
+    """
+
+    def __init__(
+        self,
+        k: int = 30,
+        beta: float = 0.5,
+        lam: float = 0.3,
+        eps: float = 0.5,
+        num_iterations: int = 3,
+        backend: Backend = "auto",
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("aggr", "add")
+        super().__init__(node_dim=0, **kwargs)
+        check_backend(backend)
+        for name, number in (("k", k), ("num_iterations", num_iterations)):
+            if number < 1:
+                raise ValueError(f"{name} must be at least 1, found {number}")
+        for name, weight in (("beta", beta), ("lam", lam)):
+            if not weight >= 0:
+                raise ValueError(f"{name} must not be negative, found {weight}")
+        if not 0 <= eps <= 1:
+            raise ValueError(f"eps must lie in [0, 1], found {eps}")
+        self.k = k
+        self.beta = beta
+        self.lam = lam
+        self.eps = eps
+        self.num_iterations = num_iterations
+        self.backend: Backend = backend
+
+    def forward(
+        self,
+        x: Tensor,
+        semantic_edge_index: Tensor,
+        batch: Tensor | None = None,
+        return_attention_weights: bool = False,
+    ) -> Tensor | Attended:
+        """Returns the propagated features ``(N, D)`` and, if asked for, the chosen edges and their last weights."""
+        broken = int((~x.isfinite()).any(dim=1).sum())
+        if broken:
+            raise ValueError(f"x has {broken} of {x.size(0)} rows with values that are not finite")
+        # Rescaled differences of distances keep few digits of half precision.
+        with torch.autocast(x.device.type, enabled=False):
+            wide = x if x.dtype == torch.float64 else x.float()
+            out, edge_index, weight = self._by_graph(wide, _label_graph(semantic_edge_index, wide), batch)
+        return (out.to(x.dtype), (edge_index, weight)) if return_attention_weights else out.to(x.dtype)
+
+    def message(self, x_j: Tensor, weight: Tensor) -> Tensor:
+        """The weighted features that each edge carries, ``(E, D)``."""
+        return weight.unsqueeze(-1) * x_j
+
+    def _by_graph(
+        self, x: Tensor, label_graph: Tensor, batch: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Extremes, neighbours and the width of the weights are each graph's own."""
+        if batch is None:
+            return self._refine(x, label_graph)
+        order = batch.argsort(stable=True)
+        graphs = [nodes for nodes in order.split(batch.bincount().tolist()) if len(nodes)]
+        parts = [self._refine(x[nodes], label_graph[nodes][:, nodes]) for nodes in graphs]
+        out = torch.cat([part for part, _, _ in parts])[order.argsort()]
+        edge_index = torch.cat([n[edges] for n, (_, edges, _) in zip(graphs, parts, strict=True)], dim=1)
+        return out, edge_index, torch.cat([weight for _, _, weight in parts])
+
+    def _refine(self, x: Tensor, label_graph: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        num_nodes = x.size(0)
+        k = min(self.k, num_nodes - 1)
+        distance, neighbours = self._distances(x, label_graph).sort(
+            dim=1, stable=True
+        )  # each node itself first
+        near, next_nearest = distance[:, 1 : k + 1], distance[:, min(k + 1, num_nodes - 1)]
+        neighbours = neighbours[:, 1 : k + 1]
+        edge_index = torch.stack([neighbours.flatten(), _receivers(neighbours)])
+
+        width = (k * next_nearest - near.sum(dim=1)).mean()  # 2 gamma
+        rounding = FLAT * torch.finfo(x.dtype).eps * k
+        width = (width + 1e-8).masked_fill(width <= rounding, float("inf"))
+        closeness = near.mean(dim=1, keepdim=True) - near
+        refined = x
+        for _ in range(self.num_iterations):
+            similarity = _min_max(refined @ refined.t()).gather(1, neighbours)
+            weight = (1 / max(k, 1) + (closeness + self.lam * similarity) / width).relu().flatten()
+            refined = self.eps * self._propagated(x, edge_index, weight) + (1 - self.eps) * x
+        return refined, edge_index, weight
+
+    def _distances(self, x: Tensor, label_graph: Tensor) -> Tensor:
+        """``(N, N)`` in [0, 1], and -1 on the diagonal: no tie makes another node a node's nearest."""
+        products = x @ x.t()
+        squares = x.square().sum(dim=1)
+        itself = torch.eye(x.size(0), dtype=torch.bool, device=x.device)
+        squared = squares[:, None] + squares - 2 * products
+        distance = squared.clamp(min=1e-12).sqrt().masked_fill(itself, 0.0)  # the root has no slope at 0
+        distance = distance - 2 * self.beta * label_graph - 1e-5 * _min_max(products)
+        return _min_max(distance).masked_fill(itself, -1.0)
+
+    def _propagated(self, x: Tensor, edge_index: Tensor, weight: Tensor) -> Tensor:
+        num_nodes = x.size(0)
+        if self.backend == "message":
+            return self.propagate(edge_index, x=x, weight=weight, size=(num_nodes, num_nodes))
+        if self.backend == "sparse":
+            return edge_sum(weight, x, compress_edges(edge_index, num_nodes))
+        sender, receiver = edge_index
+        return x.new_zeros(num_nodes, num_nodes).index_put((receiver, sender), weight) @ x
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}(k={self.k}, num_iterations={self.num_iterations})"
+
+
+def _label_graph(edge_index: Tensor, x: Tensor) -> Tensor:
+    """``(N, N)``, rows sum to 1: edges count 1 and the diagonal 2, whether or not there are self loops."""
+    adjacency = edge_counts(edge_index, x.size(0), x.dtype).fill_diagonal_(2.0)
+    return adjacency / adjacency.sum(dim=1, keepdim=True)
+
+
+def _receivers(neighbours: Tensor) -> Tensor:
+    num_nodes, k = neighbours.shape
+    return torch.arange(num_nodes, device=neighbours.device).repeat_interleave(k)
+
+
+def _min_max(x: Tensor) -> Tensor:
+    """Rows rescaled to [0, 1]; 0 where a row is all equal, to within rounding."""
+    low, high = x.aminmax(dim=1, keepdim=True)
+    spread = high - low
+    flat = ~(spread > FLAT * torch.finfo(x.dtype).eps * torch.maximum(high.abs(), low.abs()))
+    return ((x - low) / spread.masked_fill(flat, 1.0)).masked_fill(flat, 0.0)

@@ -1,0 +1,92 @@
+"""DyBGR: blocks that refine the samples of a mini-batch along a graph learned together with them."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from pyg_bgformer.nn.conv.dynamic_graph_conv import DynamicGraphConv
+
+
+class DyBGRLayer(nn.Module):
+    r"""One block of DyBGR, from the `"Learning Dynamic Batch-Graph Representation for Deep Representation Learning"
+    <https://doi.org/10.1007/s11263-024-02175-8>`_ paper.
+
+    .. math::
+        \mathbf{X}^{\prime} &= \mathbf{X} + \textrm{propagate}(\textrm{norm}(\mathbf{X}))
+
+        \mathbf{X}^{\prime\prime} &= \mathbf{X}^{\prime} + \textrm{FFN}(\textrm{norm}(\mathbf{X}^{\prime}))
+
+    where :class:`DynamicGraphConv` propagates and norm is LayerNorm. The defaults of ``k``, ``beta``, ``lam``,
+    ``eps`` and ``num_iterations`` are those of the authors' script for CUB-200-2011 with batches of 405.
+
+    Args:
+        in_channels (int): Size :math:`D` of each sample.
+        k, beta, lam, eps, num_iterations, backend: See :class:`DynamicGraphConv`.
+        mlp_ratio (float): Hidden size of the feed-forward network in multiples of :math:`D`.
+            (default: :obj:`4.`)
+
+    Shapes:
+        - **input:** node features :math:`(N, D)`, semantic edge indices :math:`(2, E_s)`, batch vector :math:`(N)`
+          *(optional)*
+        - **output:** node features :math:`(N, D)` or, with ``return_attention_weights``, these with the chosen
+          edges :math:`(2, E)` and their weights :math:`(E)`
+
+    Raises:
+        ValueError: If an option is out of its range, or a feature is not finite.
+    """
+
+    def __init__(self, in_channels: int, k: int = 30, *, mlp_ratio: float = 4.0, **options: Any) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(in_channels), nn.LayerNorm(in_channels)
+        self.propagation = DynamicGraphConv(k, **options)
+        hidden = round(mlp_ratio * in_channels)
+        self.mlp = nn.Sequential(nn.Linear(in_channels, hidden), nn.GELU(), nn.Linear(hidden, in_channels))
+
+    def forward(
+        self,
+        x: Tensor,
+        semantic_edge_index: Tensor,
+        batch: Tensor | None = None,
+        return_attention_weights: bool = False,
+    ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Returns the refined features ``(N, D)`` and, if asked for, the chosen edges and their weights."""
+        propagated, attention = self.propagation(self.norm1(x), semantic_edge_index, batch, True)
+        x = x + propagated
+        x = x + self.mlp(self.norm2(x))
+        return (x, attention) if return_attention_weights else x
+
+
+class DyBGR(nn.Module):
+    r"""``num_layers`` of :class:`DyBGRLayer`, one after another.
+
+    As BGFormer it refines while training only: a refined sample depends on its batch and on the labels.
+
+    Args:
+        in_channels (int): Size :math:`D` of each sample.
+        num_layers (int): Number of blocks; the authors train two. (default: :obj:`2`)
+        k (int): Neighbours of each sample. (default: :obj:`30`)
+        **options: All other options of :class:`DyBGRLayer`.
+
+    Shapes:
+        As in :class:`DyBGRLayer`; the edges and weights are those of the first block.
+    """
+
+    def __init__(self, in_channels: int, num_layers: int = 2, k: int = 30, **options: Any) -> None:
+        super().__init__()
+        if num_layers < 1:
+            raise ValueError(f"num_layers must be at least 1, found {num_layers}")
+        self.layers = nn.ModuleList(DyBGRLayer(in_channels, k, **options) for _ in range(num_layers))
+
+    def forward(
+        self,
+        x: Tensor,
+        semantic_edge_index: Tensor,
+        batch: Tensor | None = None,
+        return_attention_weights: bool = False,
+    ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Returns the refined features ``(N, D)`` and, if asked for, the first block's edges and weights."""
+        first, *others = self.layers
+        x, attention = first(x, semantic_edge_index, batch, True)
+        for layer in others:
+            x = layer(x, semantic_edge_index, batch)
+        return (x, attention) if return_attention_weights else x

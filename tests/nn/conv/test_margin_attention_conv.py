@@ -1,0 +1,221 @@
+"""MarginAttentionConv against loops, and its paths against each other."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pyg_bgformer.nn import MarginAttentionConv
+from pyg_bgformer.nn.conv.margin_attention_conv import complete_edges
+from tests.nn.oracles import GRAPHS, edge_lists, features, gradients, linear
+
+DIM = 12
+BACKENDS = ("message", "dense")
+OPTIONS = [
+    {"margin": margin, "aggr": aggr}
+    for margin, aggr in itertools.product([True, False], ["add", "mean", "max"])
+]
+
+
+def make(heads: int = 3, **options: object) -> MarginAttentionConv:
+    torch.manual_seed(0)
+    conv = MarginAttentionConv(DIM, heads, **({"dropout": 0.0} | options))
+    for lin in (conv.query, conv.key, conv.value, conv.proj):
+        nn.init.normal_(lin.bias)
+    return conv
+
+
+def weights_of(edge_index: Tensor) -> Tensor:
+    return torch.rand(edge_index.size(1), generator=torch.Generator().manual_seed(5))
+
+
+@torch.no_grad()
+def naive(
+    conv: MarginAttentionConv, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None
+) -> Tensor:
+    num_nodes, size = len(x), DIM // conv.heads
+    query, key, value = (linear(lin, x) for lin in (conv.query, conv.key, conv.value))
+    senders = edge_lists(edge_index, num_nodes)
+    weights: list[list[float]] = [[] for _ in range(num_nodes)]
+    for e, receiver in enumerate(edge_index[1].tolist()):
+        weights[receiver].append(1.0 if edge_weight is None else float(edge_weight[e]))
+    out = torch.zeros(num_nodes, DIM, dtype=torch.float64)
+    for head, i in itertools.product(range(conv.heads), range(num_nodes)):
+        part = slice(head * size, (head + 1) * size)
+        powers = [math.exp(float(query[i, part] @ key[j, part]) / math.sqrt(size)) for j in senders[i]]
+        total = sum(powers) + (1 if conv.margin else 0)
+        messages = [
+            weight * power / total * value[j, part]
+            for j, power, weight in zip(senders[i], powers, weights[i], strict=True)
+        ]
+        if messages:
+            stacked = torch.stack(messages)
+            out[i, part] = {"add": stacked.sum(0), "mean": stacked.mean(0), "max": stacked.amax(0)}[conv.aggr]
+    return linear(conv.proj, out)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("name", GRAPHS)
+def test_equals_loops(name: str, options: dict, weighted: bool) -> None:
+    num_nodes, edge_index = GRAPHS[name]
+    x, weight = 2 * features(num_nodes, DIM), weights_of(edge_index) if weighted else None
+    expected = naive(make(**options), x, edge_index, weight)
+    for backend in (*BACKENDS, "auto"):
+        out = make(**options, backend=backend)(x, edge_index, weight)
+        torch.testing.assert_close(out.double(), expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("name", GRAPHS)
+def test_backends_have_the_same_gradients(name: str, options: dict, weighted: bool) -> None:
+    num_nodes, edge_index = GRAPHS[name]
+    weight = weights_of(edge_index) if weighted else None
+    for dtype, close in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
+        x = features(num_nodes, DIM, dtype=dtype)
+        layers = [make(**options, backend=backend).to(dtype) for backend in BACKENDS]
+        by_message, dense = (gradients(layer, x, edge_index, weight) for layer in layers)
+        assert all(value.isfinite().all() for value in dense)
+        torch.testing.assert_close(dense, by_message, atol=close, rtol=close)
+
+
+@pytest.mark.parametrize("aggr", ["add", "mean", "max"])
+def test_gradients_reach_the_edge_weights_alike(aggr: str) -> None:
+    num_nodes, edge_index = GRAPHS["duplicated edges"]
+    grads = []
+    for backend in BACKENDS:
+        weight = weights_of(edge_index).requires_grad_()
+        out = make(aggr=aggr, backend=backend)(features(num_nodes, DIM), edge_index, weight)
+        grads.append(torch.autograd.grad(out.square().sum(), weight)[0])
+    torch.testing.assert_close(*grads, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_no_edges_given_means_all_of_several_graphs(options: dict, backend: str) -> None:
+    conv, x = make(**options, backend=backend), features(30, DIM).view(2, 3, 5, DIM)
+    out = conv(x)
+    assert out.shape == x.shape
+    edges = complete_edges(5)
+    for graph, ours in zip(x.flatten(0, 1), out.flatten(0, 1), strict=True):
+        torch.testing.assert_close(ours, conv(graph, edges), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_without_margin_it_is_ordinary_attention(backend: str) -> None:
+    conv, x = make(margin=False, backend=backend), features(10, DIM)
+    theirs = nn.MultiheadAttention(DIM, 3)
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(torch.cat([lin.weight for lin in (conv.query, conv.key, conv.value)]))
+        theirs.in_proj_bias.copy_(torch.cat([lin.bias for lin in (conv.query, conv.key, conv.value)]))
+    theirs.out_proj.load_state_dict(conv.proj.state_dict())
+    torch.testing.assert_close(conv(x), theirs(x, x, x)[0], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_very_large_scores_stay_finite(backend: str) -> None:
+    for scale in (1e3, -1e3):
+        conv, x = make(backend=backend), features(6, DIM).abs()
+        with torch.no_grad():
+            conv.key.weight.copy_(scale * conv.query.weight)
+        assert all(value.isfinite().all() for value in gradients(conv, x))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_order_of_nodes_does_not_matter(options: dict, backend: str) -> None:
+    num_nodes, edge_index = GRAPHS["larger"]
+    x, order = features(num_nodes, DIM), torch.randperm(num_nodes, generator=torch.Generator().manual_seed(1))
+    conv, weight = make(**options, backend=backend), weights_of(edge_index)
+    permuted = conv(x[order], order.argsort()[edge_index], weight)
+    torch.testing.assert_close(permuted, conv(x, edge_index, weight)[order], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_node_without_neighbours_gets_the_bias(backend: str) -> None:
+    num_nodes, edge_index = GRAPHS["isolated nodes"]
+    for options in OPTIONS:
+        conv = make(**options, backend=backend)
+        assert torch.equal(conv(features(num_nodes, DIM), edge_index)[0], conv.proj.bias)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_dropout_in_training_only_and_keeps_the_mean(backend: str, weighted: bool) -> None:
+    x, edges = features(4, DIM), complete_edges(4)
+    many = complete_edges(4, 400)  # the same graph 400 times
+    conv = make(dropout=0.5, backend=backend)
+    weight = weights_of(edges) if weighted else None
+    torch.manual_seed(1)
+    out = conv(x.repeat(400, 1), many, None if weight is None else weight.repeat(400)).view(400, 4, DIM)
+    assert not torch.equal(out[0], out[1])
+    conv.eval()
+    expected = conv(x, edges, weight)
+    assert torch.equal(expected, make(backend=backend)(x, edges, weight))
+    assert ((out.mean(dim=0) - expected).abs() < 5 * out.std(dim=0) / 20).all()
+
+
+@pytest.mark.parametrize("name", ["larger", "isolated nodes", "duplicated edges"])
+@pytest.mark.parametrize("margin", [True, False])
+def test_attention_is_what_is_attended_with(name: str, margin: bool) -> None:
+    num_nodes, edge_index = GRAPHS[name]
+    conv, x = make(margin=margin), features(num_nodes, DIM)
+    alpha = conv.attention(x, edge_index)
+    value = conv.value(x).view(num_nodes, 3, -1)
+    out = conv.proj(torch.einsum("hij,jhd->ihd", alpha, value).flatten(1))
+    torch.testing.assert_close(out, conv(x, edge_index), atol=1e-6, rtol=1e-5)
+    assert (alpha.sum(dim=-1) < 1 + 1e-6).all()
+    assert not margin or (alpha.sum(dim=-1) < 1).all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_half_precision(backend: str, options: dict, weighted: bool) -> None:
+    num_nodes, edge_index = GRAPHS["isolated nodes"]
+    x, conv = features(num_nodes, DIM), make(**options, backend=backend)
+    weight = weights_of(edge_index) if weighted else None
+    exact = conv(x, edge_index, weight)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = conv(x, edge_index, weight)
+    half = conv.to(torch.bfloat16)(x.bfloat16(), edge_index, weight)
+    for out in (cast, half):
+        assert out.dtype == torch.bfloat16
+        assert (out.float() - exact).norm() < 0.03 * exact.norm()
+
+
+def test_reset_parameters_draws_anew() -> None:
+    conv = make()
+    before = conv.query.weight.clone()
+    conv.reset_parameters()
+    assert not torch.equal(before, conv.query.weight)
+    assert not conv.query.bias.any()
+
+
+def test_str() -> None:
+    assert str(make(heads=4)) == "MarginAttentionConv(12, heads=4)"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"heads": 5}, "5 heads"),
+        ({"aggr": "sum"}, "'sum'"),
+        ({"backend": "sparse"}, "'sparse'"),
+        ({"dropout": 1.0}, "dropout"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(**options)
+
+
+def test_inputs_that_do_not_fit_are_refused() -> None:
+    conv, edges = make(), complete_edges(4)
+    with pytest.raises(ValueError, match="edge_weight"):
+        conv(features(4, DIM), None, torch.ones(16))
+    with pytest.raises(ValueError, match="one graph"):
+        conv(features(8, DIM).view(2, 4, DIM), edges)

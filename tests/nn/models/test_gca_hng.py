@@ -1,0 +1,266 @@
+"""GCA-HNG's network against the original's numbers, against loops, and its paths against each other."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pyg_bgformer.nn.models.gca_hng import ORIGINAL_NAMES, GCANetwork, correlations
+from tests.nn.oracles import features, linear, naive_norm
+
+BACKENDS = ("message", "dense")
+DIM = 8
+LABELS = torch.tensor([4, 1, 0, 4, 0, 1, 1, 4, 0])
+
+
+def make(num_layers: int = 2, **options: Any) -> GCANetwork:
+    """With no term at its trivial initial value."""
+    torch.manual_seed(0)
+    network = GCANetwork(DIM, num_classes=5, num_layers=num_layers, heads=2, **options)
+    for parameter in network.parameters():
+        if parameter.dim() == 1:
+            parameter.data += 0.3 * torch.randn_like(parameter)
+    return network
+
+
+def with_gradients(network: GCANetwork, z: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+    """Outputs, and the gradients of the input and all trainable parameters."""
+    z = z.clone().requires_grad_()
+    logits, weights = network(z, labels)
+    loss = logits.square().mean() + weights.square().mean()
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    return logits.detach(), weights.detach(), *torch.autograd.grad(loss, [z, *parameters])
+
+
+@pytest.fixture(scope="session")
+def case(gca_hng_parity: Path) -> dict[str, Any]:
+    return torch.load(gca_hng_parity, weights_only=True)["cases"]["K2_L1_h2"]
+
+
+def original(case: dict[str, Any], backend: str) -> GCANetwork:
+    return GCANetwork.from_original(case["gnn_state"], heads=case["heads"], dropout=0.0, backend=backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_eval_equals_the_original(case: dict[str, Any], backend: str) -> None:
+    network, seen = original(case, backend).eval(), {}
+    network.layers[0].attention.register_forward_hook(lambda _m, _i, out: seen.update(attention=out))
+    network.layers[0].register_forward_hook(lambda _m, _i, out: seen.update(layer=out))
+    logits, weights = network(case["z"], case["label"])
+    expected = case["eval"]
+    close = {"atol": 1e-5, "rtol": 1e-5}
+    torch.testing.assert_close(correlations(case["z"]).flatten(0, 1), case["edge_attr"], **close)
+    torch.testing.assert_close(seen["attention"], expected["att"][0], **close)
+    torch.testing.assert_close(seen["layer"][0], expected["layers"][0][0], **close)
+    torch.testing.assert_close(seen["layer"][1].flatten(0, 1), expected["layers"][0][1], **close)
+    torch.testing.assert_close(logits, expected["node_pred"], **close)
+    torch.testing.assert_close(weights.flatten(0, 1), expected["edge_para"], **close)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_training_equals_the_original(case: dict[str, Any], backend: str) -> None:
+    network, z = original(case, backend), case["z"].clone().requires_grad_()
+    logits, weights = network(z, case["label"])
+    (logits.square().mean() + weights.square().mean()).backward()
+    expected = case["train"]
+    close = {"atol": 1e-5, "rtol": 1e-5}
+    torch.testing.assert_close(logits, expected["node_pred"], **close)
+    torch.testing.assert_close(weights.flatten(0, 1), expected["edge_para"], **close)
+    grads = {_our_name(name): grad for name, grad in expected["grads"].items() if ".update_node." not in name}
+    reached = {name for name, p in network.named_parameters() if p.grad is not None}
+    assert reached == {name for name, grad in grads.items() if grad is not None}
+    pairs = [
+        (z.grad, expected["grad_z"]),
+        *((network.get_parameter(n).grad, grads[n]) for n in sorted(reached)),
+    ]
+    ours, theirs = (torch.cat([grad.flatten() for grad in side]) for side in zip(*pairs, strict=True))
+    assert (ours - theirs).norm() < 1e-5 * theirs.norm()
+    for found, grad in pairs:
+        # The smallest are differences in which the original's float32 keeps four digits (ours in float64 is as far
+        # from it); that of a key's bias is zero but for rounding.
+        torch.testing.assert_close(found, grad, atol=max(1e-4 * grad.abs().max().item(), 1e-10), rtol=0)
+    for name, buffer in expected["buffers_after"].items():
+        ours = name.replace("bottleneck1.0", "edge_neck").replace("bottleneck2.0", "node_neck")
+        torch.testing.assert_close(network.get_buffer(ours), buffer, atol=1e-6, rtol=1e-5)
+
+
+def _our_name(name: str) -> str:
+    for theirs, ours in ORIGINAL_NAMES.items():
+        name = name.replace(theirs, ours)
+    return name
+
+
+def test_the_full_models_keys_and_the_networks_are_both_read(case: dict[str, Any]) -> None:
+    full = {f"gnn.{key}": value for key, value in case["gnn_state"].items()}
+    full |= {"softmax_classifier.weight": torch.zeros(11, 32), "feature_extractor.fc.1.bias": torch.zeros(32)}
+    alone = original(case, "auto").state_dict()
+    read = GCANetwork.from_original(full, heads=2).state_dict()
+    assert read.keys() == alone.keys()
+    assert all(torch.equal(read[key], alone[key]) for key in read)
+
+
+def test_another_checkpoint_is_refused(case: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="dim_red"):
+        GCANetwork.from_original({"conv1.weight": torch.zeros(3)}, heads=2)
+    broken = dict(case["gnn_state"])
+    del broken["gnn.0.edge_model.linear.3.weight"]
+    with pytest.raises(ValueError, match=r"layers\.0\.edge_mlp\.3\.weight"):
+        GCANetwork.from_original(broken, heads=2)
+
+
+@torch.no_grad()
+def naive_forward(network: GCANetwork, z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The network in eval mode, pair by pair in float64."""
+    num_nodes, z = len(z), z.double()
+    centred = z - z.mean(dim=1, keepdim=True)
+    unit = centred / centred.norm(dim=1, keepdim=True)
+    x, edges = linear(network.lin, z), {}
+    for r in range(num_nodes):
+        for c in range(num_nodes):
+            edges[r, c] = unit[r] * unit[c]
+    for layer in network.layers:
+        x = naive_nodes(layer, x, edges, labels)
+        edges = {(r, c): naive_edge(layer, edge, x[r], x[c]) for (r, c), edge in edges.items()}
+    weights = torch.stack([edges[r, c] for r in range(num_nodes) for c in range(num_nodes)])
+    weights = linear(network.weigher, naive_batch_norm(network.edge_neck, weights)).sigmoid()
+    logits = linear(network.classifier, naive_batch_norm(network.node_neck, x))
+    return logits, weights.view(num_nodes, num_nodes, -1)
+
+
+def naive_nodes(layer: nn.Module, x: Tensor, edges: dict, labels: Tensor) -> Tensor:
+    conv, norm = layer.attention, layer.node_norm[1]
+    query, key, value = (linear(part, x) for part in (conv.query, conv.key, conv.value))
+    size = x.size(1) // conv.heads
+    attended, heard = torch.zeros_like(x), torch.zeros_like(x)
+    for i in range(len(x)):
+        for head in range(conv.heads):
+            part = slice(head * size, (head + 1) * size)
+            others = [j for j in range(len(x)) if labels[j] != labels[i]]
+            terms = [math.exp(float(query[i, part] @ key[j, part]) / math.sqrt(size)) for j in others]
+            for j, term in zip(others, terms, strict=True):
+                attended[i, part] += term / (1 + sum(terms)) * value[j, part]
+        for c in range(len(x)):
+            heard[i] += gelu(linear(layer.edge_to_node.lin, edges[i, c]))
+    x = naive_norm(norm, gelu(x + linear(conv.proj, attended)))
+    x = naive_norm(norm, gelu(x + heard))
+    hidden = gelu(linear(layer.node_mlp[0], x))
+    return naive_norm(norm, gelu(x + linear(layer.node_mlp[2], hidden)))
+
+
+def naive_edge(layer: nn.Module, edge: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    conv, norm = layer.edge_attention, layer.edge_norm[1]
+    nodes = [gelu(linear(conv.lin_node, node)) for node in (first, second)]
+    query = linear(conv.lin_query, edge)
+    terms = [math.exp(float(query @ linear(conv.lin_key, node)) / math.sqrt(len(edge))) for node in nodes]
+    heard = sum(
+        term / sum(terms) * linear(conv.lin_value, node) for term, node in zip(terms, nodes, strict=True)
+    )
+    edge = naive_norm(norm, gelu(heard + edge)[None])[0]
+    hidden = naive_norm(layer.edge_mlp[2], gelu(linear(layer.edge_mlp[0], edge))[None])[0]
+    return naive_norm(norm, gelu(edge + linear(layer.edge_mlp[3], hidden))[None])[0]
+
+
+def gelu(x: Tensor) -> Tensor:
+    return x * (1 + torch.erf(x / math.sqrt(2))) / 2
+
+
+def naive_batch_norm(norm: nn.BatchNorm1d, x: Tensor) -> Tensor:
+    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    return (x - norm.running_mean.double()) * scale + norm.bias.double()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("labels", [LABELS, torch.zeros(9, dtype=torch.long), torch.arange(9)])
+def test_equals_loops(labels: Tensor, backend: str) -> None:
+    network, z = make(backend=backend), features(9, DIM)
+    network(3 * z, labels)  # the necks' statistics move away from 0 and 1
+    expected = naive_forward(network.eval(), z, labels)
+    for ours, theirs in zip(network(z, labels), expected, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.parametrize("labels", [LABELS, torch.zeros(9, dtype=torch.long), torch.arange(9)])
+def test_backends_agree(labels: Tensor, dropout: float) -> None:
+    outputs = []
+    for backend in BACKENDS:
+        network = make(backend=backend, dropout=dropout).double()
+        torch.manual_seed(1)  # both draw one number per weight, in the same order
+        outputs.append(with_gradients(network, features(9, DIM, dtype=torch.float64), labels))
+    torch.testing.assert_close(*outputs, atol=1e-9, rtol=1e-9)
+
+
+def test_backends_agree_in_float32() -> None:
+    by_message, dense = (
+        with_gradients(make(backend=backend, dropout=0.0), features(9, DIM), LABELS) for backend in BACKENDS
+    )
+    torch.testing.assert_close(dense, by_message, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_order_of_samples_and_names_of_classes_do_not_matter(backend: str) -> None:
+    network, z = make(backend=backend).eval(), features(9, DIM)
+    logits, weights = network(z, LABELS)
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(1))
+    moved_logits, moved_weights = network(z[order], 7 - LABELS[order])
+    torch.testing.assert_close(moved_logits, logits[order], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(moved_weights, weights[order][:, order], atol=1e-5, rtol=1e-5)
+
+
+def test_pairs_are_symmetric_but_for_dropout() -> None:
+    network, z = make(dropout=0.3), features(9, DIM)
+    weights = network(z, LABELS)[1]
+    assert not torch.allclose(weights, weights.transpose(0, 1))
+    weights = network.eval()(z, LABELS)[1]
+    torch.testing.assert_close(weights, weights.transpose(0, 1))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nodes_attend_to_other_classes_only(backend: str) -> None:
+    attention, z = make(backend=backend).layers[0].attention, features(9, DIM)
+    edge_index = (LABELS[:, None] != LABELS[None, :]).nonzero().t()
+    grad = torch.autograd.functional.jacobian(lambda z: attention(z, edge_index).sum(dim=1), z)
+    touched = grad.abs().sum(dim=-1) > 0
+    others = LABELS[:, None] != LABELS[None, :]
+    assert torch.equal(touched | torch.eye(9, dtype=torch.bool), others | torch.eye(9, dtype=torch.bool))
+
+
+def test_a_constant_sample_has_finite_gradients() -> None:
+    z = features(9, DIM)
+    z[3] = 0.5
+    assert all(part.isfinite().all() for part in with_gradients(make(), z, LABELS))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_autocast_is_finite_and_near_float32(backend: str) -> None:
+    network, z = make(backend=backend, dropout=0.0), features(9, DIM)
+    exact = network(z, LABELS)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs = with_gradients(network, z, LABELS)
+    assert all(part.isfinite().all() for part in outputs)
+    for ours, theirs in zip(outputs, exact, strict=False):
+        assert (ours.float() - theirs).norm() < 0.05 * theirs.norm()
+
+
+def test_necks_have_a_bias_that_stays_zero() -> None:
+    network = GCANetwork(DIM, 5)
+    for neck in (network.node_neck, network.edge_neck):
+        assert not neck.bias.requires_grad
+        assert neck.bias.eq(0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"num_layers": 0}, "num_layers"), ({"dropout": 1.0}, "dropout"), ({"backend": "sparse"}, "'sparse'")],
+)
+def test_wrong_options_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(**options)
+
+
+def test_heads_must_divide_the_channels() -> None:
+    with pytest.raises(ValueError, match="3 heads"):
+        GCANetwork(DIM, 5, heads=3)
