@@ -1,19 +1,25 @@
-# Two commands on a machine that has Python 3.11 or newer, git and make:
+# Commands on a machine that has Python 3.11 or newer, git and make:
 #   make run     trains and tests BGFormer on handwritten digits
-#   make test    runs the test suite
-# Both make .venv and install the project into it the first time. PYTHON names another interpreter.
+#   make test    runs the test suite; make slow runs the long tests, make coverage measures what the tests reach
+# They make .venv and install the project into it the first time. PYTHON names another interpreter.
 
 PYTHON ?= python3
 VENV := .venv
 ARGS ?=
 
-.PHONY: run test lint clean
+.PHONY: run test slow coverage lint clean
 
 run: $(VENV)/installed
 	$(VENV)/bin/python experiments/run.py $(ARGS)
 
 test: $(VENV)/installed
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+slow: $(VENV)/installed
+	$(VENV)/bin/python -m pytest -m slow $(ARGS)
+
+coverage: $(VENV)/installed
+	$(VENV)/bin/python -m pytest --cov=pyg_bgformer --cov-report=term-missing:skip-covered $(ARGS)
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
