@@ -90,4 +90,4 @@ def _read(path: Path, key: str) -> Tensor | None:
 
 
 def _digest(features: Tensor) -> str:
-    return hashlib.sha256(features.numpy()).hexdigest()
+    return hashlib.sha256(features.numpy().tobytes()).hexdigest()
