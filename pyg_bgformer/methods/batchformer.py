@@ -49,5 +49,6 @@ class BatchFormer(RefiningMethod):
 
     def refine(self, features: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Refined features ``(N, F)``, and the attention on samples of the same class."""
-        edge_index, alpha = self.blocks.attention_weights(features)
-        return self.blocks(features), {"same_class_attention": same_class_mass(edge_index, alpha, labels)}
+        refined, edges = self.blocks(features, return_attention_weights=True)
+        edge_index, alpha = edges["block.self_attn"]
+        return refined, {"same_class_attention": same_class_mass(edge_index, alpha, labels)}

@@ -81,12 +81,12 @@ class BGFormer(RefiningMethod):
     def refine(self, features: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Refined features ``(N, F)``, and what the first block's visual branch joins."""
         graph = batch_graph(features, labels, self.k)
-        refined, weighted = self.blocks(
+        refined, edges = self.blocks(
             features, graph.visual_edge_index, graph.semantic_edge_index, return_attention_weights=True
         )
-        if weighted is None:  # labels alone
+        if "layers.0.visual" not in edges:  # labels alone
             return refined, {}
-        edge_index, weight = weighted
+        edge_index, weight = edges["layers.0.visual"]
         insight = {"same_class_attention": same_class_mass(edge_index, weight, labels)}
         if self.has_visual_graph:
             insight["edge_homophily"] = edge_homophily(edge_index, labels)

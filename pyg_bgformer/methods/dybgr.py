@@ -62,9 +62,8 @@ class DyBGR(RefiningMethod):
     def refine(self, features: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Refined features ``(N, F)``, and what the first block's graph joins."""
         graph = batch_graph(features, labels)
-        refined, (edge_index, weight) = self.blocks(
-            features, graph.semantic_edge_index, return_attention_weights=True
-        )
+        refined, edges = self.blocks(features, graph.semantic_edge_index, return_attention_weights=True)
+        edge_index, weight = edges["layers.0.propagation"]
         return refined, {
             "same_class_attention": same_class_mass(edge_index, weight, labels),
             "edge_homophily": edge_homophily(edge_index, labels),

@@ -11,7 +11,7 @@ from pyg_bgformer.evaluation import k_reciprocal_batches
 from pyg_bgformer.geometry import Geometry, Sphere
 from pyg_bgformer.losses import LabelSmoothedCrossEntropy
 from pyg_bgformer.methods.method import Method, ParameterGroup, Refined
-from pyg_bgformer.nn.conv.margin_attention_conv import Aggregation, complete_edges
+from pyg_bgformer.nn.conv.margin_attention_conv import Aggregation
 from pyg_bgformer.nn.insight import same_class_mass
 from pyg_bgformer.nn.intra_batch_graph import Similarity, intra_batch_graph
 from pyg_bgformer.nn.models.intra_batch import IntraBatchNetwork
@@ -121,14 +121,15 @@ class IntraBatch(Method):
         outputs = self.encoder(images)
         embeddings = self.geometry.project(outputs)
         edge_index, edge_weight = self._graph(embeddings)
-        logits = self.network(embeddings, edge_index, edge_weight).logits
+        out, edges = self.network(embeddings, edge_index, edge_weight, return_attention_weights=True)
+        attended, alpha = edges["layers.0.attention"]
         plain = self.loss(outputs, labels)
-        network = torch.stack([self.loss.of_logits(each, labels) for each in logits]).sum()
+        network = torch.stack([self.loss.of_logits(each, labels) for each in out.logits]).sum()
         return {
             "loss": plain + self.network_weight * network,
             "plain": plain,
             "network": network,
-            "same_class_attention": self._same_class_attention(embeddings, labels, edge_index),
+            "same_class_attention": same_class_mass(attended, alpha, labels),
         }
 
     @torch.no_grad()
@@ -177,9 +178,3 @@ class IntraBatch(Method):
             return None, None
         edge_index, edge_weight = intra_batch_graph(embeddings, self.similarity, self.threshold)
         return edge_index, edge_weight if self.weighted else None
-
-    @torch.no_grad()
-    def _same_class_attention(self, embeddings: Tensor, labels: Tensor, edge_index: Tensor | None) -> Tensor:
-        alpha = self.network.attention(embeddings, edge_index)  # (H, N, N), rows receive
-        pairs = complete_edges(len(labels), device=labels.device)
-        return same_class_mass(pairs, alpha[:, pairs[1], pairs[0]].t(), labels)

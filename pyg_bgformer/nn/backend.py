@@ -13,6 +13,12 @@ with a sparse matrix, memory linear in the edges. ``dense``: over all pairs of n
 ``auto``: the faster of the last two, as measured by ``benchmarks/layers.py``.
 """
 
+Edges = dict[str, tuple[Tensor, Tensor]]
+"""The edges ``(2, E)`` and weights, ``(E,)`` or per head ``(E, H)``, of each of a network's layers.
+
+Networks return them with ``return_attention_weights``. A key is the layer's name as a submodule, in the order of
+the forward pass: ``network.get_submodule(key)`` is the layer that has these edges."""
+
 DENSE_UP_TO = 160
 """Nodes up to which ``auto`` is dense on a CPU: below, the sparse products' fixed costs outweigh their savings."""
 

@@ -47,7 +47,7 @@ def test_attention_on_the_same_class_is_that_of_the_block(images):
     method = build()
     features = method.encoder.features(images)
     share = method(images, LABELS)["same_class_attention"]
-    (sender, receiver), alpha = build().blocks.attention_weights(features)
+    (sender, receiver), alpha = build().blocks(features, return_attention_weights=True)[1]["block.self_attn"]
     mass = alpha.sum(dim=1) * (sender != receiver)
     same = mass[LABELS[sender] == LABELS[receiver]].sum()
     assert share.item() == pytest.approx((same / mass.sum()).item(), rel=1e-5)

@@ -87,7 +87,8 @@ def test_insight_is_the_share_of_one_class(images):
     assert insight["edge_homophily"].item() == pytest.approx((same.sum() / others.sum()).item())
     graph = batch_graph(features, LABELS, k=4)
     edges = (graph.visual_edge_index, graph.semantic_edge_index)
-    _, (_, alpha) = method.blocks.layers[0](features, *edges, return_attention_weights=True)
+    _, weighted = method.blocks.layers[0](features, *edges, return_attention_weights=True)
+    alpha = weighted["visual"][1]
     share = alpha[same].sum() / alpha[others].sum()
     assert insight["same_class_attention"].item() == pytest.approx(share.item(), rel=1e-5)
 

@@ -78,12 +78,12 @@ def test_the_share_of_attention_within_a_class(images):
     method = build(heads=4)
     share = method(images, LABELS)["same_class_attention"]
     again = build(heads=4)
-    alpha = again.network.attention(again.embed(images)).sum(dim=0).tolist()
+    _, edges = again.network(again.embed(images), return_attention_weights=True)
+    pairs, alpha = edges["layers.0.attention"]
     same = total = 0.0
-    for i in range(12):
-        for j in range(12):
-            total += alpha[i][j] * (i != j)
-            same += alpha[i][j] * bool(i != j and LABELS[i] == LABELS[j])
+    for (i, j), weight in zip(pairs.t().tolist(), alpha.sum(dim=1).tolist(), strict=True):
+        total += weight * (i != j)
+        same += weight * bool(i != j and LABELS[i] == LABELS[j])
     assert share.item() == pytest.approx(same / total, rel=1e-5)
     assert not share.requires_grad
 

@@ -98,7 +98,10 @@ class DynamicGraphConv(MessagePassing):
         batch: Tensor | None = None,
         return_attention_weights: bool = False,
     ) -> Tensor | Attended:
-        """Returns the propagated features ``(N, D)`` and, if asked for, the chosen edges and their last weights."""
+        """Returns the propagated features ``(N, D)``.
+
+        With ``return_attention_weights`` also the chosen edges and their last weights, without gradient.
+        """
         broken = int((~x.isfinite()).any(dim=1).sum())
         if broken:
             raise ValueError(f"x has {broken} of {x.size(0)} rows with values that are not finite")
@@ -106,7 +109,8 @@ class DynamicGraphConv(MessagePassing):
         with torch.autocast(x.device.type, enabled=False):
             wide = x if x.dtype == torch.float64 else x.float()
             out, edge_index, weight = self._by_graph(wide, _label_graph(semantic_edge_index, wide), batch)
-        return (out.to(x.dtype), (edge_index, weight)) if return_attention_weights else out.to(x.dtype)
+        out = out.to(x.dtype)
+        return (out, (edge_index, weight.detach())) if return_attention_weights else out
 
     def message(self, x_j: Tensor, weight: Tensor) -> Tensor:
         """The weighted features that each edge carries, ``(E, D)``."""

@@ -70,7 +70,8 @@ class NodeToEdgeAttention(MessagePassing):
 
     Shapes:
         - **input:** node features :math:`(N, D)`, edge features :math:`(N, N, D)`, first index first
-        - **output:** edge features :math:`(N, N, D)`
+        - **output:** edge features :math:`(N, N, D)` or, with ``return_attention_weights``, :math:`((N, N, D),
+          ((2, N^2), (N^2, 2)))`
 
     Raises:
         ValueError: If ``dropout`` is not in [0, 1).
@@ -99,29 +100,45 @@ class NodeToEdgeAttention(MessagePassing):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def forward(self, x: Tensor, edge_attr: Tensor) -> Tensor:
-        """Returns the new edge features ``(N, N, D)``."""
+    def forward(
+        self, x: Tensor, edge_attr: Tensor, return_attention_weights: bool = False
+    ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Returns the new edge features ``(N, N, D)``.
+
+        With ``return_attention_weights`` also all pairs of nodes, row-major, and the weights that each gives to its
+        first and its second node: before dropout and without gradient.
+        """
         nodes = F.gelu(self.lin_node(x))
         query, key, value = self.lin_query(edge_attr), self.lin_key(nodes), self.lin_value(nodes)
         if self.backend == "message":
             edge_index = _pairs(edge_attr)
             out = self.edge_updater(edge_index, query=query.flatten(0, 1), key=key, value=value)
-            return out.view_as(edge_attr)
-        first, second = torch.einsum("rcd,rd->rc", query, key), torch.einsum("rcd,cd->rc", query, key)
-        weight = self._weights(first, second)
-        return weight[..., :1] * value[:, None] + weight[..., 1:] * value[None, :]
+            out = out.view_as(edge_attr)
+        else:
+            weight = F.dropout(self._weights(*_products(query, key)), self.dropout, self.training)
+            out = weight[..., :1] * value[:, None] + weight[..., 1:] * value[None, :]
+        if not return_attention_weights:
+            return out
+        weight = self._weights(*_products(query.detach(), key.detach()))
+        return out, (_pairs(edge_attr).flip(0), weight.flatten(0, 1))
 
     def edge_update(
         self, query: Tensor, key_i: Tensor, key_j: Tensor, value_i: Tensor, value_j: Tensor
     ) -> Tensor:
         """New features of each edge, ``(E, D)``."""
         weight = self._weights((query * key_i).sum(dim=-1), (query * key_j).sum(dim=-1))
+        weight = F.dropout(weight, self.dropout, self.training)
         return weight[..., :1] * value_i + weight[..., 1:] * value_j
 
     def _weights(self, first: Tensor, second: Tensor) -> Tensor:
         """Inner products with an edge's two nodes -> their weights ``(..., 2)``."""
         scores = torch.stack([first, second], dim=-1) / self.lin_query.in_features**0.5
-        return F.dropout(scores.softmax(dim=-1), self.dropout, self.training)
+        return scores.softmax(dim=-1)
+
+
+def _products(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+    """Inner products ``(N, N)`` of pairs ``(N, N, D)`` with their first and second nodes ``(N, D)``."""
+    return torch.einsum("rcd,rd->rc", query, key), torch.einsum("rcd,cd->rc", query, key)
 
 
 def _pairs(edge_attr: Tensor) -> Tensor:

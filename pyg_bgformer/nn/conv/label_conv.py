@@ -32,7 +32,8 @@ class LabelConv(MessagePassing):
 
     Shapes:
         - **input:** node features :math:`(N, D)`, edge indices :math:`(2, E)`
-        - **output:** node features :math:`(N, D)`
+        - **output:** node features :math:`(N, D)` or, with ``return_attention_weights``, :math:`((N, D), ((2, E),
+          (E)))`
 
     Raises:
         ValueError: If ``self_weight`` is not positive.
@@ -61,10 +62,21 @@ class LabelConv(MessagePassing):
         super().reset_parameters()
         self.lin.reset_parameters()
 
-    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        """Returns the propagated features ``(N, D)``."""
+    def forward(
+        self, x: Tensor, edge_index: Tensor, return_attention_weights: bool = False
+    ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Returns the propagated features ``(N, D)``.
+
+        With ``return_attention_weights`` also the edges, one self loop per node among them, and the entry of the
+        normalised label graph that each contributes, ``(E,)``.
+        """
+        out = self._propagated(self.lin(x), edge_index)
+        if not return_attention_weights:
+            return out
+        return out, self._weighted(edge_index, x.size(0), _wide(x.dtype))
+
+    def _propagated(self, x: Tensor, edge_index: Tensor) -> Tensor:
         num_nodes = x.size(0)
-        x = self.lin(x)
         backend = pick_backend(self.backend, edge_index, num_nodes)
         if backend == "dense":
             return self._adjacency(edge_index, num_nodes, _wide(x.dtype)).to(x.dtype) @ x

@@ -90,9 +90,18 @@ class MarginAttentionConv(MessagePassing):
             nn.init.zeros_(lin.bias)
 
     def forward(
-        self, x: Tensor, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
-    ) -> Tensor:
-        """Returns the attended features, of the shape of ``x``."""
+        self,
+        x: Tensor,
+        edge_index: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        return_attention_weights: bool = False,
+    ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
+        r"""Returns the attended features, of the shape of ``x``.
+
+        With ``return_attention_weights`` also the edges ``(2, E)`` and the weights :math:`\alpha` of each,
+        ``(E, H)``: before dropout, without gradient and without the edge weights. The nodes of several graphs are
+        numbered through.
+        """
         if edge_index is None and edge_weight is not None:
             raise ValueError("edge_weight needs the edge_index whose edges it weighs")
         if edge_index is not None and x.dim() != 2:
@@ -101,16 +110,25 @@ class MarginAttentionConv(MessagePassing):
             lin(x).unflatten(-1, (self.heads, -1)) for lin in (self.query, self.key, self.value)
         )
         attend = self._dense if self._is_dense(x.size(-2), edge_index, edge_weight) else self._by_messages
-        return self.proj(attend(query, key, value, edge_index, edge_weight).flatten(-2))
+        out = self.proj(attend(query, key, value, edge_index, edge_weight).flatten(-2))
+        if not return_attention_weights:
+            return out
+        return out, self._weights(query.detach(), key.detach(), edge_index)
 
-    @torch.no_grad()
-    def attention(self, x: Tensor, edge_index: Tensor | None = None) -> Tensor:
-        r"""The weights :math:`\alpha` before dropout, ``(*, H, N, N)``; row :math:`i` is of receiver :math:`i`."""
-        query, key = (
-            lin(x).unflatten(-1, (self.heads, -1)).transpose(-3, -2) for lin in (self.query, self.key)
-        )
-        counts = None if edge_index is None else edge_counts(edge_index, x.size(-2), query.dtype)
-        return self._alpha(query, key, counts)
+    def _weights(self, query: Tensor, key: Tensor, edge_index: Tensor | None) -> tuple[Tensor, Tensor]:
+        """``(*, N, H, d)`` and edges, or none for all -> edges ``(2, E)`` and their weights ``(E, H)``."""
+        num_nodes = query.size(-3)
+        if edge_index is None:
+            alpha = self._alpha(query.transpose(-3, -2), key.transpose(-3, -2), None)  # (*, H, N, N)
+            edges = complete_edges(num_nodes, query.shape[:-3].numel(), query.device)
+            return edges, alpha.transpose(-3, -1).flatten(0, -2)  # a source's edges one after another
+        source, target = edge_index
+        if self._is_dense(num_nodes, edge_index, None):
+            counts = edge_counts(edge_index, num_nodes, query.dtype)
+            alpha = self._alpha(query.transpose(0, 1), key.transpose(0, 1), counts)
+            return edge_index, (alpha / counts.clamp(min=1))[:, target, source].t()
+        scores = (query[target] * key[source]).sum(dim=-1) / query.size(-1) ** 0.5
+        return edge_index, self._softmax(scores, target, num_nodes)
 
     def _is_dense(self, num_nodes: int, edge_index: Tensor | None, edge_weight: Tensor | None) -> bool:
         if self.aggr == "max" and edge_weight is not None:
@@ -190,12 +208,15 @@ class MarginAttentionConv(MessagePassing):
     def edge_update(self, query_i: Tensor, key_j: Tensor, index: Tensor, size_i: int) -> Tensor:
         """Attention weight of each edge, ``(E, H)``."""
         scores = (query_i * key_j).sum(dim=-1) / query_i.size(-1) ** 0.5
+        return F.dropout(self._softmax(scores, index, size_i), self.dropout, self.training)
+
+    def _softmax(self, scores: Tensor, target: Tensor, num_nodes: int) -> Tensor:
+        """Scores ``(E, H)`` and the node that each edge leads to -> weights."""
         num_edges = scores.size(0)
         if self.margin:  # one more edge into each node, with a score of 0, that carries nothing
-            scores = torch.cat([scores, scores.new_zeros(size_i, scores.size(1))])
-            index = torch.cat([index, torch.arange(size_i, device=index.device)])
-        alpha = softmax(scores, index, num_nodes=size_i)[:num_edges]
-        return F.dropout(alpha, self.dropout, self.training)
+            scores = torch.cat([scores, scores.new_zeros(num_nodes, scores.size(1))])
+            target = torch.cat([target, torch.arange(num_nodes, device=target.device)])
+        return softmax(scores, target, num_nodes=num_nodes)[:num_edges]
 
     def message(self, value_j: Tensor, alpha: Tensor) -> Tensor:
         """The weighted value that each edge carries, ``(E, H, d)``."""

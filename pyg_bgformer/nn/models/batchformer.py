@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyg_bgformer.nn.backend import same_graph
+from pyg_bgformer.nn.backend import Edges, same_graph
 
 
 class BatchFormer(nn.Module):
@@ -33,7 +33,8 @@ class BatchFormer(nn.Module):
 
     Shapes:
         - **input:** node features :math:`(N, D)`, batch vector :math:`(N)` *(optional)*
-        - **output:** node features :math:`(N, D)`
+        - **output:** node features :math:`(N, D)` or, with ``return_attention_weights``, these with the edges and
+          their weights
 
     Raises:
         ValueError: If ``heads`` does not divide ``in_channels``, ``dropout`` is not in [0, 1), or ``norm`` is not
@@ -60,18 +61,20 @@ class BatchFormer(nn.Module):
             in_channels, heads, in_channels, dropout, norm_first=norm == "pre"
         )
 
-    def forward(self, x: Tensor, batch: Tensor | None = None) -> Tensor:
-        """Returns the refined features ``(N, D)``."""
+    def forward(
+        self, x: Tensor, batch: Tensor | None = None, return_attention_weights: bool = False
+    ) -> Tensor | tuple[Tensor, Edges]:
+        """Returns the refined features ``(N, D)``.
+
+        With ``return_attention_weights`` also all pairs of each graph and the attention along them, before dropout
+        and without gradient, as ``{"block.self_attn": ((2, E), (E, H))}``.
+        """
         apart = None if batch is None else ~same_graph(batch, x.size(0), x.device)
-        return self.block(x, src_mask=apart)
+        out = self.block(x, src_mask=apart)
+        return (out, {"block.self_attn": self._weights(x, batch)}) if return_attention_weights else out
 
     @torch.no_grad()
-    def attention_weights(self, x: Tensor, batch: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The attention paid to each other by features ``(N, D)``, before dropout and without gradient.
-
-        Returns:
-            tuple[Tensor, Tensor]: All pairs of a graph as an edge index ``(2, E)``, and the weights ``(E, H)``.
-        """
+    def _weights(self, x: Tensor, batch: Tensor | None) -> tuple[Tensor, Tensor]:
         attention, num_nodes = self.block.self_attn, x.size(0)
         x = self.block.norm1(x) if self.block.norm_first else x
         weight, bias = (
@@ -80,9 +83,9 @@ class BatchFormer(nn.Module):
         query, key = F.linear(x, weight, bias).view(num_nodes, 2, self.heads, -1).permute(1, 2, 0, 3)
         scores = query @ key.transpose(1, 2) / query.size(-1) ** 0.5  # (H, N, N)
         together = same_graph(batch, num_nodes, x.device)
-        receiver, sender = together.nonzero(as_tuple=True)
+        target, source = together.nonzero(as_tuple=True)
         alpha = scores.masked_fill(~together, float("-inf")).softmax(dim=-1)
-        return torch.stack([sender, receiver]), alpha[:, receiver, sender].t()
+        return torch.stack([source, target]), alpha[:, target, source].t()
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.in_channels}, heads={self.heads})"

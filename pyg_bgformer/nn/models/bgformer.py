@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn import GraphNorm
 
-from pyg_bgformer.nn.backend import Backend
+from pyg_bgformer.nn.backend import Backend, Edges
 from pyg_bgformer.nn.conv.affinity_conv import AffinityConv
 from pyg_bgformer.nn.conv.label_conv import LabelConv
 from pyg_bgformer.nn.conv.ssa_conv import Neighbours, SSAConv
@@ -19,8 +19,6 @@ Branches = Literal["dual", "visual", "semantic", "full"]
 Visual = Literal["attention", "affinity"]
 Semantic = Literal["propagation", "attention"]
 Norm = Literal["graph", "layer"]
-Weighted = tuple[Tensor, Tensor]
-"""Edges ``(2, E)`` and what they weigh, ``(E, H)`` or ``(E,)``."""
 
 
 class BGFormerLayer(nn.Module):
@@ -139,18 +137,19 @@ class BGFormerLayer(nn.Module):
         semantic_edge_index: Tensor | None = None,
         batch: Tensor | None = None,
         return_attention_weights: bool = False,
-    ) -> Tensor | tuple[Tensor, Weighted | None]:
+    ) -> Tensor | tuple[Tensor, Edges]:
         """Returns the refined features ``(N, D)``.
 
-        With ``return_attention_weights`` also the visual branch's edges and weights, or :obj:`None` without one.
+        With ``return_attention_weights`` also the edges and weights of ``"visual"`` and ``"semantic"``.
         """
+        edges: Edges = {}
         normed = _normalised(self.norm1, x, batch)
-        added, weighted = self._attend(
-            normed, visual_edge_index, semantic_edge_index, batch, return_attention_weights
+        added = self._attend(
+            normed, visual_edge_index, semantic_edge_index, batch, edges if return_attention_weights else None
         )
         x = x + self._some_rows(added)
         x = x + self._some_rows(self.mlp(_normalised(self.norm2, x, batch)))
-        return (x, weighted) if return_attention_weights else x
+        return (x, edges) if return_attention_weights else x
 
     def _attend(
         self,
@@ -158,24 +157,30 @@ class BGFormerLayer(nn.Module):
         visual_edge_index: Tensor | None,
         semantic_edge_index: Tensor | None,
         batch: Tensor | None,
-        with_weights: bool,
-    ) -> tuple[Tensor, Weighted | None]:
-        r"""What the branches add to normalised features: :math:`\lambda` VG + :math:`(1-\lambda)` SG."""
-        visual, semantic = torch.zeros_like(x), torch.zeros_like(x)
-        weighted = None
+        edges: Edges | None,
+    ) -> Tensor:
+        r"""What the branches add to normalised features: :math:`\lambda` VG + :math:`(1-\lambda)` SG.
+
+        Where ``edges`` is a dictionary, the branches' edges and weights are put into it.
+        """
+        visual, semantic, asked = torch.zeros_like(x), torch.zeros_like(x), edges is not None
         if self.visual is not None:
             from_graph = self.visual.neighbours == "graph"
-            edges = _needed(visual_edge_index, "visual_edge_index") if from_graph else None
-            out = self.visual(x, edges, batch, with_weights)
-            visual, weighted = out if with_weights else (out, None)
-            visual = self._projected(self.visual, visual)
+            edge_index = _needed(visual_edge_index, "visual_edge_index") if from_graph else None
+            out = self.visual(x, edge_index, batch, return_attention_weights=asked)
+            if edges is not None:
+                out, edges["visual"] = out
+            visual = self._projected(self.visual, out)
         if self.semantic is not None:
-            edges = _needed(semantic_edge_index, "semantic_edge_index")
-            semantic = self._projected(self.semantic, self.semantic(x, edges))
+            edge_index = _needed(semantic_edge_index, "semantic_edge_index")
+            out = self.semantic(x, edge_index, return_attention_weights=asked)
+            if edges is not None:
+                out, edges["semantic"] = out
+            semantic = self._projected(self.semantic, out)
         if self.branches != "dual":
-            return visual + semantic, weighted
+            return visual + semantic
         lam = self.lam if self.lam_logit is None else self.lam_logit.sigmoid()
-        return lam * visual + (1 - lam) * semantic, weighted
+        return lam * visual + (1 - lam) * semantic
 
     def _some_rows(self, x: Tensor) -> Tensor:
         """Stochastic depth by sample: whole rows are dropped, the others scaled up."""
@@ -214,15 +219,19 @@ class BGFormer(nn.Module):
         semantic_edge_index: Tensor | None = None,
         batch: Tensor | None = None,
         return_attention_weights: bool = False,
-    ) -> Tensor | tuple[Tensor, Weighted | None]:
-        """Returns the refined features ``(N, D)`` and, if asked for, the first block's edges and weights."""
-        edges = (visual_edge_index, semantic_edge_index)
-        first, *others = self.layers
-        out = first(x, *edges, batch, return_attention_weights)
-        x, weighted = out if return_attention_weights else (out, None)
-        for layer in others:
-            x = layer(x, *edges, batch)
-        return (x, weighted) if return_attention_weights else x
+    ) -> Tensor | tuple[Tensor, Edges]:
+        """Returns the refined features ``(N, D)``.
+
+        With ``return_attention_weights`` also the edges and weights of each block's branches, as
+        ``{"layers.0.visual": ((2, E), (E, H)), "layers.0.semantic": ((2, E), (E,)), ...}``.
+        """
+        edges: Edges = {}
+        for i, layer in enumerate(self.layers):
+            x = layer(x, visual_edge_index, semantic_edge_index, batch, return_attention_weights)
+            if return_attention_weights:
+                x, branches = x
+                edges |= {f"layers.{i}.{name}": weighted for name, weighted in branches.items()}
+        return (x, edges) if return_attention_weights else x
 
     @classmethod
     def from_original(

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pyg_bgformer.nn.backend import Edges
 from pyg_bgformer.nn.conv.dynamic_graph_conv import DynamicGraphConv
 
 
@@ -68,7 +69,7 @@ class DyBGR(nn.Module):
         **options: All other options of :class:`DyBGRLayer`.
 
     Shapes:
-        As in :class:`DyBGRLayer`; the edges and weights are those of the first block.
+        As in :class:`DyBGRLayer`, with the edges of each block.
     """
 
     def __init__(self, in_channels: int, num_layers: int = 2, k: int = 30, **options: Any) -> None:
@@ -83,10 +84,13 @@ class DyBGR(nn.Module):
         semantic_edge_index: Tensor,
         batch: Tensor | None = None,
         return_attention_weights: bool = False,
-    ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Returns the refined features ``(N, D)`` and, if asked for, the first block's edges and weights."""
-        first, *others = self.layers
-        x, attention = first(x, semantic_edge_index, batch, True)
-        for layer in others:
-            x = layer(x, semantic_edge_index, batch)
-        return (x, attention) if return_attention_weights else x
+    ) -> Tensor | tuple[Tensor, Edges]:
+        """Returns the refined features ``(N, D)``.
+
+        With ``return_attention_weights`` also each block's edges and weights, as
+        ``{"layers.0.propagation": ((2, E), (E,)), ...}``.
+        """
+        edges: Edges = {}
+        for i, layer in enumerate(self.layers):
+            x, edges[f"layers.{i}.propagation"] = layer(x, semantic_edge_index, batch, True)
+        return (x, edges) if return_attention_weights else x

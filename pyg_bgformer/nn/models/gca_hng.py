@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pyg_bgformer.nn.backend import Edges
 from pyg_bgformer.nn.conv.gca_conv import EdgeToNodeConv, GCABackend, NodeToEdgeAttention
 from pyg_bgformer.nn.conv.margin_attention_conv import MarginAttentionConv
 
@@ -33,7 +34,8 @@ class GCALayer(nn.Module):
     Shapes:
         - **input:** node features :math:`(N, D)`, edge features :math:`(N, N, D)`, the edges :math:`(2, E)` along
           which nodes attend to each other
-        - **output:** node features :math:`(N, D)`, edge features :math:`(N, N, D)`
+        - **output:** node features :math:`(N, D)`, edge features :math:`(N, N, D)`, and with
+          ``return_attention_weights`` these two with the edges and the nodes' attention :math:`((2, E), (E, H))`
     """
 
     def __init__(
@@ -53,13 +55,21 @@ class GCALayer(nn.Module):
             nn.Linear(in_channels, hidden), nn.GELU(), nn.LayerNorm(hidden), nn.Linear(hidden, in_channels)
         )
 
-    def forward(self, x: Tensor, edge_attr: Tensor, edge_index: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the new features of nodes ``(N, D)`` and edges ``(N, N, D)``."""
-        x = self.node_norm(x + self.attention(x, edge_index))
+    def forward(
+        self, x: Tensor, edge_attr: Tensor, edge_index: Tensor, return_attention_weights: bool = False
+    ) -> tuple[Tensor, Tensor] | tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Returns the new features of nodes ``(N, D)`` and edges ``(N, N, D)``.
+
+        With ``return_attention_weights`` also the edges and the weights of the nodes' attention along them.
+        """
+        out = self.attention(x, edge_index, return_attention_weights=return_attention_weights)
+        attended, edges = out if return_attention_weights else (out, None)
+        x = self.node_norm(x + attended)
         x = self.node_norm(x + self.edge_to_node(edge_attr))
         x = self.node_norm(x + self.node_mlp(x))
         edge_attr = self.edge_norm(edge_attr + self.edge_attention(x, edge_attr))
-        return x, self.edge_norm(edge_attr + self.edge_mlp(edge_attr))
+        edge_attr = self.edge_norm(edge_attr + self.edge_mlp(edge_attr))
+        return (x, edge_attr) if edges is None else ((x, edge_attr), edges)
 
 
 class GCANetwork(nn.Module):
@@ -89,7 +99,7 @@ class GCANetwork(nn.Module):
     Shapes:
         - **input:** sample features :math:`(N, D)`, labels :math:`(N)`
         - **output:** class logits :math:`(N, C)`, channel weights :math:`(N, N, D)` in (0, 1), row and column in
-          the samples' order
+          the samples' order; with ``return_attention_weights`` these two with the edges of each layer
 
     Raises:
         ValueError: If there are no layers, ``heads`` does not divide ``in_channels``, or an option is not known or
@@ -116,14 +126,24 @@ class GCANetwork(nn.Module):
         self.classifier = nn.Linear(in_channels, num_classes)
         self.weigher = nn.Linear(in_channels, in_channels)
 
-    def forward(self, z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns class logits ``(N, C)`` and channel weights ``(N, N, D)``."""
-        x, edge_attr = self.lin(z), correlations(z)
+    def forward(
+        self, z: Tensor, labels: Tensor, return_attention_weights: bool = False
+    ) -> tuple[Tensor, Tensor] | tuple[tuple[Tensor, Tensor], Edges]:
+        """Returns class logits ``(N, C)`` and channel weights ``(N, N, D)``.
+
+        With ``return_attention_weights`` also the edges between samples of different classes and the weights of the
+        nodes' attention along them, as ``{"layers.0.attention": ((2, E), (E, H)), ...}``.
+        """
+        x, edge_attr, edges = self.lin(z), correlations(z), {}
         edge_index = (labels[:, None] != labels[None, :]).nonzero().t()
-        for layer in self.layers:
-            x, edge_attr = layer(x, edge_attr, edge_index)
-        weights = self.weigher(self.edge_neck(edge_attr.flatten(0, 1))).sigmoid()
-        return self.classifier(self.node_neck(x)), weights.view_as(edge_attr)
+        for i, layer in enumerate(self.layers):
+            out = layer(x, edge_attr, edge_index, return_attention_weights)
+            if return_attention_weights:
+                out, edges[f"layers.{i}.attention"] = out
+            x, edge_attr = out
+        weights = self.weigher(self.edge_neck(edge_attr.flatten(0, 1))).sigmoid().view_as(edge_attr)
+        logits = self.classifier(self.node_neck(x))
+        return ((logits, weights), edges) if return_attention_weights else (logits, weights)
 
     @classmethod
     def from_original(

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pyg_bgformer.nn.backend import Edges
 from pyg_bgformer.nn.conv.margin_attention_conv import Aggregation, MarginAttentionConv, MarginBackend
 from pyg_bgformer.nn.neck_classifier import NeckClassifier
 
@@ -76,15 +77,24 @@ class IntraBatchLayer(nn.Module):
             self.norm2 = nn.LayerNorm(in_channels) if norm2 else nn.Identity()
 
     def forward(
-        self, x: Tensor, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
-    ) -> Tensor:
-        """Returns the refined features, of the shape of ``x``."""
-        attended = self._dropped(self.attention(x, edge_index, edge_weight))
+        self,
+        x: Tensor,
+        edge_index: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        return_attention_weights: bool = False,
+    ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Returns the refined features, of the shape of ``x``.
+
+        With ``return_attention_weights`` also the edges and weights of :class:`MarginAttentionConv`.
+        """
+        out = self.attention(x, edge_index, edge_weight, return_attention_weights)
+        out, edges = out if return_attention_weights else (out, None)
+        attended = self._dropped(out)
         x = self.norm1(x + attended if self.res1 else attended)
-        if self.mlp is None:
-            return x
-        added = self._dropped(self.mlp(x))
-        return self.norm2(x + added if self.res2 else added)
+        if self.mlp is not None:
+            added = self._dropped(self.mlp(x))
+            x = self.norm2(x + added if self.res2 else added)
+        return x if edges is None else (x, edges)
 
     def _dropped(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)
@@ -128,7 +138,8 @@ class IntraBatchNetwork(nn.Module):
         - **input:** node features :math:`(N, F)`, edge indices :math:`(2, E)` and edge weights :math:`(E)`
           *(both optional)*. Without edges the graph is complete, self loops included, and features
           :math:`(*, N, F)` are several such graphs.
-        - **output:** :class:`IntraBatchOutput`
+        - **output:** :class:`IntraBatchOutput` or, with ``return_attention_weights``, this with the edges of each
+          layer
 
     Raises:
         ValueError: If an option is not known or out of its range, or with both ``cat`` and ``every``.
@@ -162,30 +173,44 @@ class IntraBatchNetwork(nn.Module):
         self.classifiers = nn.ModuleList(NeckClassifier(width, num_classes, neck) for width in widths)
 
     def forward(
-        self, x: Tensor, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
-    ) -> IntraBatchOutput:
-        """Returns logits and features."""
-        features = self.layer_outputs(x, edge_index, edge_weight)
+        self,
+        x: Tensor,
+        edge_index: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        return_attention_weights: bool = False,
+    ) -> IntraBatchOutput | tuple[IntraBatchOutput, Edges]:
+        """Returns logits and features.
+
+        With ``return_attention_weights`` also each layer's edges and attention weights, as
+        ``{"layers.0.attention": ((2, E), (E, H)), ...}``.
+        """
+        edges: Edges = {}
+        features = self.layer_outputs(x, edge_index, edge_weight, edges if return_attention_weights else None)
         if not self.every:
             features = [torch.cat(features, dim=-1)] if self.cat else features[-1:]
         necked = [last.neck(f) for last, f in zip(self._classifiers(), features, strict=True)]
         logits = [last.lin(n) for last, n in zip(self._classifiers(), necked, strict=True)]
-        return IntraBatchOutput(logits, features, necked)
+        out = IntraBatchOutput(logits, features, necked)
+        return (out, edges) if return_attention_weights else out
 
     def layer_outputs(
-        self, x: Tensor, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
+        self,
+        x: Tensor,
+        edge_index: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        edges: Edges | None = None,
     ) -> list[Tensor]:
-        """The output of each layer."""
+        """Returns the output of each layer.
+
+        Where ``edges`` is a dictionary, the layers' edges and weights are put into it.
+        """
         x, outputs = self.lin(x), []
-        for layer in self.layers:
-            x = layer(x, edge_index, edge_weight)
+        for i, layer in enumerate(self.layers):
+            x = layer(x, edge_index, edge_weight, return_attention_weights=edges is not None)
+            if edges is not None:
+                x, edges[f"layers.{i}.attention"] = x
             outputs.append(x)
         return outputs
-
-    @torch.no_grad()
-    def attention(self, x: Tensor, edge_index: Tensor | None = None) -> Tensor:
-        """The first layer's attention weights; see :meth:`MarginAttentionConv.attention`."""
-        return cast(IntraBatchLayer, self.layers[0]).attention.attention(self.lin(x), edge_index)
 
     def _classifiers(self) -> list[NeckClassifier]:
         return [cast(NeckClassifier, classifier) for classifier in self.classifiers]

@@ -106,6 +106,17 @@ def test_autocast_is_finite_and_near_float32(backend: str) -> None:
         assert (ours.float() - theirs).norm() < 0.03 * theirs.norm()
 
 
+@pytest.mark.parametrize("name", ["duplicated edges", "isolated nodes", "complete"])
+def test_attention_weights_make_the_output(name: str) -> None:
+    num_nodes, edge_index = GRAPHS[name]
+    conv, x = make().double(), features(num_nodes, DIM, dtype=torch.float64)
+    out, ((source, target), weight) = conv(x, edge_index, return_attention_weights=True)
+    summed = torch.zeros_like(x).index_add(0, target, weight[:, None] * conv.lin(x)[source])
+    torch.testing.assert_close(summed, out)
+    assert torch.equal(out, conv(x, edge_index))
+    assert (source == target).sum() == num_nodes
+
+
 def test_reset_parameters_draws_anew() -> None:
     conv = make()
     before = conv.lin.weight.clone()

@@ -158,17 +158,34 @@ def test_dropout_in_training_only_and_keeps_the_mean(backend: str, weighted: boo
     assert ((out.mean(dim=0) - expected).abs() < 5 * out.std(dim=0) / 20).all()
 
 
+def attended(conv: MarginAttentionConv, x: Tensor, edge_index: Tensor, alpha: Tensor) -> Tensor:
+    """The output that these weights make."""
+    value = conv.value(x).view(len(x), conv.heads, -1)
+    summed = torch.zeros_like(value).index_add(0, edge_index[1], alpha[:, :, None] * value[edge_index[0]])
+    return conv.proj(summed.flatten(1))
+
+
 @pytest.mark.parametrize("name", ["larger", "isolated nodes", "duplicated edges"])
-@pytest.mark.parametrize("margin", [True, False])
-def test_attention_is_what_is_attended_with(name: str, margin: bool) -> None:
+@pytest.mark.parametrize(("margin", "backend"), [(True, "message"), (True, "dense"), (False, "dense")])
+def test_attention_weights_make_the_output(name: str, margin: bool, backend: str) -> None:
     num_nodes, edge_index = GRAPHS[name]
-    conv, x = make(margin=margin), features(num_nodes, DIM)
-    alpha = conv.attention(x, edge_index)
-    value = conv.value(x).view(num_nodes, 3, -1)
-    out = conv.proj(torch.einsum("hij,jhd->ihd", alpha, value).flatten(1))
-    torch.testing.assert_close(out, conv(x, edge_index), atol=1e-6, rtol=1e-5)
-    assert (alpha.sum(dim=-1) < 1 + 1e-6).all()
-    assert not margin or (alpha.sum(dim=-1) < 1).all()
+    conv = make(margin=margin, backend=backend, dropout=0.3).double()
+    x = features(num_nodes, DIM, dtype=torch.float64)
+    _, (edges, alpha) = conv(x, edge_index, return_attention_weights=True)
+    assert torch.equal(edges, edge_index)
+    assert not alpha.requires_grad
+    torch.testing.assert_close(attended(conv, x, edges, alpha), conv.eval()(x, edge_index))
+    sums = torch.zeros(num_nodes, 3, dtype=alpha.dtype).index_add(0, edges[1], alpha)
+    assert (sums < 1 if margin else sums < 1 + 1e-12).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nodes_of_several_graphs_are_numbered_through(backend: str) -> None:
+    conv = make(backend=backend).double()
+    x = features(30, DIM, dtype=torch.float64).view(2, 3, 5, DIM)
+    out, (edges, alpha) = conv(x, return_attention_weights=True)
+    assert torch.equal(edges, complete_edges(5, 6))
+    torch.testing.assert_close(attended(conv, x.view(30, DIM), edges, alpha).view_as(out), out)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -104,21 +104,24 @@ def test_batch_of_graphs_equals_one_by_one(norm: str) -> None:
 @pytest.mark.parametrize("norm", ["post", "pre"])
 def test_attention_weights_equal_loops(norm: str) -> None:
     layer, x = make(norm=norm), features(5, DIM)
-    (sender, receiver), alpha = layer.attention_weights(x)
+    out, edges = layer(x, return_attention_weights=True)
+    assert torch.equal(out, layer(x))
+    (source, target), alpha = edges["block.self_attn"]
     normed = naive_norm(layer.block.norm1, x) if norm == "pre" else x.double()
     expected = naive_attention(layer.block.self_attn, normed)[1]
     assert not alpha.requires_grad
-    torch.testing.assert_close(alpha.t().double(), expected[:, receiver, sender], atol=1e-6, rtol=0)
-    assert len(sender) == 25
+    torch.testing.assert_close(alpha.t().double(), expected[:, target, source], atol=1e-6, rtol=0)
+    assert len(source) == 25
 
 
 def test_attention_stays_within_a_graph() -> None:
     layer, x = make(), features(6, DIM)
-    (sender, receiver), alpha = layer.attention_weights(x, torch.tensor([0, 0, 1, 1, 1, 1]))
-    assert ((sender < 2) == (receiver < 2)).all()
-    assert len(sender) == 4 + 16
-    alone = layer.attention_weights(x[2:])[1]
-    torch.testing.assert_close(alpha[sender >= 2], alone)
+    batch = torch.tensor([0, 0, 1, 1, 1, 1])
+    (source, target), alpha = layer(x, batch, return_attention_weights=True)[1]["block.self_attn"]
+    assert ((source < 2) == (target < 2)).all()
+    assert len(source) == 4 + 16
+    alone = layer(x[2:], return_attention_weights=True)[1]["block.self_attn"][1]
+    torch.testing.assert_close(alpha[source >= 2], alone)
 
 
 def test_autocast_is_finite_and_near_float32() -> None:
@@ -126,7 +129,7 @@ def test_autocast_is_finite_and_near_float32() -> None:
     exact = layer(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         cast = layer(x)
-        assert layer.attention_weights(x)[1].isfinite().all()
+        assert layer(x, return_attention_weights=True)[1]["block.self_attn"][1].isfinite().all()
     cast.float().square().sum().backward()
     assert all(p.grad.isfinite().all() for p in layer.parameters())
     assert (cast.float() - exact).norm() < 0.03 * exact.norm()

@@ -137,22 +137,27 @@ def test_autocast_is_finite_and_near_float32(form: dict) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
-def test_attention_weights_are_the_first_blocks_visual_branchs(form: dict) -> None:
+def test_edges_are_those_of_each_blocks_branches(form: dict) -> None:
     data = Batch.from_data_list([make_graph(7), make_graph(9, seed=1)])
     model = BGFormer(DIM, 2, heads=2, **form)
     inputs = (data.x, data.visual_edge_index, data.semantic_edge_index, data.batch)
-    out, weighted = model(*inputs, return_attention_weights=True)
+    out, edges = model(*inputs, return_attention_weights=True)
     assert torch.equal(out, model(*inputs))
-    first = model.layers[0]
-    if first.visual is None:
-        assert weighted is None
-        return
-    given = data.visual_edge_index if first.visual.neighbours == "graph" else None
-    _, expected = first.visual(first.norm1(data.x, data.batch), given, data.batch, True)
-    assert torch.equal(weighted[0], expected[0])
-    assert torch.equal(weighted[1], expected[1])
-    assert not weighted[1].requires_grad
-    assert (data.batch[weighted[0][0]] == data.batch[weighted[0][1]]).all()
+    normed, expected = model.layers[0].norm1(data.x, data.batch), {}
+    if (visual := model.layers[0].visual) is not None:
+        given = data.visual_edge_index if visual.neighbours == "graph" else None
+        expected["layers.0.visual"] = visual(normed, given, data.batch, True)[1]
+    if (semantic := model.layers[0].semantic) is not None:
+        weighted = semantic(normed, data.semantic_edge_index, return_attention_weights=True)[1]
+        expected["layers.0.semantic"] = weighted
+    assert list(edges) == [*expected, *(name.replace("0", "1") for name in expected)]
+    for name, (edge_index, weight) in expected.items():
+        assert torch.equal(edges[name][0], edge_index)
+        assert torch.equal(edges[name][1], weight)
+        assert isinstance(model.get_submodule(name), nn.Module)
+    for (source, target), weight in edges.values():
+        assert not weight.requires_grad
+        assert (data.batch[source] == data.batch[target]).all()
 
 
 @pytest.mark.parametrize(("lam", "branch"), [(1.0, "visual"), (0.0, "semantic")])

@@ -61,13 +61,16 @@ def test_the_defaults_are_the_authors() -> None:
     assert layer.mlp[0].out_features == 4 * DIM
 
 
-def test_edges_and_weights_are_those_of_the_first_block() -> None:
+def test_edges_and_weights_are_those_of_each_block() -> None:
     model, data = make(2), make_graph(9)
-    out, (edge_index, weight) = model(data.x, data.semantic_edge_index, return_attention_weights=True)
-    first = model.layers[0](data.x, data.semantic_edge_index, return_attention_weights=True)[1]
-    assert torch.equal(edge_index, first[0])
-    assert torch.equal(weight, first[1])
+    out, edges = model(data.x, data.semantic_edge_index, return_attention_weights=True)
     assert torch.equal(out, run(model, data))
+    x = data.x
+    for i, layer in enumerate(model.layers):
+        x, (edge_index, weight) = layer(x, data.semantic_edge_index, return_attention_weights=True)
+        assert torch.equal(edges[f"layers.{i}.propagation"][0], edge_index)
+        assert torch.equal(edges[f"layers.{i}.propagation"][1], weight)
+    assert len(edges) == 2
 
 
 def test_batch_of_graphs_equals_one_by_one() -> None:

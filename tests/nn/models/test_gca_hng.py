@@ -228,6 +228,31 @@ def test_nodes_attend_to_other_classes_only(backend: str) -> None:
     assert torch.equal(touched | torch.eye(9, dtype=torch.bool), others | torch.eye(9, dtype=torch.bool))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_edges_are_those_of_each_layers_attention(backend: str) -> None:
+    network, z = make(backend=backend).eval(), features(9, DIM)
+    (logits, weights), edges = network(z, LABELS, return_attention_weights=True)
+    assert torch.equal(logits, network(z, LABELS)[0])
+    assert torch.equal(weights, network(z, LABELS)[1])
+    assert list(edges) == ["layers.0.attention", "layers.1.attention"]
+    between = (LABELS[:, None] != LABELS[None, :]).nonzero().t()
+    (first, alpha) = network.layers[0].attention(network.lin(z), between, return_attention_weights=True)[1]
+    assert torch.equal(edges["layers.0.attention"][0], first)
+    assert torch.equal(edges["layers.0.attention"][1], alpha)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_edges_weights_on_its_two_nodes_make_the_output(backend: str) -> None:
+    conv, z = make(backend=backend, dropout=0.0).layers[0].edge_attention.double(), features(5, DIM).double()
+    edge_attr = correlations(z)
+    out, ((first, second), weight) = conv(z, edge_attr, return_attention_weights=True)
+    value = conv.lin_value(gelu(conv.lin_node(z)))
+    made = weight[:, :1] * value[first] + weight[:, 1:] * value[second]
+    torch.testing.assert_close(made, out.flatten(0, 1))
+    torch.testing.assert_close(weight.sum(dim=1), torch.ones(25, dtype=weight.dtype))
+    assert torch.equal(first * 5 + second, torch.arange(25))
+
+
 def test_a_constant_sample_has_finite_gradients() -> None:
     z = features(9, DIM)
     z[3] = 0.5

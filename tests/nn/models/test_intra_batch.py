@@ -272,11 +272,16 @@ def test_wrong_options_of_the_graph_are_refused(options: dict) -> None:
         intra_batch_graph(features(3, 4), **options)
 
 
-def test_attention_is_the_first_layers() -> None:
-    model, x = make(), features(9, 12)
-    alpha = model.attention(x)
-    assert alpha.shape == (3, 9, 9)
-    assert torch.equal(alpha, model.layers[0].attention.attention(model.lin(x)))
+def test_edges_are_those_of_each_layer() -> None:
+    model, x = make(2), features(9, 12)
+    out, edges = model(x, return_attention_weights=True)
+    assert torch.equal(out.logits[0], make(2)(x).logits[0])
+    x = model.lin(x)
+    for i, layer in enumerate(model.layers):
+        x, (edge_index, alpha) = layer(x, return_attention_weights=True)
+        assert torch.equal(edges[f"layers.{i}.attention"][0], edge_index)
+        assert torch.equal(edges[f"layers.{i}.attention"][1], alpha)
+    assert len(edges) == 2
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
