@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyg_bgformer.config.schema import Config
 from pyg_bgformer.engine.setup import Batches
-from pyg_bgformer.evaluation import EvaluationResult, batch_leakage, evaluate
+from pyg_bgformer.evaluation import EvaluationResult, batch_dependence, evaluate
 from pyg_bgformer.geometry import Sphere
 from pyg_bgformer.methods import Method, Refined
 
@@ -117,7 +117,7 @@ def recall_at_1(config: Config, method: Method, described: Sequence[Described]) 
 
 @torch.no_grad()
 def measure_leakage(fabric: Fabric, method: Method, loader: Batches) -> float:
-    """How much the batch changes embeddings; see :func:`~pyg_bgformer.evaluation.batch_leakage`."""
+    """How much the batch changes embeddings; see :func:`~pyg_bgformer.evaluation.batch_dependence`."""
     samples = loader.dataset
     count = min(LEAKAGE_IMAGES, len(samples))  # type: ignore[arg-type]
     # Evenly spread, so that several classes are among them.
@@ -125,7 +125,7 @@ def measure_leakage(fabric: Fabric, method: Method, loader: Batches) -> float:
     images = torch.stack([samples[i][0] for i in positions]).to(fabric.device)
     method.eval()
     with full_precision():
-        return batch_leakage(method.embed, images)
+        return batch_dependence(method.embed, images)
 
 
 def leaks(leakage: float) -> bool:

@@ -1,20 +1,23 @@
-"""Metrics of embeddings and labels: retrieval, clustering, leakage between the images of a batch."""
+"""Metrics of embeddings and labels: retrieval, clustering, and dependence on the batch; exact search."""
 
-from pyg_bgformer.evaluation.batch_dependence import batch_leakage
+from pyg_bgformer.evaluation.batch_dependence import batch_dependence
 from pyg_bgformer.evaluation.clustering import ClusteringResult, clustering
 from pyg_bgformer.evaluation.evaluate import evaluate
 from pyg_bgformer.evaluation.k_reciprocal import k_reciprocal_batches
 from pyg_bgformer.evaluation.result import EvaluationResult
-from pyg_bgformer.evaluation.retrieval import RetrievalResult, Similarity, retrieval
+from pyg_bgformer.evaluation.retrieval import RetrievalResult, retrieval
+from pyg_bgformer.evaluation.search import Neighbours, SimilarityFunction, top_k
 
 __all__ = [
     "ClusteringResult",
     "EvaluationResult",
+    "Neighbours",
     "RetrievalResult",
-    "Similarity",
-    "batch_leakage",
+    "SimilarityFunction",
+    "batch_dependence",
     "clustering",
     "evaluate",
     "k_reciprocal_batches",
     "retrieval",
+    "top_k",
 ]

@@ -8,7 +8,7 @@ from sklearn.metrics.cluster import contingency_matrix, pair_confusion_matrix
 
 
 def pair_f1(labels: np.ndarray, assignment: np.ndarray) -> float:
-    """F1 of the pairs in one cluster against the pairs of one class; NaN when there is neither.
+    """Returns the F1 of the pairs in one cluster against the pairs of one class; NaN when there is neither.
 
     Counted from the sparse contingency table: no pair is visited.
     """
@@ -18,7 +18,7 @@ def pair_f1(labels: np.ndarray, assignment: np.ndarray) -> float:
 
 
 def adjusted_mutual_information(labels: np.ndarray, assignment: np.ndarray) -> float:
-    """Mutual information adjusted for chance, arithmetic mean: 1 for equal partitions, around 0 by chance.
+    """Returns mutual information adjusted for chance (arithmetic mean): 1 for equal partitions, around 0 by chance.
 
     Equals ``sklearn.metrics.adjusted_mutual_info_score``, which visits every pair of class and cluster, 128
     million at 11,316 of each; the expectation depends on their sizes alone, and few sizes differ.
@@ -34,11 +34,11 @@ def adjusted_mutual_information(labels: np.ndarray, assignment: np.ndarray) -> f
 
 
 def expected_mutual_information(classes: np.ndarray, clusters: np.ndarray) -> float:
-    """Mutual information, in nats, expected of random partitions with these sizes (JMLR 2010, equation 24a).
+    """Returns the mutual information expected of random partitions, in nats (JMLR 2010, equation 24a).
 
     Args:
-        classes: sizes of the classes, whole numbers from 1.
-        clusters: sizes of the clusters, with the same sum.
+        classes: Sizes of the classes, whole numbers from 1.
+        clusters: Sizes of the clusters, with the same sum.
     """
     total = int(classes.sum())
     log_factorial = gammaln(np.arange(total + 1) + 1.0)
@@ -51,7 +51,7 @@ def expected_mutual_information(classes: np.ndarray, clusters: np.ndarray) -> fl
 
 
 def _expected_share(a: int, b: int, total: int, log_factorial: np.ndarray) -> float:
-    """What a class of ``a`` and a cluster of ``b`` items contribute: their overlap is hypergeometric."""
+    """Returns what a class of ``a`` and a cluster of ``b`` items contribute; their overlap is hypergeometric."""
     overlap = np.arange(max(1, a + b - total), min(a, b) + 1)
     margins = log_factorial[[a, b, total - a, total - b]].sum() - log_factorial[total]
     cells = log_factorial[overlap] + log_factorial[a - overlap] + log_factorial[b - overlap]

@@ -1,4 +1,4 @@
-"""Does the embedding of an image depend on the batch it is embedded in?"""
+"""Measures whether the embedding of an image depends on the batch it is embedded in."""
 
 from collections.abc import Callable
 
@@ -8,31 +8,31 @@ from torch import Tensor
 from pyg_bgformer.errors import InputError
 
 
-def batch_leakage(embed: Callable[[Tensor], Tensor], images: Tensor) -> float:
-    """The largest change of an image's embedding with the company it is embedded in, relative to its norm.
+def batch_dependence(embed: Callable[[Tensor], Tensor], images: Tensor) -> float:
+    """Returns the largest change of an image's embedding by the batch it is in, relative to the embedding's norm.
 
-    A module that sees the test batch makes retrieval scores depend on which images are tested together. Here
-    each image is embedded with all others, then in reversed order, in batches of another size (half, rounded
-    up) and alone; the result is the largest Euclidean distance to the first embedding, divided by the norm of
-    that. Rounding alone gives about 1e-6; infinity means that an embedding of norm 0 changed.
+    Retrieval scores of a module that sees the test batch depend on which images are tested together. The function
+    embeds all images together, then in reversed order, then in batches of another size (half, rounded up), and
+    then one at a time. It compares each result with the first. Rounding alone gives about 1e-6. Infinity means
+    that an embedding of norm 0 changed.
 
     Args:
         embed: ``(b, ...)`` images to ``(b, D)`` embeddings, in evaluation mode; run without gradients.
         images: ``(B, ...)``, at least two.
 
     Raises:
-        InputError: fewer than two images, an output that is not ``(b, D)``, NaN or infinity in it.
+        InputError: If there are fewer than two images, or an output is not ``(b, D)``, NaN or infinite.
     """
     if len(images) < 2:
         raise InputError(
-            f"images: found {len(images)}, expected at least 2 to compare an image with its company"
+            f"images: found {len(images)}, expected at least 2 to embed an image with and without others"
         )
     half = (len(images) + 1) // 2
     together = _embedded(embed, [images])
     others = (
         _embedded(embed, [images.flip(0)]).flip(0),
-        _embedded(embed, list(images.split(half))),
-        _embedded(embed, list(images.split(1))),
+        _embedded(embed, list(torch.split(images, half))),
+        _embedded(embed, list(torch.split(images, 1))),
     )
     change = torch.stack([torch.linalg.vector_norm(other - together, dim=1) for other in others]).amax(dim=0)
     norm = torch.linalg.vector_norm(together, dim=1)

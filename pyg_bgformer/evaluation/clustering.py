@@ -39,7 +39,7 @@ class ClusteringResult:
     assignment: np.ndarray
 
     def as_dict(self) -> dict[str, float | int]:
-        """Scores and counts as plain numbers by name."""
+        """Returns scores and counts as plain numbers by name."""
         names = ("nmi", "ami", "ari", "pair_f1", "clusters", "found", "iterations")
         return {name: getattr(self, name) for name in names}
 
@@ -47,7 +47,7 @@ class ClusteringResult:
 def clustering(
     embeddings: Embeddings, labels: Labels, *, seed: int = 0, normalize: bool = True
 ) -> ClusteringResult:
-    """Scores of scikit-learn's k-means with as many clusters as there are classes.
+    """Returns the scores of scikit-learn's k-means with as many clusters as there are classes.
 
     One start from :func:`~pyg_bgformer.evaluation.seeding.greedy_seeds`, then Lloyd's algorithm with
     scikit-learn's own stopping rule. scikit-learn's own greedy k-means++ is not used because its time grows
@@ -56,11 +56,11 @@ def clustering(
     Args:
         embeddings: ``(N, D)`` of any floating precision; clustered in float32 on the CPU.
         labels: ``(N,)`` whole numbers.
-        seed: of k-means' first centres; equal seeds give equal clusters.
-        normalize: L2-normalise the rows first; ``False`` clusters them as they are.
+        seed: Of k-means' first centres; equal seeds give equal clusters.
+        normalize: Whether to L2-normalise the rows first.
 
     Raises:
-        InputError: shapes that do not fit, NaN or infinity.
+        InputError: If shapes do not fit, or an embedding is NaN or infinite.
     """
     rows = checked_embeddings(embeddings).cpu()
     truth = checked_labels(labels, len(rows)).cpu().numpy()
@@ -81,7 +81,7 @@ def clustering(
 
 
 def _centred(rows: Tensor) -> Tensor:
-    """Rows moved to mean 0 and scaled as a whole to at most 1, which changes no cluster but every rounding."""
+    """Returns rows moved to mean 0 and scaled as a whole to at most 1: same clusters, better rounding."""
     scaled = rows / rows.abs().max().clamp(min=torch.finfo(rows.dtype).tiny)
     return scaled - scaled.mean(dim=0)
 

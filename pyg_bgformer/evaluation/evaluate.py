@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 
 from pyg_bgformer.evaluation.clustering import clustering as cluster
-from pyg_bgformer.evaluation.inputs import Embeddings, Labels
+from pyg_bgformer.evaluation.inputs import Embeddings, Labels, checked_labels, checked_pair
 from pyg_bgformer.evaluation.result import EvaluationResult
-from pyg_bgformer.evaluation.retrieval import Similarity, retrieval
+from pyg_bgformer.evaluation.retrieval import retrieval
+from pyg_bgformer.evaluation.search import SimilarityFunction, top_k
 
 
 def evaluate(
@@ -17,11 +18,12 @@ def evaluate(
     gallery: Embeddings | None = None,
     gallery_labels: Labels | None = None,
     ks: Sequence[int] = (1, 2, 4, 8),
-    similarity: Similarity | None = None,
+    similarity: SimilarityFunction | None = None,
     seed: int = 0,
     clustering: bool = True,
+    neighbours: int = 0,
 ) -> EvaluationResult:
-    """Retrieval by :func:`retrieval` and, unless switched off, clustering by :func:`clustering`.
+    """Returns retrieval scores by :func:`retrieval` and, unless switched off, clustering by :func:`clustering`.
 
     In the query/gallery form queries and gallery are clustered together: they are the test set. With a
     ``similarity`` of your own the rows are clustered as they are, not L2-normalised.
@@ -31,21 +33,29 @@ def evaluate(
         labels: ``(N,)`` whole numbers.
         gallery: ``(n, D)``; ``None`` compares the embeddings with each other.
         gallery_labels: ``(n,)``, given exactly when ``gallery`` is.
-        ks: the K of Recall@K.
-        similarity: as in :func:`retrieval`.
-        seed: of k-means.
-        clustering: whether to cluster at all.
+        ks: The K of Recall@K.
+        similarity: As in :func:`retrieval`.
+        seed: Of k-means.
+        clustering: Whether to cluster at all.
+        neighbours: How many retrieved items to keep for each query, by :func:`top_k`. A query does not retrieve
+            itself. Among equal similarities the lower index is first, unlike in the scores, where a negative is
+            first.
 
     Raises:
-        InputError: see :func:`retrieval`.
+        InputError: See :func:`retrieval`.
     """
     scores = retrieval(
         embeddings, labels, gallery=gallery, gallery_labels=gallery_labels, ks=ks, similarity=similarity
     )
+    rows, items = checked_pair(embeddings, embeddings if gallery is None else gallery)
+    found = None
+    if neighbours:
+        itself = torch.arange(len(rows)) if gallery is None else None
+        found = top_k(rows, items, neighbours, similarity=similarity, exclude=itself)
     if not clustering:
-        return EvaluationResult(scores, None)
-    rows, classes = torch.as_tensor(embeddings), torch.as_tensor(labels)
-    if gallery is not None and gallery_labels is not None:
-        rows = torch.cat([rows, torch.as_tensor(gallery).to(rows)])
-        classes = torch.cat([classes, torch.as_tensor(gallery_labels).to(classes)])
-    return EvaluationResult(scores, cluster(rows, classes, seed=seed, normalize=similarity is None))
+        return EvaluationResult(scores, None, found)
+    classes = checked_labels(labels, len(rows))
+    if gallery_labels is not None:
+        rows = torch.cat([rows, items])
+        classes = torch.cat([classes, checked_labels(gallery_labels, len(items)).to(classes.device)])
+    return EvaluationResult(scores, cluster(rows, classes, seed=seed, normalize=similarity is None), found)

@@ -5,8 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-RUN = 64
-"""Similarities a row's maxima are taken over; the width of a block of similarities is a multiple of it."""
+from pyg_bgformer.evaluation.search import RUN
 
 DENSE = 0.25
 """Share of runs from which on reading them all is faster than picking them out."""
@@ -20,13 +19,8 @@ class BlockScores(NamedTuple):
     r_precision: Tensor
 
 
-def padded_width(gallery: int) -> int:
-    """Columns for ``gallery`` items and at least one spare one, rounded up to a multiple of :data:`RUN`."""
-    return (gallery // RUN + 1) * RUN
-
-
 def score_block(similarity: Tensor, start: Tensor, size: Tensor, own: Tensor | None) -> BlockScores:
-    r"""Scores of a block of queries against a gallery whose columns are grouped by class.
+    r"""Returns the scores of a block of queries against a gallery whose columns are grouped by class.
 
     With the positives of a query in descending order of similarity :math:`s_1 \ge s_2 \ge \dots \ge s_R`,
 
@@ -47,7 +41,7 @@ def score_block(similarity: Tensor, start: Tensor, size: Tensor, own: Tensor | N
     positives = _take_positives(similarity, start, size + (own is not None))
     defined = size > 0
     best = torch.where(defined, positives[:, 0], torch.inf)
-    maxima = similarity.unflatten(1, (-1, RUN)).amax(dim=2)
+    maxima = similarity.view(len(similarity), -1, RUN).amax(dim=2)
     first_rank = 1 + count_at_least(similarity, maxima, best)
     rivals = largest(similarity, maxima, min(positives.shape[1], similarity.shape[1]))
     precision, average = _precisions_at_r(positives, rivals, size)
@@ -56,7 +50,7 @@ def score_block(similarity: Tensor, start: Tensor, size: Tensor, own: Tensor | N
 
 
 def _take_positives(similarity: Tensor, start: Tensor, size: Tensor) -> Tensor:
-    """Similarities of the positives ``(b, R_max)``, descending, then ``-inf``; struck out of the block."""
+    """Removes the positives from the block; returns them as ``(b, R_max)``, descending, then ``-inf``."""
     spare = similarity.shape[1] - 1
     offset = torch.arange(max(int(size.max()), 1), device=similarity.device)
     column = torch.where(offset < size[:, None], start[:, None] + offset, spare)
@@ -66,22 +60,22 @@ def _take_positives(similarity: Tensor, start: Tensor, size: Tensor) -> Tensor:
 
 
 def count_at_least(values: Tensor, maxima: Tensor, threshold: Tensor) -> Tensor:
-    """How many entries of each row of ``(b, W)`` reach the row's threshold: ``(b,)`` int64.
+    """Returns how many entries of each row of ``(b, W)`` reach the row's threshold, ``(b,)`` int64.
 
     Only runs whose maximum reaches it are looked into, unless they are so many that reading whole rows is
     faster than picking them out.
     """
     reached = maxima >= threshold[:, None]
     if reached.sum() > DENSE * reached.numel():
-        return _short_sum((values >= threshold[:, None]).unflatten(1, (RUN, -1))).sum(dim=1)
+        return _short_sum((values >= threshold[:, None]).view(len(values), RUN, -1)).sum(dim=1)
     row, run = reached.nonzero(as_tuple=True)
-    inside = values.unflatten(1, (-1, RUN))[row, run] >= threshold[row, None]
+    inside = values.view(len(values), -1, RUN)[row, run] >= threshold[row, None]
     count = torch.zeros_like(threshold, dtype=torch.int64)
     return count.index_add_(0, row, _short_sum(inside).long())
 
 
 def _short_sum(truths: Tensor) -> Tensor:
-    """Number of true entries along dimension 1, which is shorter than 256, as uint8.
+    """Returns the number of true entries along dimension 1, which is shorter than 256, as uint8.
 
     Summed in bytes because torch widens a sum of truth values to int64 entry by entry, which takes eight
     times as long.
@@ -90,19 +84,19 @@ def _short_sum(truths: Tensor) -> Tensor:
 
 
 def largest(values: Tensor, maxima: Tensor, count: int) -> Tensor:
-    """The ``count`` largest values of each row of ``(b, W)``, descending, ``(b, count)``.
+    """Returns the ``count`` largest values of each row of ``(b, W)``, descending, ``(b, count)``.
 
     They lie in the ``count`` runs with the largest maxima, so only those runs are searched.
     """
     if count * RUN >= values.shape[1]:
         return values.topk(count, dim=1).values
     best = maxima.topk(count, dim=1).indices
-    runs = values.unflatten(1, (-1, RUN)).gather(1, best[:, :, None].expand(-1, -1, RUN))
+    runs = values.view(len(values), -1, RUN).gather(1, best[:, :, None].expand(-1, -1, RUN))
     return runs.flatten(1).topk(count, dim=1).values
 
 
 def _precisions_at_r(positives: Tensor, rivals: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-    """R-precision and average precision at R of each row, ``(b,)`` float64.
+    """Returns R-precision and average precision at R of each row, ``(b,)`` float64.
 
     The ``R`` most similar negatives suffice: a positive behind ``R`` negatives has a rank above ``R``.
 

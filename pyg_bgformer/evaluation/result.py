@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pyg_bgformer.evaluation.clustering import ClusteringResult
 from pyg_bgformer.evaluation.retrieval import RetrievalResult
+from pyg_bgformer.evaluation.search import Neighbours
 
 
 @dataclass(frozen=True)
@@ -13,10 +14,12 @@ class EvaluationResult:
     Attributes:
         retrieval: Recall@K, MAP@R, R-precision, counts, per-query values.
         clustering: NMI, AMI, ARI, pair F1, cluster of every item; ``None`` where not asked for.
+        neighbours: Retrieved items of every query; ``None`` where not asked for.
     """
 
     retrieval: RetrievalResult
     clustering: ClusteringResult | None
+    neighbours: Neighbours | None = None
 
     @property
     def recall(self) -> dict[int, float]:
@@ -54,5 +57,5 @@ class EvaluationResult:
         return self.clustering.pair_f1 if self.clustering else None
 
     def as_dict(self) -> dict[str, float | int]:
-        """All scores and counts as plain values by name; without clustering its names are absent."""
+        """Returns all scores and counts as plain values by name; without clustering its names are absent."""
         return self.retrieval.as_dict() | (self.clustering.as_dict() if self.clustering else {})

@@ -6,15 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyg_bgformer.evaluation.search import BLOCK_ENTRIES
+
 ROUNDS = 64
 """Draws of candidates from which on the clusters came out as good as with a draw for every centre."""
 
-BLOCK_ENTRIES = 2**25
-"""Distances held at a time, 128 MB."""
-
 
 def greedy_seeds(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Rows to start k-means from, by greedy k-means++, its candidates drawn many at a time.
+    """Returns rows to start k-means from, by greedy k-means++ that draws many candidates at a time.
 
     Greedy k-means++ (Arthur and Vassilvitskii, "k-means++: The Advantages of Careful Seeding", 2007; the
     default of scikit-learn) draws ``2 + log(count)`` candidates for each centre with probability in proportion
@@ -25,8 +24,8 @@ def greedy_seeds(points: Tensor, count: int, generator: torch.Generator) -> Tens
 
     Args:
         points: ``(N, D)`` float32, centred: distances are taken from norms and dot products.
-        count: number of centres, at most N.
-        generator: of the draws; equal generators give equal rows.
+        count: Number of centres, at most N.
+        generator: Of the draws; equal generators give equal rows.
 
     Returns:
         ``(count,)`` int64 row numbers, distinct unless there are fewer distinct points.
@@ -47,7 +46,7 @@ def greedy_seeds(points: Tensor, count: int, generator: torch.Generator) -> Tens
 
 
 def _choose(distances: Tensor, nearest: Tensor) -> tuple[Tensor, Tensor]:
-    """The best candidate of each draw, given those chosen before it.
+    """Returns the best candidate of each draw, given those chosen before it.
 
     In NumPy: the steps are many and short, and torch spends more on sharing one among threads than on it.
 
@@ -68,13 +67,13 @@ def _choose(distances: Tensor, nearest: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _squared_distances(points: Tensor, norms: Tensor, rows: Tensor) -> Tensor:
-    """Squared Euclidean distances ``(len(rows), N)`` from some of the points to all."""
+    """Returns squared Euclidean distances ``(len(rows), N)`` from some of the points to all."""
     distances = torch.mm(points[rows], points.T).mul_(-2).add_(norms).add_(norms[rows, None]).clamp_(min=0)
     return distances.scatter_(1, rows[:, None], 0)
 
 
 def _draw(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Row numbers ``(count,)`` drawn with probability in proportion to the weights, all equal where all are 0."""
+    """Returns row numbers ``(count,)`` drawn in proportion to the weights; uniformly where all weights are 0."""
     cumulative = weights.double().cumsum(0)
     if cumulative[-1] == 0:
         return torch.randint(len(weights), (count,), generator=generator)

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from pyg_bgformer.errors import InputError
-from pyg_bgformer.evaluation import batch_leakage
+from pyg_bgformer.evaluation import batch_dependence
 
 
 @pytest.fixture
@@ -17,16 +17,16 @@ def flat(images: Tensor) -> Tensor:
 
 def test_an_encoder_on_its_own_does_not_leak(images):
     encoder = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(32, 16)).eval()
-    assert batch_leakage(encoder, images) < 1e-5
+    assert batch_dependence(encoder, images) < 1e-5
 
 
 def test_batch_statistics_leak(images):
-    assert batch_leakage(lambda batch: flat(batch) - flat(batch).mean(dim=0), images) > 0.1
+    assert batch_dependence(lambda batch: flat(batch) - flat(batch).mean(dim=0), images) > 0.1
 
 
 def test_the_change_is_relative_to_the_norm():
     images = torch.tensor([[100.0], [1.0], [1.0]])
-    change = batch_leakage(lambda batch: batch + 0.1 * (len(batch) == 1), images)
+    change = batch_dependence(lambda batch: batch + 0.1 * (len(batch) == 1), images)
     assert change == pytest.approx(0.1, rel=1e-5)
 
 
@@ -34,22 +34,22 @@ def test_dependence_on_the_order_alone_is_seen():
     def first_in_front(batch: Tensor) -> Tensor:
         return batch + torch.arange(len(batch))[:, None] / 4 * (len(batch) == 4)
 
-    assert batch_leakage(first_in_front, torch.ones(4, 1)) > 0.1
+    assert batch_dependence(first_in_front, torch.ones(4, 1)) > 0.1
 
 
 def test_dependence_on_the_batch_size_alone_is_seen():
-    assert batch_leakage(lambda batch: batch + (len(batch) == 2), torch.ones(4, 1)) == 1
+    assert batch_dependence(lambda batch: batch + (len(batch) == 2), torch.ones(4, 1)) == 1
 
 
 def test_a_changed_zero_embedding_is_infinite():
-    assert batch_leakage(lambda batch: batch + (len(batch) == 1), torch.zeros(3, 2)) == float("inf")
-    assert batch_leakage(lambda batch: batch, torch.zeros(3, 2)) == 0
+    assert batch_dependence(lambda batch: batch + (len(batch) == 1), torch.zeros(3, 2)) == float("inf")
+    assert batch_dependence(lambda batch: batch, torch.zeros(3, 2)) == 0
 
 
 def test_no_gradients_are_kept(images):
     weight = torch.ones(48, 2, requires_grad=True)
     seen = []
-    batch_leakage(lambda batch: seen.append(flat(batch) @ weight) or seen[-1], images)
+    batch_dependence(lambda batch: seen.append(flat(batch) @ weight) or seen[-1], images)
     assert not any(output.requires_grad for output in seen)
 
 
@@ -64,4 +64,4 @@ def test_no_gradients_are_kept(images):
 )
 def test_bad_input_is_one_clear_line(images, embed, count, message):
     with pytest.raises(InputError, match=message):
-        batch_leakage(embed, images[:count])
+        batch_dependence(embed, images[:count])

@@ -4,10 +4,14 @@ import math
 import pytest
 import torch
 
-from pyg_bgformer.evaluation import clustering, evaluate, retrieval
+from pyg_bgformer.evaluation import clustering, evaluate, retrieval, top_k
 
 LABELS = torch.arange(40) % 8
 POINTS = torch.eye(8)[LABELS] + 0.3 * torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
+
+
+def negative_distance(queries: torch.Tensor, gallery: torch.Tensor) -> torch.Tensor:
+    return -torch.cdist(queries, gallery)
 
 
 def test_joins_retrieval_and_clustering():
@@ -42,9 +46,29 @@ def test_queries_and_gallery_are_clustered_together():
 
 
 def test_an_own_similarity_leaves_the_rows_as_they_are():
-    result = evaluate(POINTS, LABELS, similarity=lambda q, g: -torch.cdist(q, g))
+    result = evaluate(POINTS, LABELS, similarity=negative_distance)
     assert result.clustering is not None
     assert result.clustering.as_dict() == clustering(POINTS, LABELS, normalize=False).as_dict()
+
+
+def test_neighbours_are_kept_on_request():
+    assert evaluate(POINTS, LABELS, clustering=False).neighbours is None
+    among = evaluate(POINTS, LABELS, clustering=False, neighbours=3).neighbours
+    assert among is not None
+    assert torch.equal(among.ids, top_k(POINTS, POINTS, 4).ids[:, 1:])
+    task = {"gallery": POINTS[10:], "gallery_labels": LABELS[10:], "clustering": False, "neighbours": 99}
+    found = evaluate(POINTS[:10], LABELS[:10], similarity=negative_distance, **task).neighbours
+    assert found is not None
+    assert found.similarities.shape == (10, 30)
+    torch.testing.assert_close(
+        found.similarities, negative_distance(POINTS[:10], POINTS[10:]).gather(1, found.ids)
+    )
+
+
+def test_arrays_and_lists_do_as_well_as_tensors():
+    expected = evaluate(POINTS, LABELS).as_dict()
+    assert evaluate(POINTS.numpy(), LABELS.numpy()).as_dict() == expected
+    assert evaluate(POINTS.tolist(), LABELS.tolist()).as_dict() == expected
 
 
 def test_one_image():

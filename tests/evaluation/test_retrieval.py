@@ -1,9 +1,10 @@
 import math
-from importlib import import_module
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from pytorch_metric_learning.distances import CosineSimilarity
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import CustomKNN
@@ -11,11 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyg_bgformer.errors import InputError
-from pyg_bgformer.evaluation import RetrievalResult, retrieval
-
-retrieval_file = import_module(
-    "pyg_bgformer.evaluation.retrieval"
-)  # the package's name for it is the function
+from pyg_bgformer.evaluation import RetrievalResult, retrieval, search
 
 
 def integers(rows: int, columns: int, classes: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -65,25 +62,31 @@ def assert_scores(result: RetrievalResult, expected: list[tuple[float, float, fl
     defined = ~np.isnan(first)
     np.testing.assert_array_equal(result.defined, defined)
     assert result.undefined == (~defined).sum()
+    if not defined.any():
+        assert all(
+            math.isnan(score) for score in (result.map_at_r, result.r_precision, *result.recall.values())
+        )
+        return
     assert result.map_at_r == pytest.approx(average[defined].mean())
     assert result.r_precision == pytest.approx(precision[defined].mean())
     for k, value in result.recall.items():
         assert value == pytest.approx((first[defined] <= k).mean())
 
 
-@pytest.mark.parametrize(("rows", "columns", "classes"), [(40, 3, 6), (90, 2, 40), (300, 4, 60), (25, 3, 2)])
-@pytest.mark.parametrize("block", [None, 1, 7])
-def test_self_retrieval_equals_plain_loops_with_many_ties(rows, columns, classes, block):
-    points, labels = integers(rows, columns, classes, seed=rows)
+BLOCKS = st.sampled_from([None, 1, 7])
+
+
+@given(rows=st.integers(1, 90), classes=st.integers(1, 60), block=BLOCKS, seed=st.integers(0, 99))
+def test_self_retrieval_equals_plain_loops_with_many_ties(rows, classes, block, seed):
+    points, labels = integers(rows, 3, classes, seed=seed)
     result = retrieval(points, labels, ks=(1, 3, 1000), similarity=dot, block=block)
     assert_scores(result, oracle(points, labels))
 
 
-@pytest.mark.parametrize(("queries", "gallery", "classes"), [(30, 50, 8), (20, 400, 70), (50, 3, 5)])
-@pytest.mark.parametrize("block", [None, 3])
+@given(queries=st.integers(1, 30), gallery=st.integers(1, 150), classes=st.integers(1, 70), block=BLOCKS)
 def test_query_and_gallery_equal_plain_loops(queries, gallery, classes, block):
-    points, labels = integers(queries, 3, classes, seed=1)
-    items, item_labels = integers(gallery, 3, classes, seed=2)
+    points, labels = integers(queries, 3, classes, seed=queries)
+    items, item_labels = integers(gallery, 3, classes, seed=gallery)
     result = retrieval(points, labels, gallery=items, gallery_labels=item_labels, similarity=dot, block=block)
     assert_scores(result, oracle(points, labels, items, item_labels))
     assert (result.queries, result.gallery) == (queries, gallery)
@@ -135,8 +138,7 @@ def test_agrees_with_accuracy_calculator_on_query_and_gallery():
     assert_like_accuracy_calculator(result, reference)
 
 
-@pytest.mark.parametrize("rows", [4, 62, 64, 500])
-@pytest.mark.parametrize("block", [None, 1, 3])
+@pytest.mark.parametrize(("rows", "block"), [(4, 1), (62, None), (64, 3), (500, None), (500, 1)])
 def test_a_collapsed_embedding_scores_zero(rows, block):
     points = torch.randn(1, 100, generator=torch.Generator().manual_seed(rows)).expand(rows, 100)
     labels = torch.arange(rows) // 2
@@ -152,10 +154,12 @@ def test_a_perfect_embedding_scores_one_though_its_rows_are_duplicates():
     assert result.map_at_r == result.r_precision == 1
 
 
-def test_order_of_rows_does_not_matter():
-    points, labels = integers(200, 3, 30, seed=5)
-    order = torch.randperm(200, generator=torch.Generator().manual_seed(0))
-    plain, permuted = retrieval(points, labels), retrieval(points[order], labels[order])
+@given(rows=st.integers(2, 120), classes=st.integers(1, 40), seed=st.integers(0, 99))
+def test_neither_the_order_of_rows_nor_the_names_of_classes_matter(rows, classes, seed):
+    points, labels = integers(rows, 3, classes, seed)
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
+    names = torch.randperm(classes, generator=torch.Generator().manual_seed(seed)) - 5
+    plain, permuted = retrieval(points, labels), retrieval(points[order], names[labels][order])
     assert plain.as_dict() == pytest.approx(permuted.as_dict(), nan_ok=True)
     np.testing.assert_array_equal(plain.first_rank[order], permuted.first_rank)
     np.testing.assert_array_equal(plain.average_precision[order], permuted.average_precision)
@@ -214,6 +218,7 @@ def test_autocast_does_not_reach_the_product():
     assert inside.as_dict() == retrieval(points, labels).as_dict()
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_equals_cpu():
     points, labels = integers(300, 4, 60, seed=9)
@@ -234,9 +239,9 @@ class LargestTensor(TorchDispatchMode):
         return output
 
 
-@pytest.mark.parametrize("classes", [1, 2, 50, 300])
+@pytest.mark.parametrize("classes", [1, 50])
 def test_no_tensor_is_larger_than_the_block_or_the_gallery(monkeypatch, classes):
-    monkeypatch.setattr(retrieval_file, "BLOCK_ENTRIES", 20_000)
+    monkeypatch.setattr(search, "BLOCK_ENTRIES", 20_000)
     points, labels = noisy_classes(600, classes, seed=4)
     with LargestTensor() as largest:
         retrieval(points, labels)
@@ -250,28 +255,16 @@ def test_inputs_are_left_alone():
     assert torch.equal(points, before)
 
 
-def test_broken_rows_are_counted():
-    points = torch.zeros(6, 2)
-    points[1, 0], points[4, 1] = torch.nan, torch.inf
-    with pytest.raises(InputError, match="2 of 6 rows hold NaN or infinity"):
-        retrieval(points, torch.zeros(6, dtype=torch.long))
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"embeddings": torch.zeros(3)}, "embeddings: found shape"),
-        ({"embeddings": torch.zeros(0, 2), "labels": []}, "embeddings: found shape"),
-        ({"embeddings": torch.zeros(3, 2, dtype=torch.long)}, "embeddings: found shape"),
-        ({"labels": [0, 1]}, r"labels: found shape \(2,\)"),
-        ({"labels": [0.5, 1.0, 1.0]}, "labels: found shape"),
+        ({"embeddings": torch.full((3, 2), torch.nan)}, "3 of 3 rows hold NaN"),
+        ({"labels": ["a", "b", "a"]}, "labels: found strings"),
         ({"ks": (0, 1)}, "ks: found"),
         ({"block": 0}, "block: found 0"),
         ({"gallery": torch.ones(2, 2)}, "gallery_labels: not given"),
         ({"gallery_labels": [0]}, "gallery: not given"),
-        ({"gallery": torch.ones(2, 3), "gallery_labels": [0, 1]}, "gallery: found 3 dimensions"),
-        ({"similarity": lambda q, g: (q @ g.T) / 0}, "similarity: found NaN"),
-        ({"similarity": lambda q, g: q[:, 0]}, "similarity: found shape"),
+        ({"gallery": torch.ones(2, 2), "gallery_labels": [0]}, r"gallery_labels: found shape \(1,\)"),
     ],
 )
 def test_bad_input_is_one_clear_line(arguments, message):

@@ -7,7 +7,7 @@ from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.engine.optim import build_optimizer
 from pyg_bgformer.engine.setup import build_method
 from pyg_bgformer.errors import InputError
-from pyg_bgformer.evaluation import batch_leakage
+from pyg_bgformer.evaluation import batch_dependence
 from pyg_bgformer.methods import GCAHNG, METHODS, find_method
 
 LABELS = torch.arange(4).repeat_interleave(3)
@@ -57,7 +57,7 @@ def test_the_groups_hold_every_parameter_once(method):
 def test_an_embedding_does_not_depend_on_its_batch(method, images):
     method.eval()
     with torch.no_grad():
-        assert batch_leakage(method.embed, images) < 1e-5
+        assert batch_dependence(method.embed, images) < 1e-5
 
 
 def test_embeddings_lie_in_the_space(method, geometry, images):
