@@ -105,9 +105,17 @@ def measure_samplers(dataset: ImageDataset) -> None:
     labels, kinds = train["label"].to_numpy(), train["super_class"].to_numpy()
     p, k = 90, 2
     makers = {
-        "classes": partial(PKSampler, labels, p, k, seed=0),
-        "hierarchical": partial(HierarchicalSampler, labels, kinds, p, k, super_classes_per_batch=2, seed=0),
-        "chunks": partial(ChunkSampler, labels, p, k, seed=0),
+        "classes": partial(PKSampler, labels, classes=p, samples=k, seed=0),
+        "hierarchical": partial(
+            HierarchicalSampler,
+            labels,
+            super_class_labels=kinds,
+            classes=p,
+            samples=k,
+            super_classes=2,
+            seed=0,
+        ),
+        "chunks": partial(ChunkSampler, labels, classes=p, samples=k, seed=0),
     }
     for name, make in makers.items():
         batches = timed(f"sampler {name}: plan of an epoch", lambda make=make: make().plan(0))
@@ -120,7 +128,7 @@ def measure_loading(dataset: ImageDataset, cache: Path, workers: int) -> None:
     images = timed("cache opened", partial(ImageCache.open_or_build, dataset, 32, cache))
     transform = train_transform(32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     samples = ImageSamples(dataset, dataset.rows("train"), transform, images)
-    sampler = PKSampler(samples.labels, 90, 2, seed=0)
+    sampler = PKSampler(samples.labels, classes=90, samples=2, seed=0)
     batches = iter(DataLoader(samples, batch_sampler=sampler, num_workers=workers))
     timed("first batch from the workers", partial(next, batches))
     timed("the next 20", lambda: [next(batches) for _ in range(20)])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pyg_bgformer.config.schema import Config
-from pyg_bgformer.data import PKSampler
+from pyg_bgformer.data import PlannedSampler
 from pyg_bgformer.engine.interruption import Interrupted, StopRequest, stop_on_signal
 from pyg_bgformer.engine.state import TrainState, save_checkpoint
 from pyg_bgformer.errors import RunError
@@ -24,7 +24,7 @@ def fit(
     fabric: Fabric,
     state: TrainState,
     loader: DataLoader,
-    sampler: PKSampler,
+    sampler: PlannedSampler,
     config: Config,
     folder: Path,
     *,
@@ -38,7 +38,7 @@ def fit(
         fabric: Device and precision.
         state: Changed in place; its method and optimiser are set up by ``fabric``.
         loader: Batches ``(images, labels, rows)`` in the order of ``sampler``.
-        sampler: Told from which batch of which epoch to go on.
+        sampler: Told at which batch of which epoch to start.
         config: The run.
         folder: Where checkpoints go.
         on_batch: Progress.
@@ -51,7 +51,7 @@ def fit(
     """
     with stop_on_signal() as stop:
         while state.epoch < config.train.epochs:
-            sampler.load_state_dict({"seed": sampler.seed, "epoch": state.epoch, "batch": state.batch})
+            sampler.start_at(state.epoch, state.batch)
             state.method.encoder.freeze_backbone(state.epoch < config.train.warmup_epochs)
             started = time.perf_counter()
             finished = _train_epoch(fabric, state, loader, config, stop, on_batch, on_idle)
@@ -76,7 +76,7 @@ def _train_epoch(
 ) -> bool:
     """Whether the epoch came to its end."""
     state.method.train()
-    first, total = state.batch, len(loader)
+    first, total = state.batch, state.batch + len(loader)
     for images, labels, _ in loader:
         values, reached = train_batch(fabric, state, config, images, labels)
         if state.batch == first and (idle := _idle(state.method, reached)):

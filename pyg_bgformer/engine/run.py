@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from torch.utils.tensorboard import SummaryWriter
 
 from pyg_bgformer.config.schema import Config
-from pyg_bgformer.data import ImageCache, ImageDataset, PKSampler
+from pyg_bgformer.data import ImageCache, ImageDataset, PlannedSampler
 from pyg_bgformer.encoders import save_encoder
 from pyg_bgformer.engine.best_epoch import TEST_SCORE, best_epoch, is_tested, keep_best
 from pyg_bgformer.engine.evaluate import (
@@ -90,6 +90,8 @@ def run(config: Config, display: Display, resume: Path | None = None) -> Path:
     part = protocol_part(config, dataset)
     seen = training_part(config, part)
     sampler = build_sampler(config, seen)
+    for note in sampler.notes:
+        display.line(note)
     method = build_method(config, num_classes=part.counts()["train"].classes)
     optimizer = build_optimizer(method, config.train)
     cache = open_cache(config, dataset, display)
@@ -183,7 +185,7 @@ def _train(
     fabric: Fabric,
     state: TrainState,
     loader: Batches,
-    sampler: PKSampler,
+    sampler: PlannedSampler,
     config: Config,
     folder: Path,
     display: Display,
@@ -205,7 +207,7 @@ def _train(
         with atomic_path(folder / METRICS) as path:
             pd.DataFrame(state.history).to_csv(path, index=False)
         batches = sampler.batches_in(int(row["epoch"]) - 1)
-        images = batches * config.sampler.classes * config.sampler.samples
+        images = batches * sampler.batch_size
         display.line(
             f"epoch {row['epoch']:.0f}/{epochs}: loss {row['loss']:.4f}, "
             f"{images / row['seconds']:.0f} images/s{tested}"

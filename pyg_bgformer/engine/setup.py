@@ -9,16 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from pyg_bgformer.config.schema import Config
-from pyg_bgformer.data import (
-    ChunkSampler,
-    HierarchicalSampler,
-    ImageCache,
-    ImageDataset,
-    ImageSamples,
-    PKSampler,
-    RandomSampler,
-    load_dataset,
-)
+from pyg_bgformer.data import ImageCache, ImageDataset, ImageSamples, PlannedSampler, load_dataset, samplers
 from pyg_bgformer.data.noise import NoisySamples, mislabelled
 from pyg_bgformer.data.splits import validation_part
 from pyg_bgformer.data.transforms import eval_transform, train_transform
@@ -108,40 +99,21 @@ def build_method(config: Config, num_classes: int) -> Method:
     return built.to(memory_format=torch.channels_last)
 
 
-def build_sampler(config: Config, dataset: ImageDataset) -> PKSampler:
-    """The recipe's P x K batches over the training images."""
+def build_sampler(config: Config, dataset: ImageDataset) -> PlannedSampler:
+    """Returns the recipe's sampler over the training images."""
     train = dataset.table.iloc[dataset.rows("train")]
-    labels = train["label"].to_numpy()
-    sampler = config.sampler
-    if sampler.super_classes is not None:
-        if "super_class" not in train:
-            raise InputError(
-                f"sampler.name: hierarchical needs super-classes, which {dataset.name} has none of"
-            )
-        return HierarchicalSampler(
-            labels,
-            train["super_class"].to_numpy(),
-            sampler.classes,
-            sampler.samples,
-            super_classes_per_batch=sampler.super_classes,
-            seed=config.seed,
-            batches_per_epoch=sampler.batches_per_epoch,
-        )
-    if sampler.name == "chunks":
-        return ChunkSampler(labels, sampler.classes, sampler.samples, seed=config.seed, redraw=sampler.redraw)
-    if sampler.name == "random":
-        return RandomSampler(labels, sampler.classes, sampler.samples, seed=config.seed)
-    return PKSampler(
-        labels,
-        sampler.classes,
-        sampler.samples,
+    options = {key: getattr(config.sampler, key) for key in samplers.sampler_options(config.sampler.name)}
+    return samplers.build_sampler(
+        config.sampler.name,
+        train["label"].to_numpy(),
+        super_class_labels=train["super_class"].to_numpy() if "super_class" in train else None,
         seed=config.seed,
-        batches_per_epoch=sampler.batches_per_epoch,
+        **options,
     )
 
 
 def build_train_loader(
-    config: Config, dataset: ImageDataset, encoder: Encoder, sampler: PKSampler, cache: ImageCache | None
+    config: Config, dataset: ImageDataset, encoder: Encoder, sampler: PlannedSampler, cache: ImageCache | None
 ) -> Batches:
     """Augmented training images in the sampler's order."""
     data = config.data

@@ -48,7 +48,7 @@ def test_augmentation_depends_on_the_seed_alone():
 def test_loaded_batches_do_not_depend_on_the_number_of_workers(workers: int):
     dataset = load_dataset("digits")
     samples = ImageSamples(dataset, dataset.rows("train"), train_transform(8, **HALF))
-    sampler = PKSampler(samples.labels, 4, 3, seed=1, batches_per_epoch=4)
+    sampler = PKSampler(samples.labels, classes=4, samples=3, seed=1, batches_per_epoch=4)
     here = list(DataLoader(samples, batch_sampler=sampler))
     there = list(DataLoader(samples, batch_sampler=sampler, num_workers=workers))
     for (images, labels, rows), others in zip(here, there, strict=True):

@@ -5,84 +5,96 @@ from collections.abc import Iterator
 import numpy as np
 from torch import Generator, Tensor
 
-from pyg_bgformer.data.samplers.pk_sampler import Deck, PKSampler
+from pyg_bgformer.data.samplers.pk_sampler import PKSampler
+from pyg_bgformer.data.samplers.planned_sampler import SAMPLERS, Deck, check_at_least_one
 from pyg_bgformer.errors import InputError
 
 
+@SAMPLERS.register("hierarchical")
 class HierarchicalSampler(PKSampler):
     """Batch sampler that draws S super-classes, P / S distinct classes of each, and K images of each class.
 
     Within an epoch the super-classes are walked through in shuffled order, so that all are used equally often to
-    within one, whatever the number of their classes; within a super-class its classes are walked through likewise,
+    within one, whatever the number of their classes. Within a super-class its classes are walked through likewise,
     and within a class its images. For the rest it is as :class:`PKSampler`.
 
     Args:
         labels: Class of each image, shape ``(N,)``, any integers.
-        super_classes: Super-class of each image, shape ``(N,)``, the same for all images of a class.
-        classes_per_batch: P, a multiple of S.
-        samples_per_class: K.
-        super_classes_per_batch: S.
+        super_class_labels: Super-class of each image, shape ``(N,)``, the same for all images of a class.
+        classes: P, the number of classes in a batch, a multiple of S.
+        samples: K, the number of images of each class.
+        super_classes: S, the number of super-classes in a batch.
         seed: Decides every plan, together with the epoch.
-        batches_per_epoch: Default ``max(1, N // (P * K))``.
+        batches_per_epoch: By default ``max(1, N // (P * K))``.
 
     Yields:
         Batches of P * K pairs ``(position in labels, augmentation seed)``, the K of a class and the classes of a
         super-class consecutive.
 
     Raises:
-        InputError: P is no multiple of S, there are fewer than S super-classes, one of them has fewer than P / S
-            classes, a class is in two, or as for :class:`PKSampler`.
+        InputError: If a number is below 1, P is no multiple of S, there are fewer than S super-classes, one of them
+            has fewer than P / S classes, or a class is in two.
     """
 
     def __init__(
         self,
         labels: np.ndarray | Tensor,
-        super_classes: np.ndarray,
-        classes_per_batch: int,
-        samples_per_class: int,
         *,
-        super_classes_per_batch: int,
+        super_class_labels: np.ndarray,
+        classes: int = 20,
+        samples: int = 5,
+        super_classes: int,
         seed: int,
         batches_per_epoch: int | None = None,
     ) -> None:
+        check_at_least_one(super_classes=super_classes)
+        if classes % super_classes:
+            raise InputError(
+                f"sampler.classes is {classes} and sampler.super_classes is {super_classes}; expected a number of "
+                "classes that can be divided among the super-classes"
+            )
+        self.super_classes = super_classes
         super().__init__(
-            labels, classes_per_batch, samples_per_class, seed=seed, batches_per_epoch=batches_per_epoch
+            labels, classes=classes, samples=samples, seed=seed, batches_per_epoch=batches_per_epoch
         )
-        self.super_classes_per_batch = super_classes_per_batch
-        if super_classes_per_batch < 1 or classes_per_batch % super_classes_per_batch:
+        self.classes_of = classes_of_super_classes(self.labels, super_class_labels)
+        if super_classes > len(self.classes_of):
             raise InputError(
-                f"classes_per_batch is {classes_per_batch}, super_classes_per_batch {super_classes_per_batch}; "
-                "expected at least 1 super-class and a multiple of their number as classes"
+                f"sampler.super_classes is {super_classes}, but the training images have {len(self.classes_of)}; "
+                "expected at most as many"
             )
-        self._classes_of = _nested(np.asarray(labels), super_classes)
-        if super_classes_per_batch > len(self._classes_of):
-            raise InputError(
-                f"super_classes_per_batch is {super_classes_per_batch}, but there are {len(self._classes_of)} "
-                "super-classes; expected at most as many"
-            )
-        smallest = min(map(len, self._classes_of))
-        if smallest < (share := classes_per_batch // super_classes_per_batch):
+        smallest, share = min(map(len, self.classes_of)), self.classes // super_classes
+        if smallest < share:
             raise InputError(
                 f"a batch takes {share} classes of a super-class, but the smallest has {smallest}; lower "
-                "classes_per_batch or raise super_classes_per_batch"
+                "sampler.classes or raise sampler.super_classes"
             )
 
-    def _classes(self, generator: Generator) -> Iterator[list[int]]:
-        kinds = Deck(len(self._classes_of), generator)
-        decks = [Deck(len(classes), generator) for classes in self._classes_of]
-        share = self.classes_per_batch // self.super_classes_per_batch
+    def limit_classes(self, most: int) -> None:
+        """Lowers P to a number of classes that the images have and the super-classes divide, and notes it."""
+        super().limit_classes(max(most // self.super_classes, 1) * self.super_classes)
+
+    def deal_classes(self, generator: Generator) -> Iterator[list[int]]:
+        """Yields the classes of one batch after the other, as numbers into :attr:`members`."""
+        kinds = Deck(len(self.classes_of), generator)
+        decks = [Deck(len(classes), generator) for classes in self.classes_of]
+        share = self.classes // self.super_classes
         while True:
             yield [
-                self._classes_of[kind][item]
-                for kind in kinds.deal(self.super_classes_per_batch)
+                self.classes_of[kind][item]
+                for kind in kinds.deal(self.super_classes)
                 for item in decks[kind].deal(share)
             ]
 
 
-def _nested(labels: np.ndarray, super_classes: np.ndarray) -> list[list[int]]:
-    """For each super-class its classes, numbered in the order of their labels."""
+def classes_of_super_classes(labels: np.ndarray, super_class_labels: np.ndarray) -> list[list[int]]:
+    """Returns the classes of each super-class, numbered in the order of their labels.
+
+    Raises:
+        InputError: If a class is in two super-classes.
+    """
     numbers = np.unique(labels, return_inverse=True)[1]
-    kinds = np.unique(super_classes, return_inverse=True)[1]
+    kinds = np.unique(super_class_labels, return_inverse=True)[1]
     classes, kind_of = np.unique(np.stack([numbers, kinds]), axis=1)
     twice = classes[1:][classes[1:] == classes[:-1]]
     if twice.size:

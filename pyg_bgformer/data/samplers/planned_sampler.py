@@ -1,0 +1,151 @@
+"""The base of all samplers: an epoch's batches are planned at once, from the seed and the epoch's number."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import Sampler
+
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.registry import Registry
+
+Draw = tuple[int, int]
+"""A sample to load: its position among the labels, and the seed of its augmentation."""
+
+
+class PlannedSampler(Sampler[list[Draw]], ABC):
+    """Batch sampler whose plan of an epoch depends on its settings, the seed and the epoch's number alone.
+
+    Epochs carry nothing over, so any epoch can be repeated or entered in the middle. Two iterations give the same
+    batches until :meth:`start_at` chooses others.
+
+    Args:
+        labels: Class of each image, shape ``(N,)``, any integers.
+        classes: P, the number of classes in a batch.
+        samples: K, the number of images of each class.
+        seed: Decides every plan, together with the epoch.
+
+    Attributes:
+        classes (int): P. It is smaller than what was asked for where the images have fewer classes.
+        samples (int): K.
+        notes (list[str]): One line for each setting that was adapted to the images.
+
+    Raises:
+        InputError: If ``classes`` or ``samples`` is below 1.
+    """
+
+    def __init__(self, labels: np.ndarray | Tensor, *, classes: int, samples: int, seed: int) -> None:
+        check_at_least_one(classes=classes, samples=samples)
+        self.labels = np.asarray(labels)
+        self.classes = classes
+        self.samples = samples
+        self.seed = seed
+        self.epoch = 0
+        self.first_batch = 0
+        self.notes: list[str] = []
+
+    @property
+    def batch_size(self) -> int:
+        """Number of images in a batch, P * K."""
+        return self.classes * self.samples
+
+    @abstractmethod
+    def batches_in(self, epoch: int) -> int:
+        """Returns the number of batches of an epoch."""
+
+    @abstractmethod
+    def plan(self, epoch: int) -> list[list[Draw]]:
+        """Returns all batches of an epoch."""
+
+    def start_at(self, epoch: int, batch: int = 0) -> None:
+        """Chooses what every iteration from now on gives: an epoch, from one of its batches to its end.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+            batch: Number of the first batch, from 0. The number of batches of the epoch leaves none.
+
+        Raises:
+            InputError: If the epoch has fewer batches.
+        """
+        if not 0 <= batch <= (there := self.batches_in(epoch)):
+            raise InputError(
+                f"epoch {epoch} has {there} batches and cannot start at batch {batch}; "
+                "the run was started with another batch size or dataset"
+            )
+        self.epoch, self.first_batch = epoch, batch
+
+    def __len__(self) -> int:
+        return self.batches_in(self.epoch) - self.first_batch
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return iter(self.plan(self.epoch)[self.first_batch :])
+
+
+SAMPLERS: Registry[type[PlannedSampler]] = Registry("sampler")
+"""Samplers by the name that a recipe gives them."""
+
+
+class Deck:
+    """Deals the items 0..size-1 in shuffled order, again and again, without repetition within a deal.
+
+    Args:
+        size: Number of items.
+        generator: Source of the shuffles.
+    """
+
+    def __init__(self, size: int, generator: Generator) -> None:
+        self.size = size
+        self.generator = generator
+        self.left: list[int] = []
+
+    def deal(self, count: int) -> list[int]:
+        """Returns the next ``count`` items; beyond ``size``, all items and further ones with replacement."""
+        if count > self.size:
+            extra = torch.randint(self.size, (count - self.size,), generator=self.generator)
+            return shuffled(self.size, self.generator) + extra.tolist()
+        hand, self.left = self.left[:count], self.left[count:]
+        if len(hand) < count:
+            # The rest comes from a fresh shuffle, in which the items in the hand move to the end.
+            fresh = shuffled(self.size, self.generator)
+            ordered = [item for item in fresh if item not in hand] + [item for item in fresh if item in hand]
+            missing = count - len(hand)
+            hand, self.left = hand + ordered[:missing], ordered[missing:]
+        return hand
+
+
+def shuffled(size: int, generator: Generator) -> list[int]:
+    """Returns the numbers 0..size-1 in random order."""
+    order: list[int] = torch.randperm(size, generator=generator).tolist()
+    return order
+
+
+def positions_by_class(labels: np.ndarray) -> list[list[int]]:
+    """Returns the positions of each class's images; the classes are in the order of their labels."""
+    sizes = np.unique(labels, return_counts=True)[1]
+    ordered = np.argsort(labels, kind="stable")
+    return [positions.tolist() for positions in np.split(ordered, np.cumsum(sizes)[:-1])]
+
+
+def epoch_generator(seed: int, epoch: int) -> Generator:
+    """Returns the random numbers of one epoch; unlike with ``seed + epoch``, no two runs share epochs."""
+    mixed = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
+    return Generator().manual_seed(int(mixed))
+
+
+def with_seeds(positions: list[int], generator: Generator) -> list[Draw]:
+    """Returns a batch: positions, each with the seed of its augmentation."""
+    seeds = torch.randint(2**62, (len(positions),), generator=generator).tolist()
+    return list(zip(positions, seeds, strict=True))
+
+
+def check_at_least_one(**settings: int | None) -> None:
+    """Checks numbers of a recipe's section ``sampler``.
+
+    Raises:
+        InputError: If one is below 1.
+    """
+    for key, number in settings.items():
+        if number is not None and number < 1:
+            raise InputError(f"sampler.{key} is {number}; expected at least 1")
