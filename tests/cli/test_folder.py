@@ -95,9 +95,9 @@ def test_fewer_than_two_classes_are_refused(folder, capsys, tmp_path):
     assert "class" in capsys.readouterr().err
 
 
-def test_more_classes_a_batch_than_there_are_are_refused(folder, capsys):
-    assert run_on(folder, "--sampler.classes", "3") == 2
-    assert "2 classes" in capsys.readouterr().err
+def test_a_batch_has_as_many_classes_as_there_are(folder, capsys):
+    assert run_on(folder, "--sampler.classes", "3") == 0
+    assert "sampler.classes is 3, but the training images have 2 classes" in capsys.readouterr().out
 
 
 def test_bad_images_are_named_without_a_cache_too(folder, capsys):

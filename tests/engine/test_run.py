@@ -204,7 +204,7 @@ def test_a_run_whose_embeddings_depend_on_their_batch_fails(tiny, display, monke
 
 def test_nothing_is_left_behind_when_the_recipe_cannot_be_built(tiny, display, tmp_path):
     for wrong in (
-        replace(tiny, sampler=replace(tiny.sampler, classes=6)),
+        replace(tiny, sampler=replace(tiny.sampler, classes=0)),
         replace(tiny, method=replace(tiny.method, options={**tiny.method.options, "alpha": 2.0})),
         replace(tiny, encoder=replace(tiny.encoder, weights="nowhere.safetensors")),
     ):

@@ -66,8 +66,8 @@ def test_what_would_let_all_runs_fail_is_found_before_the_first(runs):
     check_here(runs)
     config = runs[0].config
     no_data = replace(config, data=replace(config.data, name="cub200", root="nowhere"))
-    too_large = replace(config, sampler=replace(config.sampler, classes=6))
-    for wrong, words in ((no_data, "nowhere"), (too_large, "5 classes")):
+    no_images = replace(config, sampler=replace(config.sampler, classes=0))
+    for wrong, words in ((no_data, "nowhere"), (no_images, "sampler.classes is 0")):
         with pytest.raises(InputError, match=words):
             check_here([replace(runs[0], config=wrong)])
     assert not runs[0].folder.exists()
