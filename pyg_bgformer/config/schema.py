@@ -110,6 +110,8 @@ class EncoderConfig:
         frozen_batchnorm: Leave statistics and scales of BatchNorm as the weights have them.
         frozen_patch_embedding: Leave a Vision Transformer's patch embedding as the weights have it.
         head_norm: A BatchNorm over the features before the embedding's linear map.
+        feature_norm: Normalisation of the backbone's features that methods, head and deployment see: none, layer
+            (each image's features) or batch (each feature over the batch), both without parameters.
     """
 
     name: str = "conv4"
@@ -119,6 +121,7 @@ class EncoderConfig:
     frozen_batchnorm: bool = False
     frozen_patch_embedding: bool = False
     head_norm: bool = False
+    feature_norm: Literal["none", "layer", "batch"] = "none"
 
 
 @dataclass(frozen=True)

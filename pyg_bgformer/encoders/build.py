@@ -3,7 +3,7 @@
 from pyg_bgformer.encoders import published, timm_backbone, torchvision_backbone
 from pyg_bgformer.encoders.backbone import Backbone
 from pyg_bgformer.encoders.conv4 import Conv4
-from pyg_bgformer.encoders.encoder import Encoder, EncoderSpec
+from pyg_bgformer.encoders.encoder import Encoder, EncoderSpec, FeatureNorm
 from pyg_bgformer.encoders.weights import (
     file_hash,
     fit_tensors,
@@ -26,6 +26,7 @@ def build_encoder(
     frozen_batchnorm: bool = False,
     frozen_patch_embedding: bool = False,
     head_norm: bool = False,
+    feature_norm: FeatureNorm = "none",
 ) -> Encoder:
     """Build an encoder by name.
 
@@ -43,6 +44,9 @@ def build_encoder(
         frozen_batchnorm: keep BatchNorm's statistics and affine parameters as they are loaded.
         frozen_patch_embedding: keep a vision transformer's patch embedding as it is loaded.
         head_norm: a BatchNorm over the features before the embedding's linear map.
+        feature_norm: Normalisation of the backbone's features without parameters: ``"layer"`` of each image's
+            features, ``"batch"`` of each feature over the batch (over running statistics when deployed). Methods,
+            head and deployment all see the normalised features.
 
     Returns:
         The encoder, in training mode.
@@ -52,7 +56,9 @@ def build_encoder(
             unexpected and misshaped keys are listed); a tag that is not cached where there is no network; a
             part to freeze that the network does not have.
     """
-    spec = EncoderSpec(name, pooling, embedding_dim, frozen_batchnorm, frozen_patch_embedding, head_norm)
+    spec = EncoderSpec(
+        name, pooling, embedding_dim, frozen_batchnorm, frozen_patch_embedding, head_norm, feature_norm
+    )
     if weights is None:
         return Encoder(_random_backbone(name, pooling), spec)
     if is_weights_file(weights):

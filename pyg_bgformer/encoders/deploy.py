@@ -119,7 +119,6 @@ def _describe(encoder: Encoder, sha256: str, extra: Mapping[str, Any] | None) ->
 
 def _build(spec: Any, source: Path) -> Encoder:
     known = EncoderSpec.__dataclass_fields__.keys()
-    # Encoders saved before there was a choice of head do not say head_norm.
-    if not isinstance(spec, dict) or spec.keys() | {"head_norm"} != known:
+    if not isinstance(spec, dict) or spec.keys() != known:
         raise InputError(f"'{source}': spec must have exactly the keys {', '.join(known)}")
     return build_encoder(**spec)

@@ -1,13 +1,15 @@
-"""Backbone, pooling and embedding head as one module."""
+"""Backbone, pooling, feature normalisation and embedding head as one module."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self, get_args
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pyg_bgformer.encoders.backbone import Backbone
-from pyg_bgformer.errors import InputError
+from pyg_bgformer.errors import InputError, did_you_mean
+
+FeatureNorm = Literal["none", "layer", "batch"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,7 @@ class EncoderSpec:
     """What an encoder is built from; with its tensors it is the whole encoder.
 
     Attributes:
-        name, pooling, embedding_dim, frozen_batchnorm, frozen_patch_embedding, head_norm: as in
+        name, pooling, embedding_dim, frozen_batchnorm, frozen_patch_embedding, head_norm, feature_norm: As in
             :func:`~pyg_bgformer.encoders.build_encoder`.
     """
 
@@ -25,6 +27,7 @@ class EncoderSpec:
     frozen_batchnorm: bool = False
     frozen_patch_embedding: bool = False
     head_norm: bool = False
+    feature_norm: FeatureNorm = "none"
 
 
 class Encoder(nn.Module):
@@ -39,6 +42,8 @@ class Encoder(nn.Module):
         weights_hash: SHA-256 of those weights; ``None`` for random ones.
 
     Attributes:
+        feature_norm: What :meth:`features` applies to the backbone's pooled features. It has no parameters; with
+            ``batch`` it keeps running statistics, which are used in evaluation mode.
         head: ``nn.Linear(feature_dim, embedding_dim)``, orthogonal weight and zero bias; with ``head_norm``
             after a ``nn.BatchNorm1d(feature_dim)``.
         feature_dim, embedding_dim: sizes of the backbone's features and of the embedding.
@@ -70,6 +75,7 @@ class Encoder(nn.Module):
         self.feature_dim = backbone.feature_dim
         self.embedding_dim = spec.embedding_dim
         self.mean, self.std = backbone.mean, backbone.std
+        self.feature_norm = _feature_norm(spec.feature_norm, self.feature_dim)
         linear = nn.Linear(self.feature_dim, self.embedding_dim)
         nn.init.orthogonal_(linear.weight)
         nn.init.zeros_(linear.bias)
@@ -81,8 +87,8 @@ class Encoder(nn.Module):
         self.train()
 
     def features(self, images: Tensor) -> Tensor:
-        """The backbone's pooled features (B, feature_dim) of images (B, 3, H, W)."""
-        return self.backbone(images)
+        """Returns the backbone's pooled, normalised features (B, feature_dim) of images (B, 3, H, W)."""
+        return self.feature_norm(self.backbone(images))
 
     def forward(self, images: Tensor) -> Tensor:
         """Embeddings (B, embedding_dim), not normalised, of images (B, 3, H, W)."""
@@ -122,3 +128,11 @@ class Encoder(nn.Module):
             if self.backbone.patch_embedding is None:
                 raise InputError(f"frozen_patch_embedding: '{self.spec.name}' has no patch embedding")
             self.backbone.net.get_submodule(self.backbone.patch_embedding).requires_grad_(False)
+
+
+def _feature_norm(name: str, channels: int) -> nn.Module:
+    if name not in get_args(FeatureNorm):
+        raise InputError(f"unknown feature_norm '{name}'; {did_you_mean(name, get_args(FeatureNorm))}")
+    if name == "layer":
+        return nn.LayerNorm(channels, elementwise_affine=False)
+    return nn.BatchNorm1d(channels, affine=False) if name == "batch" else nn.Identity()

@@ -80,6 +80,7 @@ def build_method(config: Config, num_classes: int) -> Method:
         frozen_batchnorm=encoder_config.frozen_batchnorm,
         frozen_patch_embedding=encoder_config.frozen_patch_embedding,
         head_norm=encoder_config.head_norm,
+        feature_norm=encoder_config.feature_norm,
     )
     try:
         geometry = config.geometry.build()

@@ -69,6 +69,34 @@ def test_head_norm_comes_before_the_linear_map() -> None:
     torch.testing.assert_close(encoder.head(features)[:1], encoder.head(features[:1]))
 
 
+def test_feature_norms_have_no_parameters_and_come_before_the_head() -> None:
+    torch.manual_seed(0)
+    encoders = {norm: build_encoder("conv4", feature_norm=norm) for norm in ("none", "layer", "batch")}
+    plain = encoders["none"].features(images(8, 32))
+    expected = {
+        "none": plain,
+        "layer": (plain - plain.mean(1, keepdim=True))
+        / (plain.var(1, correction=0, keepdim=True) + 1e-5) ** 0.5,
+        "batch": (plain - plain.mean(0)) / (plain.var(0, correction=0) + 1e-5) ** 0.5,
+    }
+    for norm, encoder in encoders.items():
+        encoder.backbone.load_state_dict(encoders["none"].backbone.state_dict())
+        features = encoder.features(images(8, 32))
+        torch.testing.assert_close(features, expected[norm], rtol=1e-4, atol=1e-5)
+        assert list(encoder.feature_norm.parameters()) == []
+        assert (set(encoder.state_dict()) - set(encoders["none"].state_dict()) != set()) == (norm == "batch")
+
+
+def test_batch_normalised_features_use_running_statistics_when_deployed() -> None:
+    encoder = build_encoder("conv4", feature_norm="batch")
+    for _ in range(100):
+        trained = encoder.features(images(8, 32))
+    encoder.eval()
+    alone, together = encoder.features(images(8, 32)[:1]), encoder.features(images(8, 32))
+    torch.testing.assert_close(alone, together[:1])
+    assert (together - trained).abs().mean() < 0.2 * trained.abs().mean()
+
+
 def test_pooling_against_plain_loops() -> None:
     feature_map = torch.randn(2, 3, 4, 5)
     for pooling in ("average", "max", "sum"):
@@ -173,6 +201,7 @@ def test_frozen_patch_embedding() -> None:
         ("timm/resnet50.tv_in1", {}, "timm/resnet50 has no weights tag 'tv_in1': did you mean 'tv_in1k'?"),
         ("timm/hf-hub:somebody/model", {}, "timm has no model 'hf-hub:somebody/model'"),
         ("conv4", {"pooling": "mean"}, "unknown pooling 'mean'"),
+        ("conv4", {"feature_norm": "instance"}, "unknown feature_norm 'instance'"),
         ("conv4", {"embedding_dim": 0}, "embedding_dim must be 1 or more, got 0"),
         ("conv4", {"frozen_patch_embedding": True}, "'conv4' has no patch embedding"),
         ("timm/vit_tiny_patch16_224", {"frozen_batchnorm": True}, "has no BatchNorm"),
