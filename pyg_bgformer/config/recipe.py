@@ -1,11 +1,10 @@
 """From a recipe file and a command line to a checked :class:`~pyg_bgformer.config.schema.Config`."""
 
-import inspect
 import re
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -23,7 +22,8 @@ from pyg_bgformer.config.schema import (
 from pyg_bgformer.errors import InputError, did_you_mean
 from pyg_bgformer.files import read_mapping
 from pyg_bgformer.losses import REQUIRED, loss_options
-from pyg_bgformer.methods import find_method
+from pyg_bgformer.methods import method_options
+from pyg_bgformer.registry import Option
 
 SECTIONS = {
     "data": DataConfig,
@@ -34,13 +34,6 @@ SECTIONS = {
     "evaluation": EvaluationConfig,
     "protocol": ProtocolConfig,
 }
-
-
-class Option(NamedTuple):
-    """What a component lets a recipe set."""
-
-    type: Any
-    default: Any
 
 
 def read_config(arguments: Sequence[str], default_recipe: Path | None = None) -> Config:
@@ -91,17 +84,6 @@ def recipe_parser(method: str, loss: str) -> ArgumentParser:
             needed = {"required": True} if option.default is REQUIRED else {"default": option.default}
             parser.add_argument(f"--{name}.{key}", type=option.type, **needed)
     return parser
-
-
-def method_options(name: str) -> dict[str, Option]:
-    """Type and default of each keyword-only argument of a method's constructor."""
-    constructor = find_method(name).__init__
-    types = get_type_hints(constructor)
-    return {
-        key: Option(types[key], parameter.default)
-        for key, parameter in inspect.signature(constructor).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
 
 
 def as_config(values: Namespace) -> Config:

@@ -1,9 +1,8 @@
 """What a method's embeddings are worth, and whether they may be believed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -12,18 +11,21 @@ from torch import Tensor
 
 from pyg_bgformer.config.schema import Config
 from pyg_bgformer.engine.setup import Batches
-from pyg_bgformer.evaluation import EvaluationResult, batch_dependence, evaluate
+from pyg_bgformer.evaluation import EvaluationResult, batch_dependence, evaluate, k_reciprocal_batches
 from pyg_bgformer.geometry import Sphere
-from pyg_bgformer.methods import Method, Refined
+from pyg_bgformer.methods import Method
 
 LEAKAGE_LIMIT = 1e-4
 """Largest change of an embedding, relative to its norm, that rounding may cause when its batch changes."""
 
 LEAKAGE_IMAGES = 32
 
+REFINED_AT_A_TIME = 128
+"""Batches of test images that are refined together."""
 
-class Described(NamedTuple):
-    """Images of one split, on the CPU.
+
+class Extracted(NamedTuple):
+    """Embeddings and other features of the images of one split, on the CPU.
 
     Attributes:
         features: By name, ``(N, D)`` each.
@@ -35,70 +37,85 @@ class Described(NamedTuple):
 
 
 @torch.no_grad()
-def describe_all(
+def extract_all(
     fabric: Fabric,
     method: Method,
     loaders: Sequence[Batches],
     on_batch: Callable[[], None] = lambda: None,
-) -> list[Described]:
-    """Every feature of :meth:`Method.describe`, and the labels, for all images of each loader."""
+) -> list[Extracted]:
+    """Returns the result of :meth:`Method.extract`, and the labels, for all images of each loader."""
     method.eval()
     with full_precision():
-        return [_describe(fabric, method, loader, on_batch) for loader in loaders]
+        return [_extract(fabric, method, loader, on_batch) for loader in loaders]
 
 
-def _describe(fabric: Fabric, method: Method, loader: Batches, on_batch: Callable[[], None]) -> Described:
+def _extract(fabric: Fabric, method: Method, loader: Batches, on_batch: Callable[[], None]) -> Extracted:
     parts: list[dict[str, Tensor]] = []
     labels: list[Tensor] = []
     for images, targets, _ in loader:
-        parts.append({k: v.cpu() for k, v in method.describe(images.to(fabric.device)).items()})
+        parts.append({k: v.cpu() for k, v in method.extract(images.to(fabric.device)).items()})
         labels.append(targets)
         on_batch()
-    return Described(
+    return Extracted(
         {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, torch.cat(labels)
     )
 
 
 @torch.no_grad()
-def refine(fabric: Fabric, method: Method, described: Sequence[Described]) -> dict[str, Refined]:
-    """What :meth:`Method.refine_described` makes of all test images together, on the CPU; usually nothing."""
+def refine(fabric: Fabric, method: Method, extracted: Sequence[Extracted]) -> Tensor | None:
+    """Returns the embeddings of the test images as they refine each other, on the CPU; usually nothing.
+
+    Where there is a gallery, the queries alone are refined, each in a batch with neighbours from the gallery.
+
+    Args:
+        fabric: The device.
+        method: Says by its ``test_refinement`` whether and how test images are refined.
+        extracted: The test images, or queries and gallery.
+    """
+    policy = method.test_refinement
+    if policy is None:
+        return None
     method.eval()
+    embeddings, *items = (split.features["embedding"].to(fabric.device) for split in extracted)
     with full_precision():
-        refined = method.refine_described(
-            *({name: x.to(fabric.device) for name, x in split.features.items()} for split in described)
+        batches = k_reciprocal_batches(
+            embeddings, policy.k, policy.batch, gallery=items[0] if items else None
         )
-    return {
-        name: Refined(x.cpu(), None if gallery is None else gallery.cpu())
-        for name, (x, gallery) in refined.items()
-    }
+        parts = []
+        for rows in torch.arange(len(embeddings), device=fabric.device).split(REFINED_AT_A_TIME):
+            members = items[0][batches[rows]] if items else embeddings[batches[rows]]
+            if items:
+                members = torch.cat([embeddings[rows, None], members], dim=1)
+            parts.append(method.refine_batches(members).cpu())
+    return torch.cat(parts)
 
 
 def score(
-    config: Config,
-    method: Method,
-    described: Sequence[Described],
-    refined: Mapping[str, Refined] = MappingProxyType({}),
+    config: Config, method: Method, extracted: Sequence[Extracted], refined: Tensor | None = None
 ) -> dict[str, EvaluationResult]:
-    """Retrieval and clustering of each feature; the embedding by its geometry, the others by the cosine.
+    """Returns the retrieval and clustering scores of each feature.
+
+    The embedding is compared by the similarity of its geometry, the other features by the cosine.
 
     Args:
         config: The run.
-        method: What described the images.
-        described: The test images, or queries and gallery.
-        refined: Scored beside them.
+        method: The method that the features were extracted by.
+        extracted: The test images, or queries and gallery.
+        refined: Scored beside them as ``refined``; compared with the gallery's plain embeddings where there is one.
     """
-    queries, gallery = described[0], described[1] if len(described) > 1 else None
-    plain = {
-        name: Refined(x, None if gallery is None else gallery.features[name])
-        for name, x in queries.features.items()
+    queries, gallery = extracted[0], extracted[1] if len(extracted) > 1 else None
+    compared = {
+        name: (x, None if gallery is None else gallery.features[name]) for name, x in queries.features.items()
     }
+    if refined is not None:
+        compared["refined"] = (refined, compared["embedding"][1])
     results = {}
-    for name, (embeddings, compared) in {**plain, **refined}.items():
+    for name, (x, items) in compared.items():
         geometry = method.geometry if name == "embedding" else Sphere()
         results[name] = evaluate(
-            embeddings,
+            x,
             queries.labels,
-            gallery=compared,
+            gallery=items,
             gallery_labels=None if gallery is None else gallery.labels,
             ks=config.evaluation.recall_at,
             similarity=None if isinstance(geometry, Sphere) else geometry.similarity,
@@ -108,9 +125,9 @@ def score(
     return results
 
 
-def recall_at_1(config: Config, method: Method, described: Sequence[Described]) -> float:
+def recall_at_1(config: Config, method: Method, extracted: Sequence[Extracted]) -> float:
     """That of the embeddings, and nothing else."""
-    embeddings = [Described({"embedding": split.features["embedding"]}, split.labels) for split in described]
+    embeddings = [Extracted({"embedding": split.features["embedding"]}, split.labels) for split in extracted]
     shorter = replace(config, evaluation=replace(config.evaluation, recall_at=[1], clustering=False))
     return score(shorter, method, embeddings)["embedding"].as_dict()["recall_at_1"]
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -11,10 +12,11 @@ from torch.utils.data import DataLoader
 
 from pyg_bgformer.config.schema import Config
 from pyg_bgformer.data import PlannedSampler
+from pyg_bgformer.engine.insight import feature_spread, graph_insight
 from pyg_bgformer.engine.interruption import Interrupted, StopRequest, stop_on_signal
 from pyg_bgformer.engine.state import TrainState, save_checkpoint
 from pyg_bgformer.errors import RunError
-from pyg_bgformer.methods import Update
+from pyg_bgformer.methods import Method, Update
 
 Advance = Callable[[int, int, float], None]
 """Told after each batch: epochs finished, batches finished of the next one, and the loss."""
@@ -95,12 +97,18 @@ def train_batch(
 ) -> tuple[dict[str, float], set[nn.Parameter]]:
     """Carries out the method's updates on one batch, one after another.
 
+    Before the first batch of an epoch is trained on, the graph and the spread of its features are measured.
+
     Returns:
-        What they log, and the parameters that one of them gave a gradient.
+        What the updates log, and the parameters that one of them gave a gradient.
     """
     values: dict[str, float] = {}
     reached: set[nn.Parameter] = set()
-    updates = state.method.updates(images, labels)
+    with _as_run_error(state):
+        features, labels = encode(fabric, state.method, images, labels)
+        if state.batch == 0:
+            observe(fabric, state, features, labels)
+    updates = state.method.updates(features, labels)
     while (update := _next(fabric, state, updates)) is not None:
         numbers = check_finite({"loss": update.loss, **update.terms}, state)
         values |= {name: numbers[name] for name in update.terms}
@@ -108,11 +116,37 @@ def train_batch(
     return values, reached
 
 
+def encode(fabric: Fabric, method: Method, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the backbone features ``(N, F)`` and the labels ``(N,)`` of the whole batch.
+
+    This is the only place where a training batch is encoded. With several processes, the features of the other
+    processes would be gathered here, with gradient.
+    """
+    with fabric.autocast():
+        return method.encoder.features(images), labels
+
+
+def observe(fabric: Fabric, state: TrainState, features: Tensor, labels: Tensor) -> None:
+    """Keeps what :mod:`pyg_bgformer.engine.insight` measures of a batch until the epoch's row is written."""
+    spread = feature_spread(features)
+    if state.first_spread is None:
+        state.first_spread = spread
+    with fabric.autocast():
+        state.insight = graph_insight(state.method, features, labels)
+    state.insight["feature_scale"] = spread / max(state.first_spread, torch.finfo(torch.float32).tiny)
+
+
 def _next(fabric: Fabric, state: TrainState, updates: Iterator[Update]) -> Update | None:
+    with _as_run_error(state), fabric.autocast():
+        return next(updates, None)
+
+
+@contextmanager
+def _as_run_error(state: TrainState) -> Iterator[None]:
+    """Adds the epoch and the batch when a module refuses its input, for example features that are not finite."""
     try:
-        with fabric.autocast():
-            return next(updates, None)
-    except ValueError as error:  # a module refuses its input: features that are not finite, say
+        yield
+    except ValueError as error:
         raise RunError(f"epoch {state.epoch + 1}, batch {state.batch + 1}: {error}") from error
 
 
@@ -180,4 +214,5 @@ def _close_epoch(state: TrainState, seconds: float) -> None:
     state.epoch += 1
     state.batch = 0
     state.sums = {}
-    state.history.append({"epoch": state.epoch, **means, **rates, "seconds": seconds})
+    state.history.append({"epoch": state.epoch, **means, **state.insight, **rates, "seconds": seconds})
+    state.insight = {}

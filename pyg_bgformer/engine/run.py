@@ -20,14 +20,15 @@ from pyg_bgformer.data import ImageCache, ImageDataset, PlannedSampler
 from pyg_bgformer.encoders import save_encoder
 from pyg_bgformer.engine.best_epoch import TEST_SCORE, best_epoch, is_tested, keep_best
 from pyg_bgformer.engine.evaluate import (
-    Described,
-    describe_all,
+    Extracted,
+    extract_all,
     leaks,
     measure_leakage,
     recall_at_1,
     refine,
     score,
 )
+from pyg_bgformer.engine.insight import collapsed
 from pyg_bgformer.engine.interruption import Interrupted
 from pyg_bgformer.engine.loop import fit
 from pyg_bgformer.engine.optim import build_optimizer, build_schedule
@@ -175,8 +176,8 @@ def _untrained(
         return json.loads(path.read_text(encoding="utf-8"))
     if state.epoch or state.batch:
         raise InputError(f"{path} is missing, and its encoder has been trained since: start the run anew")
-    described = _describe(fabric, state, loaders, "testing the untrained encoder", display)
-    scores = _plain(score(config, state.method, described))
+    extracted = _extract(fabric, state, loaders, "testing the untrained encoder", display)
+    scores = _plain(score(config, state.method, extracted))
     _write_text(path, json.dumps(scores, indent=2))
     return scores
 
@@ -198,8 +199,8 @@ def _train(
     def on_epoch(row: dict[str, float]) -> None:
         tested = ""
         if is_tested(config, int(row["epoch"])):
-            described = describe_all(fabric, state.method, test_loaders)
-            row[TEST_SCORE] = recall_at_1(config, state.method, described)
+            extracted = extract_all(fabric, state.method, test_loaders)
+            row[TEST_SCORE] = recall_at_1(config, state.method, extracted)
             keep_best(state)
             tested = f", test Recall@1 {100 * row[TEST_SCORE]:.1f}"
         for name, value in row.items():
@@ -212,6 +213,11 @@ def _train(
             f"epoch {row['epoch']:.0f}/{epochs}: loss {row['loss']:.4f}, "
             f"{images / row['seconds']:.0f} images/s{tested}"
         )
+        if collapsed(state.history):
+            display.line(
+                f"warning: the features' spread fell to {100 * row['feature_scale']:.0f} % of its start; "
+                "see feature_scale in metrics.csv"
+            )
 
     with writer, display.bar("training", begins[-1]) as update:
         fit(
@@ -260,20 +266,20 @@ def _test(
     return result, trained
 
 
-def _describe(
+def _extract(
     fabric: Fabric, state: TrainState, loaders: list[Batches], title: str, display: Display
-) -> list[Described]:
+) -> list[Extracted]:
     done = count(1)
     with display.bar(title, sum(map(len, loaders))) as update:
-        return describe_all(fabric, state.method, loaders, lambda: update(next(done), ""))
+        return extract_all(fabric, state.method, loaders, lambda: update(next(done), ""))
 
 
 def _scores(
     config: Config, fabric: Fabric, state: TrainState, loaders: list[Batches], title: str, display: Display
 ) -> dict[str, EvaluationResult]:
     """Of the method as it is, features that the test images refine in each other included."""
-    described = _describe(fabric, state, loaders, title, display)
-    return score(config, state.method, described, refine(fabric, state.method, described))
+    extracted = _extract(fabric, state, loaders, title, display)
+    return score(config, state.method, extracted, refine(fabric, state.method, extracted))
 
 
 def _plain(results: dict[str, EvaluationResult]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pyg_bgformer.encoders import Encoder, build_encoder
 from pyg_bgformer.engine.interruption import ignore_interrupts
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.losses import build_loss
-from pyg_bgformer.methods import Method, find_method
+from pyg_bgformer.methods import METHODS, Method
 
 Batches = DataLoader[tuple[Tensor, int, int]]
 """Loads ``images (B, 3, S, S)``, ``labels (B,)`` and ``rows (B,)``: samples, collated."""
@@ -70,7 +70,7 @@ def build_method(config: Config, num_classes: int) -> Method:
     Raises:
         InputError: If a name is not known, weights do not fit, or an option is out of its range.
     """
-    method = find_method(config.method.name)  # before weights are read
+    method = METHODS.find(config.method.name)  # before weights are read
     encoder_config = config.encoder
     encoder = build_encoder(
         encoder_config.name,

@@ -28,6 +28,8 @@ class TrainState:
         batch: Batches finished of the epoch after those.
         seconds: Time spent in training so far.
         sums: Of each loss term over the unfinished epoch.
+        insight: What was measured on the first batch of the unfinished epoch.
+        first_spread: Spread of the features of the very first batch.
         history: What was logged of each finished epoch.
         best: The method's state after the best epoch, where the protocol keeps that, on the CPU.
     """
@@ -39,6 +41,8 @@ class TrainState:
     batch: int = 0
     seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
+    insight: dict[str, float] = field(default_factory=dict)
+    first_spread: float | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
 
@@ -56,6 +60,8 @@ def save_checkpoint(fabric: Fabric, state: TrainState, folder: Path, method_name
         "batch": state.batch,
         "seconds": state.seconds,
         "sums": state.sums,
+        "insight": state.insight,
+        "first_spread": state.first_spread,
         "history": state.history,
         "best": state.best,
         "rng": torch.get_rng_state(),
@@ -84,7 +90,7 @@ def load_checkpoint(fabric: Fabric, state: TrainState, folder: Path, method_name
     state.schedule.load_state_dict(content["schedule"])
     if content["scaler"]:
         fabric.strategy.precision.scaler.load_state_dict(content["scaler"])  # type: ignore[attr-defined]
-    for name in ("epoch", "batch", "seconds", "sums", "history"):
+    for name in ("epoch", "batch", "seconds", "sums", "insight", "first_spread", "history"):
         setattr(state, name, content[name])
     state.best = content.get("best", {})  # checkpoints did not always have it
     torch.set_rng_state(content["rng"].cpu())

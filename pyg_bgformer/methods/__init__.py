@@ -1,23 +1,21 @@
-"""Methods by name; one paper a file. Adding one is a file with a :class:`Method`, and a line here."""
+"""Methods by name; one paper a file. Adding one is a file with a registered :class:`Method`, imported here."""
 
-from pyg_bgformer.errors import InputError, did_you_mean
 from pyg_bgformer.methods.batchformer import BatchFormer
 from pyg_bgformer.methods.bgformer import BGFormer
 from pyg_bgformer.methods.dybgr import DyBGR
 from pyg_bgformer.methods.gca_hng import GCAHNG
 from pyg_bgformer.methods.intra_batch import IntraBatch
-from pyg_bgformer.methods.method import Method, ParameterGroup, Refined, Update
+from pyg_bgformer.methods.method import (
+    METHODS,
+    Edges,
+    KReciprocalRefinement,
+    Method,
+    ParameterGroup,
+    Update,
+    method_options,
+)
 from pyg_bgformer.methods.plain import Plain
 from pyg_bgformer.methods.refining import RefiningMethod
-
-METHODS: dict[str, type[Method]] = {
-    "plain": Plain,
-    "bgformer": BGFormer,
-    "batchformer": BatchFormer,
-    "dybgr": DyBGR,
-    "intra_batch": IntraBatch,
-    "gca_hng": GCAHNG,
-}
 
 __all__ = [
     "GCAHNG",
@@ -25,23 +23,13 @@ __all__ = [
     "BGFormer",
     "BatchFormer",
     "DyBGR",
+    "Edges",
     "IntraBatch",
+    "KReciprocalRefinement",
     "Method",
     "ParameterGroup",
     "Plain",
-    "Refined",
     "RefiningMethod",
     "Update",
-    "find_method",
+    "method_options",
 ]
-
-
-def find_method(name: str) -> type[Method]:
-    """The class of a method.
-
-    Raises:
-        InputError: If there is no method of that name.
-    """
-    if name not in METHODS:
-        raise InputError(f"unknown method '{name}'; {did_you_mean(name, METHODS)}")
-    return METHODS[name]

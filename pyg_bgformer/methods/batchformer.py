@@ -6,11 +6,12 @@ from torch import Tensor, nn
 
 from pyg_bgformer.encoders import Encoder
 from pyg_bgformer.geometry import Geometry
+from pyg_bgformer.methods.method import METHODS, Edges
 from pyg_bgformer.methods.refining import RefiningMethod
-from pyg_bgformer.nn.insight import same_class_mass
 from pyg_bgformer.nn.models.batchformer import BatchFormer as BatchFormerBlock
 
 
+@METHODS.register("batchformer")
 class BatchFormer(RefiningMethod):
     r"""Features refined by ordinary self-attention over their batch.
 
@@ -47,8 +48,11 @@ class BatchFormer(RefiningMethod):
         block = BatchFormerBlock(encoder.feature_dim, heads, dropout, norm)
         super().__init__(encoder, loss, geometry, num_classes, block, alpha, block_lr)
 
-    def refine(self, features: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Refined features ``(N, F)``, and the attention on samples of the same class."""
-        refined, edges = self.blocks(features, return_attention_weights=True)
-        edge_index, alpha = edges["block.self_attn"]
-        return refined, {"same_class_attention": same_class_mass(edge_index, alpha, labels)}
+    def refine(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Returns the refined features ``(N, F)``."""
+        return self.blocks(features)
+
+    def edges(self, features: Tensor, labels: Tensor) -> Edges:
+        """Returns all pairs, weighed by the attention of each head."""
+        _, edges = self.blocks(features, return_attention_weights=True)
+        return edges

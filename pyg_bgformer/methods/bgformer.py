@@ -5,13 +5,14 @@ from torch import Tensor, nn
 from pyg_bgformer.encoders import Encoder
 from pyg_bgformer.geometry import Geometry
 from pyg_bgformer.graph import batch_graph
+from pyg_bgformer.methods.method import METHODS, Edges
 from pyg_bgformer.methods.refining import RefiningMethod
 from pyg_bgformer.nn.conv.ssa_conv import Neighbours
-from pyg_bgformer.nn.insight import edge_homophily, same_class_mass
 from pyg_bgformer.nn.models.bgformer import BGFormer as BGFormerNetwork
 from pyg_bgformer.nn.models.bgformer import Branches, Norm, Semantic, Visual
 
 
+@METHODS.register("bgformer")
 class BGFormer(RefiningMethod):
     r"""Features refined by a Batch-Graph Transformer along the visual and semantic edges of their batch.
 
@@ -76,18 +77,16 @@ class BGFormer(RefiningMethod):
         )
         super().__init__(encoder, loss, geometry, num_classes, blocks, alpha, block_lr)
         self.k = k
-        self.has_visual_graph = branches in ("dual", "visual")
 
-    def refine(self, features: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Refined features ``(N, F)``, and what the first block's visual branch joins."""
+    def refine(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Returns the refined features ``(N, F)``."""
         graph = batch_graph(features, labels, self.k)
-        refined, edges = self.blocks(
+        return self.blocks(features, graph.visual_edge_index, graph.semantic_edge_index)
+
+    def edges(self, features: Tensor, labels: Tensor) -> Edges:
+        """Returns the edges of each branch and block: ``layers.0.visual``, ``layers.0.semantic`` and so on."""
+        graph = batch_graph(features, labels, self.k)
+        _, edges = self.blocks(
             features, graph.visual_edge_index, graph.semantic_edge_index, return_attention_weights=True
         )
-        if "layers.0.visual" not in edges:  # labels alone
-            return refined, {}
-        edge_index, weight = edges["layers.0.visual"]
-        insight = {"same_class_attention": same_class_mass(edge_index, weight, labels)}
-        if self.has_visual_graph:
-            insight["edge_homophily"] = edge_homophily(edge_index, labels)
-        return refined, insight
+        return edges

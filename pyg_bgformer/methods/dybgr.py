@@ -5,11 +5,12 @@ from torch import Tensor, nn
 from pyg_bgformer.encoders import Encoder
 from pyg_bgformer.geometry import Geometry
 from pyg_bgformer.graph import batch_graph
+from pyg_bgformer.methods.method import METHODS, Edges
 from pyg_bgformer.methods.refining import RefiningMethod
-from pyg_bgformer.nn.insight import edge_homophily, same_class_mass
 from pyg_bgformer.nn.models.dybgr import DyBGR as DyBGRNetwork
 
 
+@METHODS.register("dybgr")
 class DyBGR(RefiningMethod):
     r"""Features refined along a graph that is learned from them and the labels.
 
@@ -59,12 +60,12 @@ class DyBGR(RefiningMethod):
         )
         super().__init__(encoder, loss, geometry, num_classes, blocks, alpha, block_lr)
 
-    def refine(self, features: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Refined features ``(N, F)``, and what the first block's graph joins."""
+    def refine(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Returns the refined features ``(N, F)``."""
+        return self.blocks(features, batch_graph(features, labels).semantic_edge_index)
+
+    def edges(self, features: Tensor, labels: Tensor) -> Edges:
+        """Returns the graph that each block chooses: ``layers.0.propagation`` and so on."""
         graph = batch_graph(features, labels)
-        refined, edges = self.blocks(features, graph.semantic_edge_index, return_attention_weights=True)
-        edge_index, weight = edges["layers.0.propagation"]
-        return refined, {
-            "same_class_attention": same_class_mass(edge_index, weight, labels),
-            "edge_homophily": edge_homophily(edge_index, labels),
-        }
+        _, edges = self.blocks(features, graph.semantic_edge_index, return_attention_weights=True)
+        return edges

@@ -18,7 +18,7 @@ from pyg_bgformer.losses.negative_synthesis import (
     similarity_penalty,
     synthesise_negatives,
 )
-from pyg_bgformer.methods.method import Method, ParameterGroup, Update
+from pyg_bgformer.methods.method import METHODS, Edges, Method, ParameterGroup, Update
 from pyg_bgformer.nn.models.gca_hng import GCANetwork
 
 CLASSIFIER_WEIGHT = 10.0
@@ -26,6 +26,7 @@ SMALLEST_MEAN = 1e-6
 """Of a loss over an epoch, which the next epoch divides by."""
 
 
+@METHODS.register("gca_hng")
 class GCAHNG(Method):
     r"""Globally correlation-aware hard negative generation, from the `"Globally Correlation-Aware Hard Negative
     Generation" <https://doi.org/10.1007/s11263-024-02288-0>`_ paper.
@@ -118,14 +119,17 @@ class GCAHNG(Method):
         self.register_buffer("plain_mean", torch.tensor(1e6))
         self.register_buffer("generator_mean", torch.tensor(1e6))
 
-    def forward(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """``loss`` of the first step, its terms ``plain``, ``synthetic`` and ``node``, and as insight
-        ``channel_weight``, the mean between classes, and ``hardness``, the share of negatives that are pulled."""
-        return self._first_terms(self.encoder(images), labels)
+    def forward(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Returns ``loss`` of the first step and its terms ``plain``, ``synthetic`` and ``node``.
 
-    def updates(self, images: Tensor, labels: Tensor) -> Iterator[Update]:
-        """The three steps."""
-        z = self.encoder(images)
+        Logged beside them are ``channel_weight``, the mean weight between classes, and ``hardness``, the share of
+        negatives that are pulled.
+        """
+        return self._first_terms(self.encoder.head(features), labels)
+
+    def updates(self, features: Tensor, labels: Tensor) -> Iterator[Update]:
+        """Yields the three steps."""
+        z = self.encoder.head(features)
         terms = self._first_terms(z, labels)
         yield Update(terms["loss"], terms, ("backbone", "head", "loss", "network"), self.zero_filled)
         z = z.detach()
@@ -134,13 +138,18 @@ class GCAHNG(Method):
         terms = self._generator_terms(z, labels)
         yield Update(terms["generator"], terms, ("network",), self.zero_filled)
 
+    def edges(self, features: Tensor, labels: Tensor) -> Edges:
+        """Returns the attention between nodes of different classes: ``layers.0.attention`` and so on."""
+        _, edges = self.network(self.encoder.head(features), labels, return_attention_weights=True)
+        return edges
+
     def close_epoch(self, means: dict[str, float]) -> None:
         """Keeps the means that decide how hard and how weighty the next epoch's negatives are."""
         self.plain_mean.fill_(max(means["plain"], SMALLEST_MEAN))
         self.generator_mean.fill_(max(means["generator"], SMALLEST_MEAN))
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Those of :class:`Method`, ``network`` and ``classifier``."""
+        """Returns the groups of :class:`Method`, ``network`` and ``classifier``."""
         network: ParameterGroup = {
             "name": "network",
             "params": list(self.network.parameters()),

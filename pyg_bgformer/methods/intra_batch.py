@@ -7,19 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyg_bgformer.encoders import Encoder
-from pyg_bgformer.evaluation import k_reciprocal_batches
 from pyg_bgformer.geometry import Geometry, Sphere
 from pyg_bgformer.losses import LabelSmoothedCrossEntropy
-from pyg_bgformer.methods.method import Method, ParameterGroup, Refined
+from pyg_bgformer.methods.method import METHODS, Edges, KReciprocalRefinement, Method, ParameterGroup
 from pyg_bgformer.nn.conv.margin_attention_conv import Aggregation
-from pyg_bgformer.nn.insight import same_class_mass
 from pyg_bgformer.nn.intra_batch_graph import Similarity, intra_batch_graph
 from pyg_bgformer.nn.models.intra_batch import IntraBatchNetwork
 
-REFINED_AT_A_TIME = 128
-"""Batches of test images that are refined together."""
 
-
+@METHODS.register("intra_batch")
 class IntraBatch(Method):
     r"""Classifies each sample by itself, and once more after the samples of its batch have attended to each other.
 
@@ -40,8 +36,8 @@ class IntraBatch(Method):
             attend to all.
         num_layers, heads, reduction, cat, every, neck: See :class:`~pyg_bgformer.nn.IntraBatchNetwork`.
         margin, aggr, attention_dropout, dropout, mlp_dropout: See :class:`~pyg_bgformer.nn.IntraBatchLayer`.
-        refinement (str): With ``"k_reciprocal"`` the test also scores features that the network has refined in
-            batches of similar test images; see :meth:`refine_described`. (default: ``"none"``)
+        refinement (str): With ``"k_reciprocal"`` the evaluation also scores features that the network refines in
+            batches of similar test images; see :meth:`refine_batches`. (default: ``"none"``)
         refinement_k, refinement_batch (int): ``k`` and ``batch`` of
             :func:`~pyg_bgformer.evaluation.k_reciprocal_batches`. (default: :obj:`30`, :obj:`7`)
 
@@ -92,9 +88,8 @@ class IntraBatch(Method):
             raise ValueError(f"refinement_batch must lie in [2, refinement_k + 1], found {refinement_batch}")
         if refinement != "none" and reduction != 1:
             raise ValueError("refined samples are compared with embeddings: leave reduction at 1")
-        self.refinement = refinement
-        self.refinement_k = refinement_k
-        self.refinement_batch = refinement_batch
+        if refinement == "k_reciprocal":
+            self.test_refinement = KReciprocalRefinement(refinement_k, refinement_batch)
         self.network_weight = network_weight
         self.network_lr = network_lr
         self.weighted = weighted
@@ -116,57 +111,34 @@ class IntraBatch(Method):
             mlp_dropout=mlp_dropout,
         )
 
-    def forward(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """``loss``, its terms ``plain`` and ``network``, and the first layer's ``same_class_attention``."""
-        outputs = self.encoder(images)
+    def forward(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Returns ``loss`` and its terms ``plain`` and ``network``."""
+        outputs = self.encoder.head(features)
         embeddings = self.geometry.project(outputs)
-        edge_index, edge_weight = self._graph(embeddings)
-        out, edges = self.network(embeddings, edge_index, edge_weight, return_attention_weights=True)
-        attended, alpha = edges["layers.0.attention"]
+        logits = self.network(embeddings, *self._graph(embeddings)).logits
         plain = self.loss(outputs, labels)
-        network = torch.stack([self.loss.of_logits(each, labels) for each in out.logits]).sum()
-        return {
-            "loss": plain + self.network_weight * network,
-            "plain": plain,
-            "network": network,
-            "same_class_attention": same_class_mass(attended, alpha, labels),
-        }
+        network = torch.stack([self.loss.of_logits(each, labels) for each in logits]).sum()
+        return {"loss": plain + self.network_weight * network, "plain": plain, "network": network}
 
-    @torch.no_grad()
-    def refine_described(
-        self, described: dict[str, Tensor], gallery: dict[str, Tensor] | None = None
-    ) -> dict[str, Refined]:
-        """``refined``: the network's last layer's unit output of each embedding in a batch with its k-reciprocal
-        neighbours among all; with a gallery, of each query with neighbours from the gallery, which stays as the
-        encoder gives it. Without ``refinement`` nothing."""
-        if self.refinement == "none":
-            return {}
-        embeddings = described["embedding"]
-        items = None if gallery is None else gallery["embedding"]
-        batches = k_reciprocal_batches(embeddings, self.refinement_k, self.refinement_batch, gallery=items)
-        training = self.network.training
-        self.network.eval()
-        parts = []
-        for rows in torch.arange(len(embeddings), device=batches.device).split(REFINED_AT_A_TIME):
-            members = batches[rows]
-            if items is None:
-                parts.append(self._refine(embeddings[members]))
-            else:
-                parts.append(self._refine(torch.cat([embeddings[rows, None], items[members]], dim=1)))
-        self.network.train(training)
-        return {"refined": Refined(torch.cat(parts), items)}
+    def edges(self, features: Tensor, labels: Tensor) -> Edges:
+        """Returns the attention of each layer, before it is weighed: ``layers.0.attention`` and so on."""
+        embeddings = self.geometry.project(self.encoder.head(features))
+        _, edges = self.network(embeddings, *self._graph(embeddings), return_attention_weights=True)
+        return edges
 
-    def _refine(self, embeddings: Tensor) -> Tensor:
-        """The first samples ``(G, D)`` of batches ``(G, n, F)``, refined."""
-        home = embeddings.device
-        x = embeddings.to(self.network.lin.weight.device)
-        edge_index, edge_weight = self._graph(x)
-        nodes = x if edge_index is None else x.flatten(0, 1)
+    def refine_batches(self, embeddings: Tensor) -> Tensor:
+        """Returns the unit outputs ``(G, D)`` of the network's last layer for the first image of each batch.
+
+        Args:
+            embeddings: ``(G, n, D)``: an image and its neighbours, for each of G images.
+        """
+        edge_index, edge_weight = self._graph(embeddings)
+        nodes = embeddings if edge_index is None else embeddings.flatten(0, 1)
         outputs = self.network.layer_outputs(nodes, edge_index, edge_weight)[-1]
-        return F.normalize(outputs.view(*x.shape[:2], -1)[:, 0], dim=1).to(home)
+        return F.normalize(outputs.view(*embeddings.shape[:2], -1)[:, 0], dim=1)
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Those of :class:`Method`, and ``network``."""
+        """Returns the groups of :class:`Method`, and ``network``."""
         network: ParameterGroup = {"name": "network", "params": list(self.network.parameters())}
         if self.network_lr is not None:
             network["lr"] = self.network_lr

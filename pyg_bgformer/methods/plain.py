@@ -2,12 +2,13 @@
 
 from torch import Tensor
 
-from pyg_bgformer.methods.method import Method
+from pyg_bgformer.methods.method import METHODS, Method
 
 
+@METHODS.register("plain")
 class Plain(Method):
     """Trains the encoder by the loss alone. It has no options."""
 
-    def forward(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """``loss``."""
-        return {"loss": self.loss(self.embed(images), labels)}
+    def forward(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Returns ``loss``."""
+        return {"loss": self.loss(self.geometry.project(self.encoder.head(features)), labels)}

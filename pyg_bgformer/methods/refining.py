@@ -11,7 +11,7 @@ from pyg_bgformer.methods.method import Method, ParameterGroup
 class RefiningMethod(Method):
     r"""Blocks refine a batch's backbone features while training, and are left behind at test time.
 
-    Of features :math:`P` the blocks make :math:`Q`; the loss is
+    The blocks turn features :math:`P` into :math:`Q`. The loss is
     :math:`\alpha \, \ell(\textrm{head}(P)) + (1 - \alpha) \, \ell(\textrm{head}(Q))`. Gradients of both terms
     reach the encoder. A subclass sets :attr:`blocks` and implements :meth:`refine`.
 
@@ -42,25 +42,24 @@ class RefiningMethod(Method):
         self.alpha = alpha
         self.block_lr = block_lr
 
-    def refine(self, features: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Refined features ``(N, F)`` of a batch, and scalars that say what its graph does, to be logged."""
+    def refine(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Returns the refined features ``(N, F)`` of a batch.
+
+        Args:
+            features: Backbone features ``(N, F)``.
+            labels: Their classes ``(N,)``.
+        """
         raise NotImplementedError
 
-    def forward(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """``loss``, its terms ``plain`` and ``refined``, and the scalars of :meth:`refine`."""
-        features = self.encoder.features(images)
-        refined, insight = self.refine(features, labels)
-        outputs = self.encoder.head(torch.cat([features, refined]))
+    def forward(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Returns ``loss`` and its terms ``plain`` and ``refined``."""
+        outputs = self.encoder.head(torch.cat([features, self.refine(features, labels)]))
         plain, refined = self.geometry.project(outputs).chunk(2)
         terms = {"plain": self.loss(plain, labels), "refined": self.loss(refined, labels)}
-        return {
-            "loss": self.alpha * terms["plain"] + (1 - self.alpha) * terms["refined"],
-            **terms,
-            **insight,
-        }
+        return {"loss": self.alpha * terms["plain"] + (1 - self.alpha) * terms["refined"], **terms}
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Those of :class:`Method`, and ``blocks``."""
+        """Returns the groups of :class:`Method`, and ``blocks``."""
         blocks: ParameterGroup = {"name": "blocks", "params": list(self.blocks.parameters())}
         if self.block_lr is not None:
             blocks["lr"] = self.block_lr

@@ -9,7 +9,7 @@ from pyg_bgformer.engine.interruption import Interrupted
 from pyg_bgformer.engine.loop import check_finite, train_batch
 from pyg_bgformer.engine.state import TrainState, load_checkpoint
 from pyg_bgformer.errors import RunError
-from pyg_bgformer.methods import Method, Update
+from pyg_bgformer.methods import METHODS, Method, Update
 from tests.training import Training
 
 
@@ -127,12 +127,13 @@ class InTwoSteps(Method):
         self.heads = []
         self.means = []
 
-    def objectives(self, images):
-        yield "first", self.encoder(images).square().mean() + self.extra(self.encoder(images)).mean()
-        yield "second", self.extra(self.encoder(images)).square().mean()
+    def objectives(self, features):
+        z = self.encoder.head(features)
+        yield "first", z.square().mean() + self.extra(z).mean()
+        yield "second", self.extra(self.encoder.head(features.detach())).square().mean()
 
-    def updates(self, images, labels):
-        for name, loss in self.objectives(images):
+    def updates(self, features, labels):
+        for name, loss in self.objectives(features):
             self.heads.append(self.encoder.head.weight.detach().clone())
             terms = {"loss": loss} if name == "first" else {name: loss}
             groups = ("backbone", "head") if name == "first" else ("extra",)
@@ -150,7 +151,7 @@ class InTwoSteps(Method):
 @pytest.fixture
 def in_two_steps(tiny, tmp_path, monkeypatch):
     def build(**options):
-        monkeypatch.setattr("pyg_bgformer.engine.setup.find_method", lambda name: InTwoSteps)
+        monkeypatch.setitem(METHODS.parts, "bgformer", InTwoSteps)
         method = replace(tiny.method, options=options)
         train = replace(tiny.train, clip_norm=None, clip_value=0.01)
         return Training(replace(tiny, method=method, train=train), tmp_path)
@@ -168,7 +169,7 @@ def by_two_optimisers(method, images, train, zero_filled):
     optimizers = [torch.optim.AdamW(params, **options) for params, options in settings]
     for _ in range(3):
         for (_, loss), (params, _), optimizer in zip(
-            method.objectives(images), settings, optimizers, strict=True
+            method.objectives(method.encoder.features(images)), settings, optimizers, strict=True
         ):
             for each in optimizers:
                 each.zero_grad(set_to_none=not zero_filled)

@@ -17,7 +17,7 @@ from pyg_bgformer.engine.run import run
 from pyg_bgformer.engine.setup import new_run_folder
 from pyg_bgformer.engine.state import CHECKPOINT
 from pyg_bgformer.errors import InputError, RunError
-from pyg_bgformer.methods import BGFormer, Plain, Refined
+from pyg_bgformer.methods import BGFormer, KReciprocalRefinement, Plain
 
 
 def interrupted_run(tiny, display, monkeypatch):
@@ -237,11 +237,8 @@ def test_validation_tests_on_training_classes_alone(tiny, display):
 
 def test_features_that_refine_each_other_stand_beside_the_plain_ones(tiny, display, monkeypatch):
     plain = json.loads((run(tiny, display) / "result.json").read_text())
-    monkeypatch.setattr(
-        BGFormer,
-        "refine_described",
-        lambda self, described: {"refined": Refined(described["backbone"].flip(0))},
-    )
+    monkeypatch.setattr(BGFormer, "test_refinement", KReciprocalRefinement(30, 7))
+    monkeypatch.setattr(BGFormer, "refine_batches", lambda self, embeddings: embeddings.mean(dim=1))
     result = json.loads((run(tiny, display) / "result.json").read_text())
     assert (plain["refined_features"], result["refined_features"]) == ([], ["refined"])
     assert set(result["trained"]) == {"backbone", "embedding", "refined"}

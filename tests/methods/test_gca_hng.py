@@ -123,7 +123,7 @@ def test_one_optimiser_over_groups_equals_three(images: Tensor) -> None:
         torch.manual_seed(step)
         train_batch(fabric, state, config, images, LABELS)
         torch.manual_seed(step)
-        for update in apart.updates(images, LABELS):
+        for update in apart.updates(apart.encoder.features(images), LABELS):
             apart.zero_grad()
             update.loss.backward()
             torch.nn.utils.clip_grad_value_(apart.parameters(), 10)
@@ -136,7 +136,7 @@ def test_one_optimiser_over_groups_equals_three(images: Tensor) -> None:
 def test_what_each_step_reaches(images: Tensor) -> None:
     method = build()
     reached = []
-    for update in method.updates(images, LABELS):
+    for update in method.updates(method.encoder.features(images), LABELS):
         method.zero_grad()
         update.loss.backward()
         reached.append({name for name, p in method.named_parameters() if p.grad is not None})
@@ -158,7 +158,7 @@ def test_a_batch_may_come_in_any_order(images: Tensor) -> None:
     for rows in (torch.arange(12), order):
         torch.manual_seed(1)
         terms: dict[str, Tensor] = {}
-        for update in method.updates(images[rows], LABELS[rows]):
+        for update in method.updates(method.encoder.features(images[rows]), LABELS[rows]):
             terms |= update.terms
         logged.append(terms)
     torch.testing.assert_close(*logged, rtol=1e-4, atol=1e-5)
@@ -171,7 +171,7 @@ def test_other_losses_see_made_negatives_as_samples_of_their_classes(images: Ten
     method.close_epoch({"plain": 2.0, "generator": 5.0})
     seen: list[tuple[Tensor, Tensor]] = []
     loss.register_forward_hook(lambda _m, inputs, _out: seen.append(inputs))
-    terms = method(images, LABELS)
+    terms = method(method.encoder.features(images), LABELS)
     (made, classes), (z, labels) = seen
     assert torch.equal(labels, LABELS)
     assert made.shape == (3 * 4 * 3, 16)
@@ -199,7 +199,7 @@ def test_negatives_are_of_the_class_they_are_labelled_with(images: Tensor) -> No
     method.network.weigher.weight.data.zero_()
     method.network.weigher.bias.data.fill_(99.0)  # channel weights of 1, and with alpha = 0 a pull of 1
     method.draws = lambda slots: torch.zeros(3, 2)  # the last candidate alone
-    method(images, LABELS)
+    method(method.encoder.features(images), LABELS)
     (made, classes), (z, labels) = seen
     source = (made @ z.t()).argmax(dim=1)
     torch.testing.assert_close(z[source], made, atol=1e-5, rtol=1e-5)
@@ -219,18 +219,29 @@ def test_the_means_of_an_epoch_are_kept_with_the_weights() -> None:
 def test_made_negatives_weigh_nothing_at_first_and_all_once_the_generator_is_good(images: Tensor) -> None:
     method = build()
     torch.manual_seed(1)
-    first = method(images, LABELS)["synthetic"]
+    first = method(method.encoder.features(images), LABELS)["synthetic"]
     method.close_epoch({"plain": 1e6, "generator": 1e-3})
     torch.manual_seed(1)
-    later = method(images, LABELS)["synthetic"]
+    later = method(method.encoder.features(images), LABELS)["synthetic"]
     torch.testing.assert_close(first, 2e-5 * later, rtol=1e-4, atol=0)
+
+
+def test_attention_joins_different_classes(images: Tensor) -> None:
+    method = build().eval()
+    found = method.edges(method.encoder.features(images), LABELS)
+    assert list(found) == ["layers.0.attention", "layers.1.attention"]
+    for edge_index, weight in found.values():
+        assert edge_index.size(1) == 12 * 9
+        assert (LABELS[edge_index[0]] != LABELS[edge_index[1]]).all()
+        received = torch.zeros(12, 2).index_add(0, edge_index[1], weight)
+        assert ((received > 0) & (received < 1)).all()  # a margin keeps a share of the attention
 
 
 def test_insight(images: Tensor) -> None:
     method = build()
     method.network.weigher.weight.data.zero_()
     method.network.weigher.bias.data.fill_(math.log(3))
-    terms = method(images, LABELS)
+    terms = method(method.encoder.features(images), LABELS)
     assert terms["channel_weight"].item() == pytest.approx(0.75)
     assert 0 < terms["hardness"] <= 1
     assert not terms["channel_weight"].requires_grad
@@ -245,8 +256,10 @@ def test_insight(images: Tensor) -> None:
     ],
 )
 def test_other_batches_are_refused(images: Tensor, labels: list[int], message: str) -> None:
+    method = build()
+    features = method.encoder.features(images[: len(labels)])
     with pytest.raises(ValueError, match=message) as error:
-        build()(images[: len(labels)], torch.tensor(labels))
+        method(features, torch.tensor(labels))
     assert "\n" not in str(error.value)
 
 

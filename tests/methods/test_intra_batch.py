@@ -1,17 +1,13 @@
-from importlib import import_module
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 from pyg_bgformer.encoders import build_encoder
-from pyg_bgformer.evaluation import k_reciprocal_batches
 from pyg_bgformer.geometry import PoincareBall, Sphere
 from pyg_bgformer.losses import LabelSmoothedCrossEntropy, PairwiseCrossEntropy
 from pyg_bgformer.methods.intra_batch import IntraBatch
 from pyg_bgformer.nn import intra_batch_graph
 
-file = import_module("pyg_bgformer.methods.intra_batch")
 LABELS = torch.arange(4).repeat_interleave(3)
 QUIET = {"attention_dropout": 0.0, "dropout": 0.0, "mlp_dropout": 0.0}
 
@@ -23,6 +19,10 @@ def build(loss=None, geometry=None, **options):
     return IntraBatch(encoder, loss, geometry or Sphere(), 4, **(QUIET | options))
 
 
+def run(method, images):
+    return method(method.encoder.features(images), LABELS)
+
+
 @pytest.fixture
 def images():
     return torch.rand(12, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -30,12 +30,12 @@ def images():
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
 def test_the_loss_adds_the_networks_to_the_encoders(images, weight):
-    terms = build(network_weight=weight)(images, LABELS)
+    terms = run(build(network_weight=weight), images)
     torch.testing.assert_close(terms["loss"], terms["plain"] + weight * terms["network"])
 
 
 def test_the_classifier_sees_outputs_and_the_network_unit_vectors(images):
-    terms = build()(images, LABELS)
+    terms = run(build(), images)
     again = build()  # BatchNorm has moved its statistics, but trains on the batch's
     outputs = again.encoder(images)
     torch.testing.assert_close(terms["plain"], again.loss(outputs, LABELS))
@@ -48,7 +48,7 @@ def test_both_terms_reach_the_encoder_and_labels_are_no_input(images):
     method = build()
     weight = method.encoder.backbone.net[0][0].weight
     for name in ("plain", "network"):
-        grad = torch.autograd.grad(method(images, LABELS)[name], weight)[0]
+        grad = torch.autograd.grad(run(method, images)[name], weight)[0]
         assert grad.abs().max() > 0
     outputs = method.encoder(images)
     logits = method.network(F.normalize(outputs, dim=1)).logits[0]
@@ -57,7 +57,7 @@ def test_both_terms_reach_the_encoder_and_labels_are_no_input(images):
 
 def test_with_every_the_layers_losses_add_up(images):
     method = build(every=True, num_layers=3)
-    terms = method(images, LABELS)
+    terms = run(method, images)
     again = build(every=True, num_layers=3)
     logits = again.network(again.embed(images)).logits
     assert len(logits) == 3
@@ -66,7 +66,7 @@ def test_with_every_the_layers_losses_add_up(images):
 
 def test_weights_and_threshold_are_those_of_the_graph(images):
     method = build(weighted=True, similarity="cosine", threshold=0.1)
-    network = method(images, LABELS)["network"]
+    network = run(method, images)["network"]
     again = build(weighted=True, similarity="cosine", threshold=0.1)
     embeddings = again.embed(images)
     edge_index, edge_weight = intra_batch_graph(embeddings, "cosine", 0.1)
@@ -74,18 +74,13 @@ def test_weights_and_threshold_are_those_of_the_graph(images):
     torch.testing.assert_close(network, again.loss.of_logits(logits, LABELS))
 
 
-def test_the_share_of_attention_within_a_class(images):
-    method = build(heads=4)
-    share = method(images, LABELS)["same_class_attention"]
-    again = build(heads=4)
-    _, edges = again.network(again.embed(images), return_attention_weights=True)
-    pairs, alpha = edges["layers.0.attention"]
-    same = total = 0.0
-    for (i, j), weight in zip(pairs.t().tolist(), alpha.sum(dim=1).tolist(), strict=True):
-        total += weight * (i != j)
-        same += weight * bool(i != j and LABELS[i] == LABELS[j])
-    assert share.item() == pytest.approx(same / total, rel=1e-5)
-    assert not share.requires_grad
+def test_each_layers_attention_is_a_graph(images):
+    method = build(num_layers=2, weighted=True, similarity="cosine", threshold=0.9).eval()
+    features = method.encoder.features(images)
+    found = method.edges(features, LABELS)
+    assert list(found) == ["layers.0.attention", "layers.1.attention"]
+    expected, _ = intra_batch_graph(method.geometry.project(method.encoder.head(features)), "cosine", 0.9)
+    assert all(torch.equal(edge_index, expected) for edge_index, _ in found.values())
 
 
 def test_the_encoder_is_embedded_alone(images):
@@ -113,44 +108,25 @@ def test_the_networks_parameters_are_a_group_with_its_own_rate():
 )
 def test_every_option_trains(images, options):
     method = build(**options)
-    terms = method(images, LABELS)
+    terms = run(method, images)
     terms["loss"].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in method.parameters() if p.requires_grad)
-    assert 0 <= terms["same_class_attention"] <= 1
 
 
 @pytest.mark.parametrize("options", [{}, {"cat": True}, {"weighted": True, "threshold": 0.3}], ids=str)
-def test_refined_features_are_of_the_first_of_each_batch(monkeypatch, options):
-    monkeypatch.setattr(file, "REFINED_AT_A_TIME", 9)
-    method = build(refinement="k_reciprocal", num_layers=2, dropout=0.5, **options)
-    x = F.normalize(torch.randn(40, 16, generator=torch.Generator().manual_seed(0)), dim=1)
-    refined = method.refine_described({"embedding": x, "backbone": x})["refined"].embeddings
-    assert method.network.training
-    method.eval()
-    for i, batch in enumerate(k_reciprocal_batches(x, 30, 7)):
-        graph = (None, None)
-        if options.get("weighted"):
-            graph = intra_batch_graph(x[batch], threshold=0.3)
-        expected = method.network.layer_outputs(x[batch], *graph)[-1][0]
-        torch.testing.assert_close(refined[i], F.normalize(expected, dim=0), atol=1e-5, rtol=1e-5)
+def test_the_first_of_each_batch_is_refined(options):
+    method = build(refinement="k_reciprocal", num_layers=2, dropout=0.5, **options).eval()
+    assert method.test_refinement == (30, 7)
+    batches = F.normalize(torch.randn(9, 7, 16, generator=torch.Generator().manual_seed(0)), dim=2)
+    refined = method.refine_batches(batches)
+    for x, ours in zip(batches, refined, strict=True):
+        graph = intra_batch_graph(x, threshold=0.3) if options.get("weighted") else (None, None)
+        expected = method.network.layer_outputs(x, *graph)[-1][0]
+        torch.testing.assert_close(ours, F.normalize(expected, dim=0), atol=1e-5, rtol=1e-5)
 
 
-def test_with_a_gallery_queries_alone_are_refined_by_its_items(monkeypatch):
-    monkeypatch.setattr(file, "REFINED_AT_A_TIME", 4)
-    method = build(refinement="k_reciprocal").eval()
-    x = F.normalize(torch.randn(72, 16, generator=torch.Generator().manual_seed(0)), dim=1)
-    queries, items = x[:34], x[34:]
-    refined, gallery = method.refine_described({"embedding": queries}, {"embedding": items})["refined"]
-    assert torch.equal(gallery, items)
-    for i, members in enumerate(k_reciprocal_batches(queries, 30, 7, gallery=items)):
-        batch = torch.cat([queries[i : i + 1], items[members]])
-        expected = method.network.layer_outputs(batch)[-1][0]
-        torch.testing.assert_close(refined[i], F.normalize(expected, dim=0), atol=1e-5, rtol=1e-5)
-
-
-def test_nothing_is_refined_unless_asked_for(images):
-    method = build().eval()
-    assert method.refine_described(method.describe(images)) == {}
+def test_nothing_is_refined_unless_asked_for():
+    assert build().test_refinement is None
 
 
 @pytest.mark.parametrize(

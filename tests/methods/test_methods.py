@@ -8,7 +8,7 @@ from pyg_bgformer.engine.optim import build_optimizer
 from pyg_bgformer.engine.setup import build_method
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.evaluation import batch_dependence
-from pyg_bgformer.methods import GCAHNG, METHODS, find_method
+from pyg_bgformer.methods import GCAHNG, METHODS, Plain
 
 LABELS = torch.arange(4).repeat_interleave(3)
 NEEDED = {
@@ -42,7 +42,7 @@ def images():
 
 
 def test_the_loss_is_one_of_finite_terms_and_reaches_every_parameter(method, images):
-    for update in method.updates(images, LABELS):
+    for update in method.updates(method.encoder.features(images), LABELS):
         assert all(value.isfinite() and value.dim() == 0 for value in update.terms.values())
         update.loss.backward()
     without = [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None]
@@ -69,12 +69,12 @@ def test_embeddings_lie_in_the_space(method, geometry, images):
         assert (norms < 0.1**-0.5).all()
 
 
-def test_what_is_described_is_what_is_embedded(method, images):
+def test_the_extracted_embedding_is_the_embedding(method, images):
     method.eval()
-    described = method.describe(images)
-    torch.testing.assert_close(described["embedding"], method.embed(images))
-    torch.testing.assert_close(described["backbone"].norm(dim=1), torch.ones(12))
-    assert described["backbone"].shape == (12, method.encoder.feature_dim)
+    extracted = method.extract(images)
+    torch.testing.assert_close(extracted["embedding"], method.embed(images))
+    torch.testing.assert_close(extracted["backbone"].norm(dim=1), torch.ones(12))
+    assert extracted["backbone"].shape == (12, method.encoder.feature_dim)
 
 
 def without_dropout(method):
@@ -91,7 +91,8 @@ def test_permuting_classes_and_slots_leaves_the_loss(method, images):
     method = without_dropout(method)
     # The pairwise loss draws its negatives from the anchor's slot: slots are permuted alike in all classes.
     order = torch.arange(12).view(4, 3)[[2, 0, 3, 1]][:, [1, 2, 0]].flatten()
-    expected, permuted = method(images, LABELS), method(images[order], LABELS[order])
+    features = method.encoder.features(images)
+    expected, permuted = method(features, LABELS), method(features[order], LABELS[order])
     for name, value in expected.items():
         torch.testing.assert_close(permuted[name], value, rtol=1e-4, atol=1e-4)
 
@@ -101,7 +102,7 @@ def test_a_few_steps_on_one_batch_lower_the_loss(method, images):
     optimizer = build_optimizer(method, config.train)
     losses = []
     for _ in range(12):
-        loss = method(images, LABELS)["loss"]
+        loss = method(method.encoder.features(images), LABELS)["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -111,4 +112,15 @@ def test_a_few_steps_on_one_batch_lower_the_loss(method, images):
 
 def test_an_unknown_method_is_named_with_its_nearest():
     with pytest.raises(InputError, match=r"'bgforme'; did you mean 'bgformer'\?"):
-        find_method("bgforme")
+        METHODS.find("bgforme")
+
+
+def test_edges_join_samples_of_the_batch_by_weights_that_are_not_negative(method, images):
+    with torch.no_grad():
+        found = method.eval().edges(method.encoder.features(images), LABELS)
+    assert isinstance(method, Plain) == (not found)
+    for edge_index, weight in found.values():
+        assert edge_index.shape == (2, len(weight))
+        assert 0 <= edge_index.min() <= edge_index.max() < 12
+        assert (weight >= 0).all()
+        assert weight.isfinite().all()

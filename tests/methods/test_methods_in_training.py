@@ -77,7 +77,8 @@ def test_labels_do_not_enter_the_embedding(config, tmp_path):
     for labels in (torch.arange(5).repeat_interleave(4), torch.arange(5).repeat(4)):
         method = Training(config, tmp_path).state.method.train()
         images = torch.rand(20, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-        method(images, labels)  # moves BatchNorm's statistics, and nothing that has seen the labels
+        # Moves BatchNorm's statistics, and nothing that has seen the labels.
+        method(method.encoder.features(images), labels)
         with torch.no_grad():
             embeddings.append(method.eval().embed(images))
     assert torch.equal(*embeddings)

@@ -1,12 +1,19 @@
-"""Shares of weight and edges within a class, against loops and PyG's homophily."""
+"""Shares of weight and edges within a class, against loops and PyG's homophily; measured without a trace."""
 
 import pytest
 import torch
 from torch import Tensor
 from torch_geometric.utils import homophily, remove_self_loops
 
-from pyg_bgformer.nn.insight import edge_homophily, same_class_mass
+from pyg_bgformer.engine.insight import (
+    collapsed,
+    edge_homophily,
+    feature_spread,
+    graph_insight,
+    same_class_mass,
+)
 from tests.nn.oracles import GRAPHS
+from tests.training import Training
 
 
 def naive_share(edge_index: Tensor, weight: Tensor, labels: Tensor) -> float:
@@ -60,3 +67,35 @@ def test_has_no_gradient_and_takes_half_precision() -> None:
     assert same_class_mass(edge_index, weight.bfloat16(), labels).item() == pytest.approx(
         share.item(), abs=0.01
     )
+
+
+def test_measuring_leaves_no_trace(tiny, tmp_path) -> None:
+    """Not in modes, not in statistics of BatchNorm, not in random numbers; and it computes no gradient."""
+    method = Training(tiny, tmp_path).state.method.train()
+    method.encoder.head.eval()
+    features = torch.randn(20, method.encoder.feature_dim, requires_grad=True)
+    modes = [part.training for part in method.modules()]
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    random = torch.get_rng_state()
+    insight = graph_insight(method, features, torch.arange(5).repeat_interleave(4))
+    assert set(insight) == {"same_class_attention", "edge_homophily"}
+    assert [part.training for part in method.modules()] == modes
+    assert all(torch.equal(before[name], value) for name, value in method.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random)
+    assert features.grad is None
+
+
+def test_the_first_batch_of_each_epoch_is_measured(tiny, tmp_path) -> None:
+    first, second = Training(tiny, tmp_path).fit().history
+    assert first["feature_scale"] == 1
+    for row in (first, second):
+        assert 0 < row["same_class_attention"] < 1
+        assert 0 < row["edge_homophily"] < 1
+        assert 0 < row["feature_scale"] < 10
+
+
+def test_a_collapse_is_reported_once() -> None:
+    features = torch.randn(20, 8)
+    assert feature_spread(0.05 * features) == pytest.approx(0.05 * feature_spread(features))
+    history = [{"feature_scale": value} for value in (1.0, 0.5, 0.04, 0.01)]
+    assert [collapsed(history[:n]) for n in (1, 2, 3, 4)] == [False, False, True, False]
