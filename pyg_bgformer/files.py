@@ -10,6 +10,9 @@ import yaml
 
 from pyg_bgformer.errors import InputError
 
+CACHE_FOLDER = Path("~/.cache/pyg_bgformer")
+"""The user's folder of files that can be made again."""
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:

@@ -12,7 +12,7 @@ class DataConfig:
     """Images and what is done to them.
 
     Args:
-        name: digits, omniglot, cub200, cars196, sop, inshop or folder.
+        name: digits, glyphs, omniglot, cub200, cars196, sop, inshop or folder.
         root: Folder of the dataset; by default looked for as data/README.md says.
         variant: Of datasets that have variants.
         allow_partial: Take an incomplete copy; results are then marked as partial.

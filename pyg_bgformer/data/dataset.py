@@ -34,6 +34,7 @@ class ImageDataset:
         notes: What the reader of the folder noticed: one-line problems for :meth:`verify`.
 
     Attributes:
+        versions (dict): Versions of programs that made the images, where they are not files.
         single_images (bool): Whether classes of one image are no fault, as the official training part has some.
         table (pandas.DataFrame): Columns ``path``, ``label`` (int64, 0..C-1 over all classes, train classes
             first, in the order of ``records``), ``original_class``, ``split``, perhaps ``super_class``, ``box``;
@@ -55,6 +56,7 @@ class ImageDataset:
         self.root = root
         self.expected = dict(expected or {})
         self.notes = list(notes)
+        self.versions: dict[str, str] = {}
         self.table = _table(records)
         self._paths: list[str] = self.table["path"].tolist()
         self._boxes: list[str] | None = self.table[BOX].tolist() if self.cropped else None

@@ -19,6 +19,7 @@ PACKAGES = (
     "pytorch-metric-learning",
     "scikit-learn",
     "numpy",
+    "pillow",
 )
 
 
@@ -32,7 +33,11 @@ def provenance(dataset: ImageDataset, encoder: Encoder, device: torch.device) ->
         "weights": encoder.weights_tag,
         "weights_sha256": encoder.weights_hash,
         "python": platform.python_version(),
-        "packages": {"pyg-bgformer": _own_version(), **{name: version(name) for name in PACKAGES}},
+        "packages": {
+            "pyg-bgformer": _own_version(),
+            **{name: version(name) for name in PACKAGES},
+            **dataset.versions,
+        },
         "git_commit": git_commit(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "threads": torch.get_num_threads(),

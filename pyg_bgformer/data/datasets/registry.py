@@ -36,6 +36,7 @@ class DatasetEntry:
 #: Every dataset by its name in a recipe. Adding one is a file with a ``load``, and a line here.
 DATASETS = {
     "digits": DatasetEntry("pyg_bgformer.data.datasets.digits", rooted=False),
+    "glyphs": DatasetEntry("pyg_bgformer.data.datasets.glyphs", rooted=False),
     "omniglot": DatasetEntry(
         "pyg_bgformer.data.datasets.omniglot", "omniglot", variants=("small", "full"), downloaded=("full",)
     ),

@@ -8,7 +8,7 @@ from pyg_bgformer.errors import InputError
 
 
 def test_the_datasets_there_are():
-    assert list(DATASETS) == ["digits", "omniglot", "cub200", "cars196", "sop", "inshop", "folder"]
+    assert list(DATASETS) == ["digits", "glyphs", "omniglot", "cub200", "cars196", "sop", "inshop", "folder"]
 
 
 @pytest.mark.parametrize(
