@@ -1,0 +1,68 @@
+"""Colours of classes, and figures whose colours follow a page from light to dark."""
+
+import io
+import re
+
+import torch
+from matplotlib.figure import Figure
+
+INK, MUTED, FAINT = "#26282b", "#85888c", "#d5d7da"
+"""Text, quiet text and other lines; in a page they become the CSS variables of :func:`themed_svg`."""
+
+ACCENTS = ("#2f7fd1", "#d9772b", "#2f9e6b", "#a05bc4", "#c94a5a", "#8c8132")
+"""Lines of a chart, in their order; readable on white and on black."""
+
+
+def class_colors(number: int) -> list[tuple[float, float, float]]:
+    """Returns colours of equal lightness that go once around the circle of hues.
+
+    Hues are taken in the OKLCH colour space (https://bottosson.github.io/posts/oklab/), where equal steps look
+    equal.
+
+    Args:
+        number: How many.
+    """
+    hue = torch.arange(number, dtype=torch.float64) * (2 * torch.pi / max(number, 1)) + 0.5
+    a, b = 0.15 * hue.cos(), 0.15 * hue.sin()
+    lms = torch.stack(
+        [
+            0.66 + 0.3963377774 * a + 0.2158037573 * b,
+            0.66 - 0.1055613458 * a - 0.0638541728 * b,
+            0.66 - 0.0894841775 * a - 1.2914855480 * b,
+        ],
+        dim=1,
+    )
+    to_rgb = torch.tensor(
+        [
+            [4.0767416621, -3.3077115913, 0.2309699292],
+            [-1.2684380046, 2.6097574011, -0.3413193965],
+            [-0.0041960863, -0.7034186147, 1.7076147010],
+        ],
+        dtype=torch.float64,
+    )
+    linear = (lms**3 @ to_rgb.t()).clamp(0, 1)
+    rgb = torch.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return [(red, green, blue) for red, green, blue in rgb.tolist()]
+
+
+def themed_svg(figure: Figure) -> str:
+    """Returns a figure as an ``<svg>`` element for a page: scalable, its text selectable, its greys the page's.
+
+    The page defines the CSS variables ``--ink``, ``--muted`` and ``--faint``.
+
+    Args:
+        figure: Drawn with :data:`INK`, :data:`MUTED` and :data:`FAINT` for everything grey.
+    """
+    from matplotlib import rc_context
+
+    stream = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "pyg_bgformer", "svg.image_inline": True}):
+        figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
+    svg = stream.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    for color, variable in ((INK, "ink"), (MUTED, "muted"), (FAINT, "faint")):
+        svg = svg.replace(color, f"var(--{variable})")
+    return svg.replace("<svg ", '<svg role="img" ', 1)
