@@ -27,6 +27,8 @@ def build_encoder(
     frozen_patch_embedding: bool = False,
     head_norm: bool = False,
     feature_norm: FeatureNorm = "none",
+    frozen: bool = False,
+    pca_dim: int | None = None,
 ) -> Encoder:
     """Build an encoder by name.
 
@@ -47,6 +49,10 @@ def build_encoder(
         feature_norm: Normalisation of the backbone's features without parameters: ``"layer"`` of each image's
             features, ``"batch"`` of each feature over the batch (over running statistics when deployed). Methods,
             head and deployment all see the normalised features.
+        frozen: Keep the whole backbone as it is loaded. Training then computes its outputs once (``data.views`` of
+            each image) and trains the head, and what a method adds, on them.
+        pca_dim: With ``frozen``, reduce the backbone's outputs to so many principal components of the training
+            images, which become part of the encoder.
 
     Returns:
         The encoder, in training mode.
@@ -57,7 +63,15 @@ def build_encoder(
             part to freeze that the network does not have.
     """
     spec = EncoderSpec(
-        name, pooling, embedding_dim, frozen_batchnorm, frozen_patch_embedding, head_norm, feature_norm
+        name,
+        pooling,
+        embedding_dim,
+        frozen_batchnorm,
+        frozen_patch_embedding,
+        head_norm,
+        feature_norm,
+        frozen,
+        pca_dim,
     )
     if weights is None:
         return Encoder(_random_backbone(name, pooling), spec)

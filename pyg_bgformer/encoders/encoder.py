@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, Self, get_args
 
+import torch
+from sklearn.decomposition import PCA
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -17,8 +19,8 @@ class EncoderSpec:
     """What an encoder is built from; with its tensors it is the whole encoder.
 
     Attributes:
-        name, pooling, embedding_dim, frozen_batchnorm, frozen_patch_embedding, head_norm, feature_norm: As in
-            :func:`~pyg_bgformer.encoders.build_encoder`.
+        name, pooling, embedding_dim, frozen, pca_dim, frozen_batchnorm, frozen_patch_embedding, head_norm,
+            feature_norm: As in :func:`~pyg_bgformer.encoders.build_encoder`.
     """
 
     name: str
@@ -28,6 +30,8 @@ class EncoderSpec:
     frozen_patch_embedding: bool = False
     head_norm: bool = False
     feature_norm: FeatureNorm = "none"
+    frozen: bool = False
+    pca_dim: int | None = None
 
 
 class Encoder(nn.Module):
@@ -42,11 +46,13 @@ class Encoder(nn.Module):
         weights_hash: SHA-256 of those weights; ``None`` for random ones.
 
     Attributes:
+        reduction: With ``pca_dim``, the projection on principal components that :meth:`fit_pca` sets. It is not
+            trained.
         feature_norm: What :meth:`features` applies to the backbone's pooled features. It has no parameters; with
             ``batch`` it keeps running statistics, which are used in evaluation mode.
         head: ``nn.Linear(feature_dim, embedding_dim)``, orthogonal weight and zero bias; with ``head_norm``
             after a ``nn.BatchNorm1d(feature_dim)``.
-        feature_dim, embedding_dim: sizes of the backbone's features and of the embedding.
+        feature_dim, embedding_dim: sizes of the features, after the reduction, and of the embedding.
         mean, std: normalisation of RGB images in 0..1 that the weights expect, three numbers each.
 
     Shapes:
@@ -72,7 +78,10 @@ class Encoder(nn.Module):
         self.spec = spec
         self.weights_tag = weights_tag
         self.weights_hash = weights_hash
-        self.feature_dim = backbone.feature_dim
+        self.reduction: nn.Module = nn.Identity()
+        if spec.pca_dim is not None:
+            self.reduction = _projection(backbone.feature_dim, spec.pca_dim, spec.frozen)
+        self.feature_dim = spec.pca_dim or backbone.feature_dim
         self.embedding_dim = spec.embedding_dim
         self.mean, self.std = backbone.mean, backbone.std
         self.feature_norm = _feature_norm(spec.feature_norm, self.feature_dim)
@@ -83,12 +92,41 @@ class Encoder(nn.Module):
         self.head = nn.Sequential(*norm, linear) if norm else linear
         self.backbone_frozen = False
         self._freeze_parts()
-        self._trainable = {name for name, p in backbone.named_parameters() if p.requires_grad}
-        self.train()
+        self._trainable = {
+            name for name, p in backbone.named_parameters() if p.requires_grad and not spec.frozen
+        }
+        self.freeze_backbone(spec.frozen)
 
-    def features(self, images: Tensor) -> Tensor:
-        """Returns the backbone's pooled, normalised features (B, feature_dim) of images (B, 3, H, W)."""
-        return self.feature_norm(self.backbone(images))
+    def features(self, x: Tensor) -> Tensor:
+        """Returns pooled, reduced and normalised features (B, feature_dim).
+
+        Args:
+            x: Images (B, 3, H, W), or outputs of the backbone (B, F) that were computed earlier.
+        """
+        return self.feature_norm(self.reduction(self.backbone(x) if x.dim() == 4 else x))
+
+    @torch.no_grad()
+    def fit_pca(self, outputs: Tensor) -> None:
+        """Sets the reduction to the principal components of outputs of the backbone.
+
+        Args:
+            outputs: ``(M, F)``, M at least ``pca_dim``.
+
+        Raises:
+            InputError: If there are fewer outputs, or the backbone has fewer channels, than components.
+        """
+        if not isinstance(self.reduction, nn.Linear):
+            raise InputError("pca_dim is not set: there is no reduction to fit")
+        components = self.reduction.out_features
+        if components > min(outputs.shape):
+            raise InputError(
+                f"pca_dim: found {components}, expected at most {min(outputs.shape)}: there are {len(outputs)} "
+                f"training images of {outputs.size(1)} channels"
+            )
+        pca = PCA(components, svd_solver="covariance_eigh").fit(outputs.cpu().numpy())
+        weight = torch.from_numpy(pca.components_).to(self.reduction.weight)
+        self.reduction.weight.copy_(weight)
+        self.reduction.bias.copy_(-weight @ torch.from_numpy(pca.mean_).to(weight))
 
     def forward(self, images: Tensor) -> Tensor:
         """Embeddings (B, embedding_dim), not normalised, of images (B, 3, H, W)."""
@@ -97,8 +135,10 @@ class Encoder(nn.Module):
     def freeze_backbone(self, frozen: bool) -> None:
         """Freeze the whole backbone for a warm-up, or give back what was trainable by construction.
 
-        A frozen backbone is in evaluation mode too: its BatchNorm statistics stay where they are.
+        A frozen backbone is in evaluation mode too: its BatchNorm statistics stay where they are. An encoder that
+        was built ``frozen`` stays so.
         """
+        frozen = frozen or self.spec.frozen
         self.backbone_frozen = frozen
         for name, parameter in self.backbone.named_parameters():
             parameter.requires_grad_(not frozen and name in self._trainable)
@@ -128,6 +168,16 @@ class Encoder(nn.Module):
             if self.backbone.patch_embedding is None:
                 raise InputError(f"frozen_patch_embedding: '{self.spec.name}' has no patch embedding")
             self.backbone.net.get_submodule(self.backbone.patch_embedding).requires_grad_(False)
+
+
+def _projection(channels: int, components: int, frozen: bool) -> nn.Linear:
+    if not frozen:
+        raise InputError(
+            "pca_dim: principal components need a backbone that stays as it is; set frozen: true"
+        )
+    if not 1 <= components <= channels:
+        raise InputError(f"pca_dim: found {components}, expected 1 to {channels}, the backbone's channels")
+    return nn.Linear(channels, components).requires_grad_(False)
 
 
 def _feature_norm(name: str, channels: int) -> nn.Module:
