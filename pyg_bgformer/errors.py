@@ -1,31 +1,84 @@
-"""A user's mistake, a run that failed, and the words that help to mend them."""
+"""Errors whose message is one line for the user, and checks that raise them."""
 
 import difflib
+import math
 from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong: a recipe, a folder, a file, a checkpoint.
+    """Raised for something that the user gave: a recipe, a folder, a file, an argument.
 
-    The message is one line that says what was found, what was expected, where, and how to mend it. The
-    command line prints that line and ends with exit code 2; as a :class:`ValueError` it is caught the
-    ordinary way by those who use the package as a library.
+    The message is one line. It says what was found, what was expected, where, and how to mend it. The command line
+    prints it and exits with code 2.
     """
 
 
 class RunError(RuntimeError):
-    """A run that cannot go on or whose result must not be believed, though the user made no mistake.
+    """Raised for a run that cannot continue, or whose result is not to be trusted, through no fault of the user.
 
-    The command line prints its one line and ends with exit code 1.
+    The message is one line. The command line prints it and exits with code 1.
     """
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The nearest known name as a question, or the list of the known names.
+    """Returns a question with the nearest known name, or the list of all known names if none is near.
 
     >>> did_you_mean("epoch", ["epochs", "lr"])
     "did you mean 'epochs'?"
+
+    Args:
+        name: The name that was not found.
+        known: The names that exist.
     """
     names = sorted(known)
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"did you mean '{nearest[0]}'?" if nearest else f"known are: {', '.join(names)}"
+
+
+def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
+    """Raises an error unless a value is one of the choices.
+
+    Args:
+        name: What the message calls the value.
+        value: The value.
+        choices: The allowed values.
+
+    Raises:
+        InputError: If it is none of them.
+    """
+    choices = list(choices)
+    if value not in choices:
+        raise InputError(f"{name} must be one of {', '.join(map(str, choices))}; found {value!r}")
+
+
+def check_range(
+    name: str,
+    value: float,
+    *,
+    at_least: float = -math.inf,
+    above: float = -math.inf,
+    at_most: float = math.inf,
+    below: float = math.inf,
+) -> None:
+    """Raises an error unless a number is finite and within its range.
+
+    >>> check_range("dropout", 1.0, at_least=0, below=1)
+    Traceback (most recent call last):
+    pyg_bgformer.errors.InputError: dropout must be at least 0 and below 1, found 1.0
+
+    Args:
+        name: What the message calls the number.
+        value: The number.
+        at_least: Smallest allowed value.
+        above: Bound that the number must exceed.
+        at_most: Largest allowed value.
+        below: Bound that the number must stay under.
+
+    Raises:
+        InputError: If it is outside the range, infinite, or not a number.
+    """
+    if at_least <= value <= at_most and above < value < below:
+        return
+    bounds = {"at least": at_least, "above": above, "at most": at_most, "below": below}
+    told = " and ".join(f"{word} {bound}" for word, bound in bounds.items() if math.isfinite(bound))
+    raise InputError(f"{name} must be {told or 'finite'}, found {value}")

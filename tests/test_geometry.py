@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyg_bgformer.geometry import PoincareBall, Sphere
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.geometry import GEOMETRIES, PoincareBall, Sphere, geometry_options
+from pyg_bgformer.registry import Option
 
 CURVATURES = [0.01, 0.1, 1.0]
 EDGE = 1 - 1e-3
@@ -51,15 +53,15 @@ def naive_projection(x: list[float], c: float, clip_radius: float) -> list[float
 def test_distance_equals_the_moebius_form(c: float) -> None:
     x, y = inside(c), inside(c, seed=1)
     expected = [[-moebius_distance(a, b, c) for b in y.tolist()] for a in x.tolist()]
-    ours = PoincareBall(c).similarity(x, y)
+    ours = PoincareBall(c=c).similarity(x, y)
     torch.testing.assert_close(ours, torch.tensor(expected, dtype=torch.float64), atol=1e-9, rtol=1e-9)
 
 
 @pytest.mark.parametrize("c", CURVATURES)
 def test_distance_in_float32_is_that_of_float64(c: float) -> None:
     x, y = inside(c), inside(c, seed=1)
-    exact = PoincareBall(c).similarity(x, y)
-    ours = PoincareBall(c).similarity(x.float(), y.float())
+    exact = PoincareBall(c=c).similarity(x, y)
+    ours = PoincareBall(c=c).similarity(x.float(), y.float())
     assert ours.dtype == torch.float32
     torch.testing.assert_close(ours.double(), exact, atol=1e-5, rtol=1e-4)
 
@@ -70,13 +72,13 @@ def test_close_points_keep_their_digits(radius: float) -> None:
     x = torch.tensor([[radius, 0.0]], dtype=torch.float64) / math.sqrt(c)
     y = x + torch.tensor([[0.0, 1e-4]], dtype=torch.float64)
     expected = moebius_distance(x[0].tolist(), y[0].tolist(), c)
-    ours = -PoincareBall(c).similarity(x.float(), y.float()).item()
+    ours = -PoincareBall(c=c).similarity(x.float(), y.float()).item()
     assert ours == pytest.approx(expected, rel=1e-3)
 
 
 def test_it_is_a_metric() -> None:
     x = inside(0.1)
-    distance = -PoincareBall(0.1).similarity(x, x)
+    distance = -PoincareBall(c=0.1).similarity(x, x)
     torch.testing.assert_close(distance, distance.t())
     assert (distance.diagonal() == 0).all()
     assert (distance[:, None, :] <= distance[:, :, None] + distance[None] + 1e-9).all()
@@ -85,16 +87,15 @@ def test_it_is_a_metric() -> None:
 def test_small_curvature_tends_to_twice_the_straight_distance() -> None:
     x, y = points(3), points(4, seed=1)
     torch.testing.assert_close(
-        PoincareBall(1e-8).similarity(x, y), -2 * torch.cdist(x, y), atol=1e-6, rtol=1e-6
+        PoincareBall(c=1e-8).similarity(x, y), -2 * torch.cdist(x, y), atol=1e-6, rtol=1e-6
     )
 
 
-@pytest.mark.parametrize("clip_radius", [0.5, 2.3, 100.0])
-@pytest.mark.parametrize("c", CURVATURES)
+@pytest.mark.parametrize(("c", "clip_radius"), [(0.01, 100.0), (0.1, 2.3), (1.0, 0.5), (1.0, 100.0)])
 def test_projection_equals_the_formula(c: float, clip_radius: float) -> None:
     x = torch.cat([points(4, scale=scale) for scale in (1e-7, 1e-2, 1.0, 5.0, 300.0)])
     x[0] = 0.0
-    ball = PoincareBall(c, clip_radius)
+    ball = PoincareBall(c=c, clip_radius=clip_radius)
     expected = torch.tensor(
         [naive_projection(row, c, clip_radius) for row in x.tolist()], dtype=torch.float64
     )
@@ -103,13 +104,14 @@ def test_projection_equals_the_formula(c: float, clip_radius: float) -> None:
     assert ball.project(x.view(2, 10, 5)).shape == (2, 10, 5)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("clip_radius", [2.3, 1e4])
+@pytest.mark.parametrize(
+    ("clip_radius", "dtype"), [(2.3, torch.float32), (1e4, torch.float32), (1e4, torch.float16)]
+)
 def test_values_and_gradients_are_finite_everywhere(clip_radius: float, dtype: torch.dtype) -> None:
     x = torch.cat([torch.zeros(2, 5), points(3, scale=1e-6), points(3), points(4, scale=1e3)]).to(dtype)
     x[-1] = x[-2]  # two at one point of the edge, two at the centre
     x.requires_grad_()
-    ball = PoincareBall(0.1, clip_radius)
+    ball = PoincareBall(c=0.1, clip_radius=clip_radius)
     similarity = ball.similarity(ball.project(x), ball.project(x))
     assert similarity.isfinite().all()
     assert (similarity <= 0).all()
@@ -121,7 +123,7 @@ def test_values_and_gradients_are_finite_everywhere(clip_radius: float, dtype: t
 @pytest.mark.parametrize("beyond", [1.0, 1 + 1e-6])
 def test_points_rounded_onto_the_edge_stay_finite(beyond: float) -> None:
     x = torch.tensor([[beyond, 0.0], [0.0, beyond], [0.0, 0.0]], requires_grad=True)
-    similarity = PoincareBall(1.0).similarity(x, x)
+    similarity = PoincareBall(c=1.0).similarity(x, x)
     similarity.sum().backward()
     assert similarity.isfinite().all()
     assert x.grad.isfinite().all()
@@ -129,14 +131,14 @@ def test_points_rounded_onto_the_edge_stay_finite(beyond: float) -> None:
 
 def test_gradient_equals_finite_differences() -> None:
     x, y = points(4).requires_grad_(), points(3, seed=1).requires_grad_()
-    ball = PoincareBall(0.1)
+    ball = PoincareBall(c=0.1)
     assert torch.autograd.gradcheck(ball.project, (x,))
     assert torch.autograd.gradcheck(lambda x, y: ball.similarity(ball.project(x), ball.project(y)), (x, y))
 
 
 @pytest.mark.parametrize("geometry", [Sphere(), PoincareBall()])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_computed_in_float32(geometry: Sphere | PoincareBall, dtype: torch.dtype) -> None:
+def test_half_precision_is_computed_in_float32(geometry: Sphere | PoincareBall) -> None:
+    dtype = torch.bfloat16
     x, y = points(6).to(dtype), points(7, seed=1).to(dtype)
     exact = geometry.similarity(geometry.project(x.float()), geometry.project(y.float()))
     with torch.autocast("cpu", dtype=dtype):
@@ -166,5 +168,12 @@ def test_sphere_leaves_zero_at_zero() -> None:
 
 @pytest.mark.parametrize("options", [{"c": 0.0}, {"c": -0.1}, {"clip_radius": 0.0}])
 def test_wrong_options_are_refused(options: dict) -> None:
-    with pytest.raises(ValueError, match="positive"):
+    with pytest.raises(InputError, match="must be above 0"):
         PoincareBall(**options)
+
+
+def test_a_recipe_finds_them_with_their_options() -> None:
+    assert GEOMETRIES.find("sphere")() == Sphere()
+    assert geometry_options("sphere") == {}
+    assert geometry_options("poincare") == {"c": Option(float, 0.1), "clip_radius": Option(float, 2.3)}
+    assert isinstance(GEOMETRIES.find("poincare")(c=0.5), PoincareBall)

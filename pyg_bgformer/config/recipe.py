@@ -21,9 +21,9 @@ from pyg_bgformer.config.schema import (
 )
 from pyg_bgformer.errors import InputError, did_you_mean
 from pyg_bgformer.files import read_mapping
-from pyg_bgformer.losses import REQUIRED, loss_options
+from pyg_bgformer.losses import loss_options
 from pyg_bgformer.methods import method_options
-from pyg_bgformer.registry import Option
+from pyg_bgformer.registry import REQUIRED
 
 SECTIONS = {
     "data": DataConfig,
@@ -77,7 +77,7 @@ def recipe_parser(method: str, loss: str) -> ArgumentParser:
     parser.add_argument("--runs", type=str, default="runs", help="folder in which the run's folder is made")
     for name, chosen, options in (
         ("method", method, method_options(method)),
-        ("loss", loss, {key: Option(*option) for key, option in loss_options(loss).items()}),
+        ("loss", loss, loss_options(loss)),
     ):
         parser.add_argument(f"--{name}.name", type=str, default=chosen)
         for key, option in options.items():

@@ -140,7 +140,7 @@ class GeometryConfig:
 
     def build(self) -> Geometry:
         """The geometry."""
-        return Sphere() if self.name == "sphere" else PoincareBall(self.c, self.clip_radius)
+        return Sphere() if self.name == "sphere" else PoincareBall(c=self.c, clip_radius=self.clip_radius)
 
 
 @dataclass(frozen=True)

@@ -1,86 +1,64 @@
-"""Losses by name: ours, and all of pytorch-metric-learning's."""
+"""Losses by name: our own, and all of pytorch-metric-learning's."""
 
 import inspect
-from typing import Any, get_type_hints
+from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.geometry import Geometry, Sphere
-from pyg_bgformer.losses.label_smoothed_cross_entropy import LabelSmoothedCrossEntropy
-from pyg_bgformer.losses.library import REQUIRED
-from pyg_bgformer.losses.metric_learning import loss_options as library_options
-from pyg_bgformer.losses.metric_learning import metric_learning_loss
-from pyg_bgformer.losses.n_pair import NPair
-from pyg_bgformer.losses.pairwise_cross_entropy import PairwiseCrossEntropy
-
-LOSSES: dict[str, type[nn.Module]] = {
-    "pairwise_cross_entropy": PairwiseCrossEntropy,
-    "label_smoothed_cross_entropy": LabelSmoothedCrossEntropy,
-    "n_pair": NPair,
-}
-"""Our own losses. What their constructors take of ``GIVEN`` they are given, all else are options of a recipe."""
-
-GIVEN = ("geometry", "num_classes", "embedding_dim")
+from pyg_bgformer.losses.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyLoss
+from pyg_bgformer.losses.metric_learning import metric_learning_loss, metric_learning_options
+from pyg_bgformer.losses.n_pair import NPairLoss
+from pyg_bgformer.losses.pairwise_cross_entropy import PairwiseCrossEntropyLoss
+from pyg_bgformer.losses.registry import LOSSES
+from pyg_bgformer.registry import Option, signature_options
 
 __all__ = [
     "LOSSES",
-    "REQUIRED",
-    "LabelSmoothedCrossEntropy",
-    "NPair",
-    "PairwiseCrossEntropy",
+    "LabelSmoothedCrossEntropyLoss",
+    "NPairLoss",
+    "PairwiseCrossEntropyLoss",
     "build_loss",
     "loss_options",
-    "metric_learning_loss",
 ]
 
 
-def loss_options(name: str) -> dict[str, tuple[Any, Any]]:
-    """Type and default (or :data:`REQUIRED`) of each option that a recipe may set for a loss.
+def loss_options(name: str) -> dict[str, Option]:
+    """Returns the options that a recipe can set for a loss.
+
+    Args:
+        name: A name in :data:`LOSSES`, or of a loss of pytorch-metric-learning.
 
     Raises:
-        InputError: If there is no loss of that name, ours or the library's.
+        InputError: If there is no loss of that name.
     """
-    if name not in LOSSES:
-        options = {key: (_type(default), default) for key, default in library_options(name).items()}
-        return {**options, "miner": (str | None, None), "miner_options": (dict[str, Any] | None, None)}
-    types = get_type_hints(LOSSES[name].__init__)
-    parameters = inspect.signature(LOSSES[name].__init__).parameters
-    return {
-        key: (types[key], parameter.default)
-        for key, parameter in parameters.items()
-        if key not in ("self", *GIVEN)
-    }
+    if name in LOSSES:
+        return signature_options(LOSSES.find(name), given=("geometry", "num_classes", "embedding_dim"))
+    return metric_learning_options(name)
 
 
 def build_loss(
-    name: str, options: dict[str, Any], *, geometry: Geometry, num_classes: int, embedding_dim: int
+    name: str, options: Mapping[str, Any], *, geometry: Geometry, num_classes: int, embedding_dim: int
 ) -> nn.Module:
-    """A loss ``(embeddings (N, D), labels (N,)) -> scalar`` with its proxies, if it has any.
+    """Returns a loss ``(embeddings (N, D), labels (N,)) -> scalar``. Its parameters are its proxies, if it has any.
 
     Args:
-        name: Of :data:`LOSSES`, or of a loss of pytorch-metric-learning.
-        options: As in :func:`loss_options`.
-        geometry: Space of the embeddings; the library's losses know the sphere only.
-        num_classes: Classes that are trained on, for losses with proxies.
-        embedding_dim: D.
+        name: A name in :data:`LOSSES`, or of a loss of pytorch-metric-learning.
+        options: Options as in :func:`loss_options`.
+        geometry: Space of the embeddings. The losses of the library know only the sphere.
+        num_classes: Number of training classes, for losses with proxies or a classifier.
+        embedding_dim: Size of the embeddings.
 
     Raises:
-        InputError: If the name or an option is not known, or the loss does not fit the geometry.
+        InputError: If the name or an option is unknown, or the loss does not fit the geometry.
     """
     if name in LOSSES:
+        loss = LOSSES.find(name)
+        wanted = inspect.signature(loss.__init__).parameters
         given = {"geometry": geometry, "num_classes": num_classes, "embedding_dim": embedding_dim}
-        wanted = inspect.signature(LOSSES[name].__init__).parameters
-        return LOSSES[name](**{key: given[key] for key in GIVEN if key in wanted}, **options)
+        return loss(**{key: value for key, value in given.items() if key in wanted}, **options)
     if not isinstance(geometry, Sphere):
         raise InputError(f"loss {name} compares embeddings on the sphere; found geometry {geometry}")
-    return metric_learning_loss(name, num_classes=num_classes, embedding_dim=embedding_dim, **options)
-
-
-def _type(default: Any) -> Any:
-    """What a recipe may write for an option that its library documents by a default alone."""
-    if isinstance(default, bool):
-        return bool
-    if isinstance(default, str):
-        return int | float | str  # words such as "all" stand beside numbers
-    return float | int if isinstance(default, float | int) else Any
+    return metric_learning_loss(name, options, num_classes=num_classes, embedding_dim=embedding_dim)

@@ -4,12 +4,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyg_bgformer.nn.neck_classifier import NeckClassifier
+from pyg_bgformer.errors import check_range
+from pyg_bgformer.losses.registry import LOSSES
+from pyg_bgformer.precision import wide
 
 
-class LabelSmoothedCrossEntropy(nn.Module):
-    r"""Label-smoothed cross-entropy of a linear classifier, as in the `"Learning Intra-Batch Connections for Deep
-    Metric Learning" <https://arxiv.org/abs/2102.07753>`_ paper.
+@LOSSES.register("label_smoothed_cross_entropy")
+class LabelSmoothedCrossEntropyLoss(nn.Module):
+    r"""The label-smoothed cross-entropy of a linear classifier, from the `"Learning Intra-Batch Connections for
+    Deep Metric Learning" <https://arxiv.org/abs/2102.07753>`_ paper.
 
     With logits :math:`u` of :math:`C` classes, temperature :math:`T` and smoothing :math:`\epsilon`,
 
@@ -18,50 +21,40 @@ class LabelSmoothedCrossEntropy(nn.Module):
         t_{nc} = (1 - \epsilon) [y_n = c] + \epsilon / C
 
     Args:
-        num_classes (int): :math:`C`.
+        num_classes (int): Number of classes :math:`C`.
         embedding_dim (int): Size :math:`D` of the embeddings.
-        temperature (float): :math:`T`, > 0. (default: :obj:`0.2`)
-        smoothing (float): :math:`\epsilon`, in [0, 1). (default: :obj:`0.1`)
-        neck (bool): Put a BatchNorm whose bias stays 0 before a classifier without bias. (default: :obj:`False`)
+        temperature (float): Temperature :math:`T`, > 0. (default: :obj:`0.2`)
+        smoothing (float): Smoothing :math:`\epsilon`, in [0, 1). (default: :obj:`0.1`)
 
     Shapes:
         - **input:** embeddings :math:`(N, D)` of any length, labels :math:`(N)`
-        - **output:** scalar, float32 also under autocast
+        - **output:** scalar, in float32 also under autocast
 
     Raises:
-        ValueError: If an argument is out of its range.
+        InputError: If an argument is out of its range.
     """
 
     def __init__(
-        self,
-        num_classes: int,
-        embedding_dim: int,
-        temperature: float = 0.2,
-        smoothing: float = 0.1,
-        neck: bool = False,
+        self, num_classes: int, embedding_dim: int, *, temperature: float = 0.2, smoothing: float = 0.1
     ) -> None:
         super().__init__()
-        if num_classes < 1 or embedding_dim < 1:
-            found = f"found {num_classes} and {embedding_dim}"
-            raise ValueError(f"a classifier needs classes and dimensions, at least 1 of each; {found}")
-        if temperature <= 0:
-            raise ValueError(f"temperature must be positive, found {temperature}")
-        if not 0 <= smoothing < 1:
-            raise ValueError(f"smoothing must lie in [0, 1), found {smoothing}")
+        check_range("num_classes", num_classes, at_least=1)
+        check_range("embedding_dim", embedding_dim, at_least=1)
+        check_range("temperature", temperature, above=0)
+        check_range("smoothing", smoothing, at_least=0, below=1)
         self.temperature = temperature
         self.smoothing = smoothing
-        self.classifier = NeckClassifier(embedding_dim, num_classes, neck)
+        self.classifier = nn.Linear(embedding_dim, num_classes)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Returns the loss of one batch."""
         return self.of_logits(self.classifier(embeddings), labels)
 
     def of_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss of another classifier's logits ``(N, C)``."""
+        """Returns the loss of another classifier's logits ``(N, C)``."""
         with torch.autocast(logits.device.type, enabled=False):
-            wide = logits if logits.dtype == torch.float64 else logits.float()
-            return F.cross_entropy(wide / self.temperature, labels, label_smoothing=self.smoothing)
+            return F.cross_entropy(wide(logits) / self.temperature, labels, label_smoothing=self.smoothing)
 
     def extra_repr(self) -> str:
-        """Shown by ``print``."""
+        """Returns the options that ``print`` shows."""
         return f"temperature={self.temperature}, smoothing={self.smoothing}"

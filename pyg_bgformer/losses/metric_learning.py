@@ -1,42 +1,72 @@
-"""The losses and miners of pytorch-metric-learning behind one adapter."""
+"""The losses and miners of pytorch-metric-learning by name."""
 
+import inspect
+import re
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import torch
-from pytorch_metric_learning import losses, miners
+from pytorch_metric_learning import distances, losses, miners, reducers, regularizers
 from torch import Tensor, nn
 
-from pyg_bgformer.errors import InputError
-from pyg_bgformer.losses.library import class_names, constructor_options, create, find_class, snake_name
+from pyg_bgformer.errors import InputError, did_you_mean
+from pyg_bgformer.losses.registry import LOSSES
+from pyg_bgformer.registry import REQUIRED, Option
 
-# Arguments that the data and the encoder decide, under the names the library's losses give them.
-_CLASSES = ("num_classes",)
-_DIMENSION = ("embedding_size", "descriptors_dim")
-# Losses that (embeddings, labels) alone cannot feed, and why.
-_UNUSABLE = {
+COMPONENTS: dict[str, ModuleType] = {
+    "distance": distances,
+    "reducer": reducers,
+    "embedding_regularizer": regularizers,
+    "weight_regularizer": regularizers,
+    "miner": miners,
+    "loss": losses,
+}
+"""Options that are objects of the library: a recipe writes a name, or a mapping with ``name`` and its options."""
+
+ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "triplet": ("triplet_margin", {}),
+    "info_nce": ("nt_xent", {}),
+    # The temperature 1/9 of "ProxyNCA++" (arXiv 2004.01113, section 3.3). The class already has the softmax over
+    # all proxies.
+    "proxy_nca_pp": ("proxy_nca", {"softmax_scale": 9}),
+}
+"""Names from the literature, the name of the class, and the options that the former implies."""
+
+UNUSABLE = {
     losses.GenericPairLoss: "it is a base class for writing losses",
     losses.ManifoldLoss: "it takes no labels",
     losses.MultipleLosses: "it is a container: use one loss",
     losses.SelfSupervisedLoss: "it takes two views of each image instead of labels",
     losses.VICRegLoss: "it takes two views of each image instead of labels",
 }
+"""Losses that embeddings and labels alone cannot feed, and why."""
+
+ENDINGS = r"(Loss|Miner|Reducer|Regularizer)$"
+BASES = re.compile(r"^Base|Mixin$|^BatchedDistance$|^MultipleReducers$|^EmbeddingsAlready")
+SIZES = ("num_classes", "embedding_size", "descriptors_dim")
+"""Arguments of the library's losses that the recipe's data and encoder decide."""
+
+FIXED = ("mat_based_loss", "collect_stats", "weight_init_func")
+"""Arguments that a recipe cannot set: subclasses set them, or they are switches and functions for programs."""
 
 
 class MetricLearningLoss(nn.Module):
     """A loss of pytorch-metric-learning, with an optional miner, as ``(embeddings, labels) -> scalar``.
 
-    It is computed in float32 outside of autocast. Its parameters are its proxies. Tensors that the library
-    keeps as plain attributes become buffers, so that they follow the module to its device and into its
-    state.
+    It is computed in float32 outside autocast. Its parameters are its proxies. Tensors that the library keeps as
+    plain attributes become buffers, so that they follow the module to its device and into its state.
 
     Args:
-        loss: the library's loss.
-        miner: the library's miner, which picks pairs or triplets for the loss.
+        loss: A loss of the library.
+        miner: A miner of the library, which picks pairs or triplets for the loss.
 
     Shapes:
-        - **input:** embeddings (B, D) of any floating type, labels (B,) int64 in 0..num_classes-1.
-        - **output:** scalar, float32.
+        - **input:** embeddings :math:`(N, D)` of any floating-point type, labels :math:`(N)`
+        - **output:** scalar, in float32
+
+    Raises:
+        InputError: In the forward pass, if the loss or the miner refuses the batch.
     """
 
     def __init__(self, loss: nn.Module, miner: nn.Module | None = None) -> None:
@@ -44,157 +74,210 @@ class MetricLearningLoss(nn.Module):
         self.loss = loss
         self.miner = miner
         for module in self.modules():
-            _promote_tensors(module)
+            for name, value in list(vars(module).items()):
+                if isinstance(value, Tensor):
+                    delattr(module, name)
+                    module.register_buffer(name, value)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """The loss of a batch; InputError where the loss or its miner refuses the batch."""
-        with torch.autocast(embeddings.device.type, enabled=False):
-            try:
-                loss = self._compute(embeddings.float(), labels)
-            except (AssertionError, ValueError) as error:
-                message = " ".join(str(error).split())
-                raise InputError(f"{type(self.loss).__name__} refuses the batch: {message}") from error
-        for module in self.modules():
-            _detach_buffers(module)
+        """Returns the loss of one batch."""
+        try:
+            with torch.autocast(embeddings.device.type, enabled=False):
+                embeddings = embeddings.float()
+                if isinstance(self.loss, losses.SmoothAPLoss):
+                    _check_square(labels)
+                picked = () if self.miner is None else (self.miner(embeddings, labels),)
+                loss = self.loss(embeddings, labels, *picked)
+        except (AssertionError, ValueError) as error:
+            raise InputError(f"{type(self.loss).__name__} refuses the batch: {_one_line(error)}") from error
+        for (
+            module
+        ) in self.modules():  # statistics kept for the next step must not hold this step's autograd graph
+            for name, value in module.named_buffers(recurse=False):
+                setattr(module, name, value.detach())
         return loss
-
-    def _compute(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        if isinstance(self.loss, losses.SmoothAPLoss):
-            _check_square(labels)
-        if self.miner is None:
-            return self.loss(embeddings, labels)
-        return self.loss(embeddings, labels, self.miner(embeddings, labels))
 
 
 class CrossBatchMemoryLoss(MetricLearningLoss):
-    """A loss against a memory of earlier batches, from `"Cross-Batch Memory for Embedding Learning"
-    <https://arxiv.org/abs/1912.06798>`_; where the memory stands is part of the module's state.
-
-    Shapes:
-        - **input:** embeddings (B, D), labels (B,); B at most the memory's size.
-        - **output:** scalar, float32.
+    """A loss against a memory of earlier batches, from the `"Cross-Batch Memory for Embedding Learning"
+    <https://arxiv.org/abs/1912.06798>`_ paper. The position in the memory is part of the module's state.
     """
 
     def get_extra_state(self) -> Tensor:
-        """Where the memory stands: next place, and whether it has been filled once."""
+        """Returns the next position in the memory, and whether it has been filled once."""
         return torch.tensor([self.loss.queue_idx, self.loss.has_been_filled])
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Restore what :meth:`get_extra_state` gave."""
-        place, filled = state.tolist()
+        """Restores what :meth:`get_extra_state` returned."""
+        position, filled = state.tolist()
         memory: Any = self.loss
-        memory.queue_idx, memory.has_been_filled = int(place), bool(filled)
+        memory.queue_idx, memory.has_been_filled = int(position), bool(filled)
 
 
 def metric_learning_loss(
-    name: str,
-    *,
-    num_classes: int,
-    embedding_dim: int,
-    miner: str | None = None,
-    miner_options: Mapping[str, Any] | None = None,
-    **options: Any,
+    name: str, options: Mapping[str, Any], *, num_classes: int, embedding_dim: int
 ) -> MetricLearningLoss:
-    """A loss of pytorch-metric-learning by name.
+    """Returns a loss of pytorch-metric-learning.
 
     Args:
-        name: its class name or the snake-case form: ``contrastive``, ``triplet``, ``multi_similarity``,
-            ``proxy_anchor``, ``proxy_nca_pp`` (with the paper's temperature), ``normalised_softmax``,
-            ``soft_triple``, ... (:func:`loss_names`).
-        num_classes, embedding_dim: given to the losses that have proxies.
-        miner: name of a miner: ``multi_similarity``, ``triplet_margin``, ``batch_hard``, ...
-        miner_options: the miner's options.
-        options: the loss's options (:func:`loss_options`). A ``distance``, ``reducer`` or regulariser, and
-            the ``loss`` of ``cross_batch_memory``, is a name or a mapping with ``name`` and its options.
+        name: The class's name in any spelling (``multi_similarity``, ``arcface``, ``ProxyAnchorLoss``), or one of
+            :data:`ALIASES`.
+        options: The loss's options as in :func:`metric_learning_options`.
+        num_classes: Number of classes, for losses with proxies.
+        embedding_dim: Size of the embeddings, for losses with proxies.
 
     Raises:
-        InputError: an unknown name or option, an option that is missing, a value the library refuses, or a
-            loss that needs more than embeddings and labels.
+        InputError: If the name or an option is unknown, an option is missing, the library refuses a value, or the
+            loss needs more than embeddings and labels.
     """
-    owner, implied = _usable_class(name)
-    _check_sizes(num_classes, embedding_dim)
-    mined = _miner(miner, miner_options)
-    filled = _filled(owner, num_classes, embedding_dim, options)
-    if owner is losses.CrossBatchMemory:
-        # The memory has its own place for a miner: it picks among the batch and the memory.
-        return CrossBatchMemoryLoss(
-            create(owner, options, filled=filled | {"miner": mined}, what=f"loss '{name}'")
-        )
-    return MetricLearningLoss(create(owner, implied | options, filled=filled, what=f"loss '{name}'"), mined)
-
-
-def loss_options(name: str) -> dict[str, Any]:
-    """The options a recipe may set for a loss, with their defaults; ``miner`` and ``miner_options`` too.
-
-    An option without a default has :data:`~pyg_bgformer.losses.library.REQUIRED` in its place.
-
-    Raises:
-        InputError: there is no such loss, or it needs more than embeddings and labels.
-    """
-    owner, implied = _usable_class(name)
-    taken = constructor_options(owner)
-    own = {key: default for key, default in taken.items() if key not in (*_CLASSES, *_DIMENSION)}
-    return own | implied | {"miner": None, "miner_options": None}
-
-
-def loss_names() -> list[str]:
-    """The snake-case names of all the library's losses that embeddings and labels alone can feed."""
-    unusable = {owner.__name__ for owner in _UNUSABLE}
-    return sorted(snake_name(name) for name in class_names(losses) if name not in unusable)
-
-
-def _usable_class(name: str) -> tuple[type[nn.Module], dict[str, Any]]:
-    owner, implied = find_class(losses, name)
-    if owner in _UNUSABLE:
-        raise InputError(
-            f"loss '{name}' cannot be trained on embeddings and labels alone: {_UNUSABLE[owner]}"
-        )
-    return owner, implied
-
-
-def _miner(name: str | None, options: Mapping[str, Any] | None) -> nn.Module | None:
-    if name is None:
-        if options:
-            raise InputError(f"miner_options {dict(options)} without a miner: name one, or leave them out")
-        return None
-    owner, _ = find_class(miners, name)
-    return create(owner, options or {}, filled={}, what=f"miner '{name}'")
-
-
-def _filled(
-    owner: type[nn.Module], num_classes: int, embedding_dim: int, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    given = dict.fromkeys(_CLASSES, num_classes) | dict.fromkeys(_DIMENSION, embedding_dim)
-    filled: dict[str, Any] = {key: given[key] for key in constructor_options(owner) if key in given}
+    for size, number in (("num_classes", num_classes), ("embedding_dim", embedding_dim)):
+        if number < 1:
+            raise InputError(f"a loss needs {size} of at least 1, found {number}")
+    owner, implied = _find_loss(name)
+    options = implied | dict(options)
+    taken = _constructor_options(owner)
+    sizes = dict(zip(SIZES, (num_classes, embedding_dim, embedding_dim), strict=True))
+    given: dict[str, Any] = {key: size for key, size in sizes.items() if key in taken}
     if owner is losses.MarginLoss and not options.get("learn_beta", False):
-        filled["num_classes"] = None  # one fixed beta needs no place for each class
-    return filled
+        given["num_classes"] = None  # one fixed beta needs no place for each class
+    if owner is losses.CrossBatchMemory:  # its own miner picks among the batch and the memory
+        return CrossBatchMemoryLoss(_create(owner, options, given, f"loss '{name}'"))
+    miner = _component("miner", options.pop("miner", None), f"loss '{name}'")
+    return MetricLearningLoss(_create(owner, options, given, f"loss '{name}'"), miner)
 
 
-def _check_sizes(num_classes: int, embedding_dim: int) -> None:
-    if num_classes < 1 or embedding_dim < 1:
-        raise InputError(f"a loss needs classes and dimensions: got {num_classes} and {embedding_dim}")
+def metric_learning_options(name: str) -> dict[str, Option]:
+    """Returns the options that a recipe can set for a loss of pytorch-metric-learning, ``miner`` among them.
+
+    Args:
+        name: As in :func:`metric_learning_loss`.
+
+    Raises:
+        InputError: If there is no such loss, or it needs more than embeddings and labels.
+    """
+    owner, implied = _find_loss(name)
+    defaults = {"miner": None} | _constructor_options(owner) | implied
+    return {
+        key: Option(_option_type(key, default), default)
+        for key, default in defaults.items()
+        if key not in SIZES
+    }
+
+
+def metric_learning_names() -> list[str]:
+    """Returns the names of all the library's losses that embeddings and labels alone can feed."""
+    return [name for name, owner in _classes(losses).items() if owner not in UNUSABLE]
+
+
+def _find_loss(name: str) -> tuple[type[nn.Module], dict[str, Any]]:
+    """Returns the class of a loss, and the options that its name implies."""
+    class_name, implied = next((ALIASES[alias] for alias in ALIASES if _key(alias) == _key(name)), (name, {}))
+    owner = _find("loss", class_name)
+    if owner in UNUSABLE:
+        raise InputError(f"loss '{name}' cannot be trained on embeddings and labels alone: {UNUSABLE[owner]}")
+    return owner, dict(implied)
+
+
+def _find(kind: str, name: str) -> type[nn.Module]:
+    """Returns a class of the library by its name in any spelling."""
+    classes = _classes(COMPONENTS[kind])
+    for known, owner in classes.items():
+        if _key(known) == _key(name):
+            return owner
+    others = [*ALIASES, *LOSSES] if kind == "loss" else []
+    raise InputError(f"unknown {kind} '{name}'; {did_you_mean(name, [*classes, *others])}")
+
+
+def _classes(room: ModuleType) -> dict[str, type[nn.Module]]:
+    """Returns the classes of one of the library's modules by the names that recipes use, without base classes."""
+    found: dict[str, type[Any]] = {}
+    for class_name, owner in inspect.getmembers(room, inspect.isclass):
+        if not BASES.search(class_name):
+            bare = re.sub(ENDINGS, "", class_name)
+            found[re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z])", "_", bare).lower()] = owner
+    return found
+
+
+def _key(name: str) -> str:
+    """Returns a name without upper case, underscores, its ending, and British spelling."""
+    name = re.sub(r"[^a-z0-9]", "", name.lower().replace("++", "pp").replace("normalised", "normalized"))
+    return re.sub(ENDINGS.lower(), "", name)
+
+
+def _constructor_options(owner: type) -> dict[str, Any]:
+    """Returns the keyword arguments that a class takes, with their defaults or :data:`REQUIRED`.
+
+    The library passes ``**kwargs`` up its inheritance, so the constructors of the bases are read as well, up to the
+    first one that takes no ``**kwargs``.
+    """
+    options: dict[str, Any] = {}
+    for base in owner.__mro__[: owner.__mro__.index(nn.Module)]:
+        if "__init__" in vars(base):
+            parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
+            named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+            options = {p.name: p.default for p in named if p.name not in FIXED} | options
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+                break
+    return options
+
+
+def _option_type(key: str, default: Any) -> Any:
+    """Returns what a recipe may write for an option that the library documents by its default alone."""
+    if key in COMPONENTS:
+        return str | dict[str, Any] if default is REQUIRED else str | dict[str, Any] | None
+    if isinstance(default, bool):
+        return bool
+    if isinstance(default, str):
+        return int | float | str  # words such as "all" stand beside numbers
+    return int | float if isinstance(default, int | float) else Any
+
+
+def _create(
+    owner: type[nn.Module], options: Mapping[str, Any], given: Mapping[str, Any], what: str
+) -> nn.Module:
+    """Returns an object of the library, made from a recipe's options and from what the package sets itself."""
+    known = {key: default for key, default in _constructor_options(owner).items() if key not in given}
+    for key, value in options.items():
+        if key not in known:
+            raise InputError(
+                f"{what} has no option '{key}': {did_you_mean(key, known) if known else 'it has none'}"
+            )
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(known[key], bool) and not isinstance(value, bool):
+            raise InputError(f"{what}: option '{key}' must be true or false, got {value!r}")
+        if isinstance(known[key], int | float) and not isinstance(known[key], bool) and not number:
+            raise InputError(f"{what}: option '{key}' must be a number, got {value!r}")
+    missing = [key for key, default in known.items() if default is REQUIRED and key not in options]
+    if missing:
+        raise InputError(f"{what} needs {', '.join(missing)}: give them as options")
+    made = {key: _component(key, value, what) for key, value in options.items()}
+    try:
+        return owner(**given, **made)
+    except Exception as error:  # whatever a constructor of the library raises is about the values given
+        raise InputError(f"{what} refuses its options: {_one_line(error)}") from error
+
+
+def _component(key: str, value: Any, what: str) -> Any:
+    """Returns the object of the library that an option names; other values are returned unchanged."""
+    if key not in COMPONENTS or not isinstance(value, str | Mapping):
+        return value
+    options = {"name": value} if isinstance(value, str) else dict(value)
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        raise InputError(f"{what}: option '{key}' must be a name, or a mapping with a name; got {value}")
+    return _create(_find(key, name), options, {}, f"{key} '{name}' of {what}")
 
 
 def _check_square(labels: Tensor) -> None:
-    """The library's SmoothAP cuts the batch into K groups of P images where it means P groups of K.
+    """Raises an error unless a batch has as many classes as images of each, class after class.
 
-    That is the same for P = K alone; for any other batch its value belongs to no class structure at all.
+    The library's SmoothAP cuts the batch into K groups of P images where it means P groups of K. For other batches
+    its value belongs to no class structure.
     """
     _, counts = torch.unique_consecutive(labels, return_counts=True)
     if len(labels.unique()) != len(counts) or bool((counts != len(counts)).any()):
         raise ValueError("it needs as many images of each class as there are classes, class after class")
 
 
-def _promote_tensors(module: nn.Module) -> None:
-    for name, value in list(vars(module).items()):
-        if isinstance(value, Tensor):
-            delattr(module, name)
-            module.register_buffer(name, value)
-
-
-def _detach_buffers(module: nn.Module) -> None:
-    """Statistics carried to the next step are numbers there, not a way back into this step's graph."""
-    for name, value in module.named_buffers(recurse=False):
-        if value.requires_grad:
-            setattr(module, name, value.detach())
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

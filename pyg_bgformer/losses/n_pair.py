@@ -4,16 +4,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pyg_bgformer.errors import check_range
 from pyg_bgformer.losses.class_slots import class_slots
+from pyg_bgformer.losses.registry import LOSSES
+from pyg_bgformer.precision import wide
 
 
-class NPair(nn.Module):
-    r"""N-pair loss on embeddings of any length, from the `"Improved Deep Metric Learning with Multi-class
+@LOSSES.register("n_pair")
+class NPairLoss(nn.Module):
+    r"""The N-pair loss on embeddings of any length, from the `"Improved Deep Metric Learning with Multi-class
     N-pair Loss Objective" <https://papers.nips.cc/paper/6200>`_ paper, in the form of the `"Globally
     Correlation-Aware Hard Negative Generation" <https://doi.org/10.1007/s11263-024-02288-0>`_ paper.
 
-    Of :math:`C` classes with :math:`K` samples :math:`\mathbf{z}_{ck}` each, the first one in the batch is the
-    anchor and each other one its positive; negatives are the samples of other classes in the positive's place:
+    Of :math:`C` classes with :math:`K` samples :math:`\mathbf{z}_{ck}` each, the first sample in the batch is the
+    anchor and each other one a positive. The negatives are the samples of other classes in the positive's slot:
 
     .. math::
         \ell = \frac{1}{K - 1} \sum_{k=2}^{K} \frac{1}{C} \sum_{c=1}^{C} - \log \frac{e^{\mathbf{z}_{c1}^{\top}
@@ -21,36 +25,34 @@ class NPair(nn.Module):
         \Vert \mathbf{z}_{ck} \Vert^2
 
     Args:
-        regularisation (float): :math:`\lambda`, which keeps embeddings short. (default: :obj:`0.003`)
+        regularisation (float): Weight :math:`\lambda` of the embeddings' squared lengths. (default: :obj:`0.003`)
 
     Shapes:
         - **input:** embeddings :math:`(N, D)`, not normalised, labels :math:`(N)` in any order
-        - **output:** scalar, float32 also under autocast
+        - **output:** scalar, in float32 also under autocast
 
     Raises:
-        ValueError: If ``regularisation`` is negative, or the classes of a batch do not all have the same number of
-            samples, at least two.
+        InputError: If ``regularisation`` is negative. In the forward pass: if the classes of the batch do not all
+            have the same number of samples, at least two.
     """
 
-    def __init__(self, regularisation: float = 3e-3) -> None:
+    def __init__(self, *, regularisation: float = 3e-3) -> None:
         super().__init__()
-        if regularisation < 0:
-            raise ValueError(f"regularisation must not be negative, found {regularisation}")
+        check_range("regularisation", regularisation, at_least=0)
         self.regularisation = regularisation
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Returns the loss of one batch."""
         slots = class_slots(labels, "the N-pair loss")
         with torch.autocast(embeddings.device.type, enabled=False):
-            z = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
-            z = z[slots]  # (K, C, D)
+            z = wide(embeddings)[slots]  # (K, C, D)
             logits = z[0] @ z[1:].transpose(1, 2)  # (K - 1, C, C)
             target = torch.arange(slots.size(1), device=z.device).expand(slots.size(0) - 1, -1)
             loss = F.cross_entropy(logits.flatten(0, 1), target.flatten())
             return loss + self.regularisation / 4 * z.square().sum() / slots.size(1)
 
     def synthetic(self, embeddings: Tensor, negatives: Tensor, labels: Tensor) -> Tensor:
-        r"""The loss of every sample against negatives made for it.
+        r"""Returns the loss of every sample against the negatives made for it.
 
         .. math::
             \ell = \frac{1}{K} \sum_{k=1}^{K} \left[ \frac{1}{C} \sum_{a=1}^{C} - \log
@@ -78,5 +80,5 @@ class NPair(nn.Module):
             return F.cross_entropy(logits, target) + self.regularisation / 4 * lengths / slots.size(0)
 
     def extra_repr(self) -> str:
-        """Shown by ``print``."""
+        """Returns the options that ``print`` shows."""
         return f"regularisation={self.regularisation}"

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pyg_bgformer.precision import wide
+
 EPSILON = 1e-6
 """Added to each channel of a difference before its length is taken, so that equal samples have a gradient."""
 
@@ -39,7 +41,7 @@ def synthesise_negatives(
         Tensor: :math:`(K, C, C, D)`: for the k-th sample of class a, the negative of class b.
     """
     with torch.autocast(z.device.type, enabled=False):
-        z, weights = (part if part.dtype == torch.float64 else part.float() for part in (z, weights))
+        z, weights = wide(z), wide(weights)
         grouped = z[slots]  # (K, C, D)
         anchor = grouped[:, :, None, None, :]  # (K, C, 1, 1, D)
         positive = grouped.roll(-1, dims=0)[:, :, None, None, :]
@@ -85,7 +87,7 @@ def diversity_penalty(weights: Tensor) -> Tensor:
         0.01 \left( 1 - \sqrt{\frac{1}{N^2} \sum_{r,c} \Vert \mathbf{w}_{rc} - \bar{\mathbf{w}}_r \Vert^2} \right)
     """
     with torch.autocast(weights.device.type, enabled=False):
-        weights = weights if weights.dtype == torch.float64 else weights.float()
+        weights = wide(weights)
         spread = (weights - weights.mean(dim=1, keepdim=True)).square().sum(dim=-1).mean()
         return 0.01 * (1 - spread.sqrt())
 

@@ -1,16 +1,20 @@
-"""Pairwise cross-entropy: each sample must find its class among the batch's other classes."""
+"""Pairwise cross-entropy: each sample must find its class among the other classes of the batch."""
 
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from pyg_bgformer.errors import InputError, check_choice, check_range
 from pyg_bgformer.geometry import Geometry, Sphere
+from pyg_bgformer.losses.class_slots import class_slots
+from pyg_bgformer.losses.registry import LOSSES
 
 
-class PairwiseCrossEntropy(nn.Module):
-    r"""Cross-entropy over all ordered pairs of sample slots, from the `"Hyperbolic Vision Transformers: Combining
-    Improvements in Metric Learning" <https://arxiv.org/abs/2203.10833>`_ paper, in which BGFormer is trained.
+@LOSSES.register("pairwise_cross_entropy")
+class PairwiseCrossEntropyLoss(nn.Module):
+    r"""The cross-entropy over all ordered pairs of sample slots, from the `"Hyperbolic Vision Transformers:
+    Combining Improvements in Metric Learning" <https://arxiv.org/abs/2203.10833>`_ paper, used to train BGFormer.
 
     Of :math:`C` classes with :math:`K` samples each, sample :math:`i` of a class is an anchor and sample
     :math:`j \neq i` its positive. Its negatives are samples :math:`i` and :math:`j` of all other classes:
@@ -26,25 +30,24 @@ class PairwiseCrossEntropy(nn.Module):
             ``"mean"``. (default: ``"sum"``)
 
     Shapes:
-        - **input:** embeddings :math:`(N, D)` that lie in the geometry's space, labels :math:`(N)` in any order
-        - **output:** scalar, float32 also under autocast
+        - **input:** embeddings :math:`(N, D)` in the geometry's space, labels :math:`(N)` in any order
+        - **output:** scalar, in float32 also under autocast
 
     Raises:
-        ValueError: If ``tau`` or ``reduction`` is out of range, there is not one label per row, or the classes
-            of a batch do not all have the same number of samples, at least two.
+        InputError: If an option is out of its range. In the forward pass: if there is not one label per row, or the
+            classes of the batch do not all have the same number of samples, at least two.
     """
 
     def __init__(
         self,
+        *,
         tau: float = 0.2,
         geometry: Geometry | None = None,
         reduction: Literal["sum", "mean"] = "sum",
     ) -> None:
         super().__init__()
-        if tau <= 0:
-            raise ValueError(f"tau must be positive, found {tau}")
-        if reduction not in ("sum", "mean"):
-            raise ValueError(f"reduction must be 'sum' or 'mean', found {reduction!r}")
+        check_range("tau", tau, above=0)
+        check_choice("reduction", reduction, ("sum", "mean"))
         self.tau = tau
         self.geometry = geometry if geometry is not None else Sphere()
         self.reduction = reduction
@@ -53,8 +56,8 @@ class PairwiseCrossEntropy(nn.Module):
         """Returns the loss of one batch."""
         if labels.shape != embeddings.shape[:1]:
             found = f"{tuple(labels.shape)} for {tuple(embeddings.shape)}"
-            raise ValueError(f"labels must have one entry per row of the embeddings, found {found}")
-        num_classes, slots = _class_sizes(labels)
+            raise InputError(f"labels must have one entry per row of the embeddings, found {found}")
+        slots, num_classes = class_slots(labels, "the pairwise cross-entropy").shape
         z = embeddings[labels.argsort(stable=True)]
         scores = self.geometry.similarity(z, z) / self.tau
         with torch.autocast(scores.device.type, enabled=False):
@@ -69,16 +72,5 @@ class PairwiseCrossEntropy(nn.Module):
             return loss.sum() if self.reduction == "sum" else loss.mean()
 
     def extra_repr(self) -> str:
-        """Shown by ``print``."""
+        """Returns the options that ``print`` shows."""
         return f"tau={self.tau}, geometry={self.geometry}, reduction={self.reduction!r}"
-
-
-def _class_sizes(labels: Tensor) -> tuple[int, int]:
-    sizes = labels.unique(return_counts=True)[1]
-    smallest, largest = (int(sizes.min()), int(sizes.max())) if len(sizes) else (0, 0)
-    if smallest != largest or smallest < 2:
-        raise ValueError(
-            "pairwise cross-entropy needs the same number of samples, at least 2, of each class of a batch; "
-            f"found {len(sizes)} classes with {smallest} to {largest}"
-        )
-    return len(sizes), smallest

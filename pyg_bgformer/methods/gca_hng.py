@@ -11,7 +11,7 @@ from pyg_bgformer.encoders import Encoder
 from pyg_bgformer.encoders.weights import fit_tensors
 from pyg_bgformer.geometry import Geometry, Sphere
 from pyg_bgformer.losses.class_slots import class_slots
-from pyg_bgformer.losses.n_pair import NPair
+from pyg_bgformer.losses.n_pair import NPairLoss
 from pyg_bgformer.losses.negative_synthesis import (
     diversity_penalty,
     pulled_share,
@@ -100,7 +100,7 @@ class GCAHNG(Method):
         official_mask: bool = False,
     ) -> None:
         super().__init__(encoder, loss, geometry, num_classes)
-        if isinstance(loss, NPair) and not isinstance(geometry, Sphere):
+        if isinstance(loss, NPairLoss) and not isinstance(geometry, Sphere):
             raise ValueError(f"loss n_pair compares inner products: use geometry sphere, found {geometry}")
         self.alpha = alpha
         self.beta = beta
@@ -211,7 +211,7 @@ class GCAHNG(Method):
         self, z: Tensor, negatives: Tensor, labels: Tensor, slots: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The loss on the samples, and on the negatives made for them."""
-        if isinstance(self.loss, NPair):
+        if isinstance(self.loss, NPairLoss):
             return self.loss(z, labels), self.loss.synthetic(z, negatives, labels)
         classes = labels[slots[0]].expand(negatives.shape[:-1])  # (K, C, C): of the made negatives
         others = classes != classes.transpose(1, 2)
@@ -240,7 +240,7 @@ class GCAHNG(Method):
         network = GCANetwork.from_original(state_dict, heads=heads, dropout=options.get("dropout", 0.1))
         options |= {"num_layers": len(network.layers), "heads": heads}
         num_classes = network.classifier.out_features
-        method = cls(encoder, NPair(), Sphere(), num_classes, **options)
+        method = cls(encoder, NPairLoss(), Sphere(), num_classes, **options)
         method.network = network
         parts = {
             "feature_extractor.backbone.": encoder.backbone.net,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pyg_bgformer.encoders import Encoder
 from pyg_bgformer.geometry import Geometry, Sphere
-from pyg_bgformer.losses import LabelSmoothedCrossEntropy
+from pyg_bgformer.losses import LabelSmoothedCrossEntropyLoss
 from pyg_bgformer.methods.method import METHODS, Edges, KReciprocalRefinement, Method, ParameterGroup
 from pyg_bgformer.nn.conv.margin_attention_conv import Aggregation
 from pyg_bgformer.nn.intra_batch_graph import Similarity, intra_batch_graph
@@ -26,7 +26,7 @@ class IntraBatch(Method):
 
     Args:
         encoder (Encoder): See :class:`Method`.
-        loss (LabelSmoothedCrossEntropy): Has the classifier of :math:`f`.
+        loss (LabelSmoothedCrossEntropyLoss): Has the classifier of :math:`f`.
         geometry (Sphere): See :class:`Method`.
         num_classes (int): See :class:`Method`.
         network_weight (float): :math:`w`. (default: :obj:`1.`)
@@ -45,7 +45,7 @@ class IntraBatch(Method):
         ValueError: If an option is out of its range, or the loss or the geometry is another.
     """
 
-    loss: LabelSmoothedCrossEntropy
+    loss: LabelSmoothedCrossEntropyLoss
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class IntraBatch(Method):
         refinement_batch: int = 7,
     ) -> None:
         super().__init__(encoder, loss, geometry, num_classes)
-        if not isinstance(loss, LabelSmoothedCrossEntropy):
+        if not isinstance(loss, LabelSmoothedCrossEntropyLoss):
             found = type(loss).__name__
             raise ValueError(f"intra_batch classifies: use loss label_smoothed_cross_entropy, found {found}")
         if not isinstance(geometry, Sphere):

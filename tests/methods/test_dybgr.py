@@ -4,7 +4,7 @@ import torch
 from pyg_bgformer.encoders import build_encoder
 from pyg_bgformer.geometry import Sphere
 from pyg_bgformer.graph import batch_graph
-from pyg_bgformer.losses import PairwiseCrossEntropy
+from pyg_bgformer.losses import PairwiseCrossEntropyLoss
 from pyg_bgformer.methods import DyBGR, Plain
 
 LABELS = torch.arange(4).repeat_interleave(3)
@@ -12,7 +12,7 @@ LABELS = torch.arange(4).repeat_interleave(3)
 
 def build(kind=DyBGR, **options):
     torch.manual_seed(0)
-    return kind(build_encoder("conv4", embedding_dim=16), PairwiseCrossEntropy(), Sphere(), 4, **options)
+    return kind(build_encoder("conv4", embedding_dim=16), PairwiseCrossEntropyLoss(), Sphere(), 4, **options)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from pyg_bgformer.engine.optim import build_optimizer, build_schedule
 from pyg_bgformer.engine.state import TrainState
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.geometry import PoincareBall, Sphere
-from pyg_bgformer.losses import NPair, build_loss
+from pyg_bgformer.losses import NPairLoss, build_loss
 from pyg_bgformer.methods import GCAHNG
 
 LABELS = torch.tensor([2, 0, 3, 1, 0, 2, 1, 3, 3, 2, 0, 1])
@@ -26,7 +26,7 @@ LABELS = torch.tensor([2, 0, 3, 1, 0, 2, 1, 3, 3, 2, 0, 1])
 def build(loss: nn.Module | None = None, **options: Any) -> GCAHNG:
     torch.manual_seed(0)
     encoder = build_encoder("conv4", embedding_dim=16, head_norm=True)
-    return GCAHNG(encoder, loss or NPair(), Sphere(), 4, heads=2, **options)
+    return GCAHNG(encoder, loss or NPairLoss(), Sphere(), 4, heads=2, **options)
 
 
 @pytest.fixture
@@ -271,7 +271,7 @@ def test_negative_options_are_refused(option: str) -> None:
 
 def test_inner_products_do_not_go_with_the_ball() -> None:
     with pytest.raises(ValueError, match="geometry sphere"):
-        GCAHNG(build_encoder("conv4", embedding_dim=16), NPair(), PoincareBall(), 4)
+        GCAHNG(build_encoder("conv4", embedding_dim=16), NPairLoss(), PoincareBall(), 4)
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused(gca_hng_parity: Path) -> None:

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from pyg_bgformer.encoders import build_encoder
 from pyg_bgformer.geometry import PoincareBall, Sphere
-from pyg_bgformer.losses import LabelSmoothedCrossEntropy, PairwiseCrossEntropy
+from pyg_bgformer.losses import LabelSmoothedCrossEntropyLoss, PairwiseCrossEntropyLoss
 from pyg_bgformer.methods.intra_batch import IntraBatch
 from pyg_bgformer.nn import intra_batch_graph
 
@@ -15,7 +15,7 @@ QUIET = {"attention_dropout": 0.0, "dropout": 0.0, "mlp_dropout": 0.0}
 def build(loss=None, geometry=None, **options):
     torch.manual_seed(0)
     encoder = build_encoder("conv4", embedding_dim=16)
-    loss = loss or LabelSmoothedCrossEntropy(4, 16)
+    loss = loss or LabelSmoothedCrossEntropyLoss(4, 16)
     return IntraBatch(encoder, loss, geometry or Sphere(), 4, **(QUIET | options))
 
 
@@ -132,8 +132,11 @@ def test_nothing_is_refined_unless_asked_for():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"loss": PairwiseCrossEntropy()}, "label_smoothed_cross_entropy, found PairwiseCrossEntropy"),
-        ({"geometry": PoincareBall(0.1, 2.3)}, "geometry sphere"),
+        (
+            {"loss": PairwiseCrossEntropyLoss()},
+            "label_smoothed_cross_entropy, found PairwiseCrossEntropyLoss",
+        ),
+        ({"geometry": PoincareBall(c=0.1, clip_radius=2.3)}, "geometry sphere"),
         ({"network_weight": -1.0}, "network_weight"),
         ({"heads": 3}, "3 heads"),
         ({"refinement": "best"}, "'best'"),
