@@ -99,6 +99,8 @@ def statement(runs: pd.DataFrame) -> str:
         "device": runs["device"],
         "commit": runs["commit"].fillna("unknown").str.replace(r"^(\w{12})\w*", r"\1", regex=True),
     }
+    if "tuning" in runs:
+        values["tuning"] = runs["tuning"]
     parts = [f"{name}: {', '.join(map(str, column.drop_duplicates()))}" for name, column in values.items()]
     return "; ".join([*parts, *_gaps(runs)])
 

@@ -12,13 +12,15 @@ from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.config.schema import Config
 from pyg_bgformer.errors import InputError, did_you_mean
 from pyg_bgformer.files import read_mapping
+from pyg_bgformer.study.space import Budget, Range, read_budget, read_space
 
-KEYS = {
+KEYS: dict[str, type | tuple[type, ...]] = {
     "title": str,
     "recipes": str,
     "recipe": str,
-    "seeds": list,
+    "seeds": (list, int),
     "common": dict,
+    "tune": dict,
     "reference": str,
     "rows": list,
     "results": str,
@@ -26,7 +28,15 @@ KEYS = {
 }
 """What a study file, and each of its sizes, may set."""
 
-ROW_KEYS = {"name": str, "recipe": str, "set": dict, "grid": dict, "seeds": list, "reference": str}
+ROW_KEYS: dict[str, type | tuple[type, ...]] = {
+    "name": str,
+    "recipe": str,
+    "set": dict,
+    "grid": dict,
+    "space": dict,
+    "seeds": (list, int),
+    "reference": str,
+}
 
 OWN_KEYS = ("config", "seed", "runs")
 """Keys of a recipe that the study itself decides."""
@@ -41,12 +51,16 @@ class Row:
         config: Of the first seed.
         seeds: Each of them one run.
         reference: The row that this one is compared with; its own name for one that others are compared with.
+        arguments: The command line that gives its configuration, all but the seed.
+        space: What tuning may change.
     """
 
     name: str
     config: Config
     seeds: tuple[int, ...]
     reference: str
+    arguments: tuple[str, ...]
+    space: Mapping[str, Range]
 
     @property
     def slug(self) -> str:
@@ -64,12 +78,14 @@ class Study:
         title: What it asks.
         rows: In the order of the table.
         results: Folder of the tables.
+        budget: Of tuning each row, or ``None`` where rows are trained as their recipes are.
     """
 
     name: str
     title: str
     rows: tuple[Row, ...]
     results: Path
+    budget: Budget | None
 
 
 def read_study(path: Path, size: str | None = None, overrides: Sequence[str] = ()) -> Study:
@@ -87,6 +103,7 @@ def read_study(path: Path, size: str | None = None, overrides: Sequence[str] = (
     try:
         _check_own([argument.removeprefix("--").partition("=")[0] for argument in overrides])
         given = _sized(read_mapping(path, "study"), size)
+        budget = read_budget(given["tune"]) if "tune" in given else None
         rows = tuple(_rows(given, path.parent, overrides))
         _check_folders(rows)
         _check_references(rows)
@@ -95,7 +112,7 @@ def read_study(path: Path, size: str | None = None, overrides: Sequence[str] = (
         raise InputError(f"{path}: {error}") from error
     protocols = {row.config.protocol.name for row in rows} - {"final"}
     name = "-".join([path.stem, *([size] if size else []), *sorted(protocols)])
-    return Study(name, given.get("title", name), rows, results)
+    return Study(name, given.get("title", name), rows, results, budget)
 
 
 def _sized(given: Mapping[str, Any], size: str | None) -> dict[str, Any]:
@@ -126,17 +143,35 @@ def _rows(given: Mapping[str, Any], folder: Path, overrides: Sequence[str]) -> I
         for values in _grid(row.get("grid", {}), where):
             name = _row_name(entry, values, where)
             try:
-                arguments = [
+                arguments = (
                     *("--config", str(_recipe(given, row, folder))),
-                    *_arguments(given.get("common", {})),
+                    *settings_arguments(given.get("common", {})),
                     *overrides,
-                    *_arguments({**row.get("set", {}), **values}),
-                ]
+                    *settings_arguments({**row.get("set", {}), **values}),
+                )
                 seeds = _seeds(row)
                 config = read_config([*arguments, "--seed", str(seeds[0])])
+                space = _space(given, row, {**row.get("set", {}), **values}, arguments)
             except InputError as error:
                 raise InputError(f"row '{name}': {error}") from error
-            yield Row(name, config, seeds, _reference(entry, row, values))
+            yield Row(name, config, seeds, _reference(entry, row, values), arguments, space)
+
+
+def _space(
+    given: Mapping[str, Any], row: Mapping[str, Any], own: Mapping[str, Any], arguments: Sequence[str]
+) -> dict[str, Range]:
+    """What is tuned of a row: the common space without what the row itself sets, and the row's own space."""
+    if "tune" not in given:
+        if "space" in row:
+            raise InputError("space: found one, but the study has no 'tune' with a number of trials")
+        return {}
+    common = read_space(_typed(given["tune"].get("space", {}), dict, "tune.space"), "tune.space")
+    space = {key: r for key, r in common.items() if key not in own} | read_space(
+        row.get("space", {}), "space"
+    )
+    for end in (0, -1):  # both ends must be settings that a run accepts
+        read_config([*arguments, *settings_arguments({key: r.values[end] for key, r in space.items()})])
+    return space
 
 
 def _grid(grid: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
@@ -171,8 +206,8 @@ def _recipe(given: Mapping[str, Any], row: Mapping[str, Any], folder: Path) -> P
     return known[name]
 
 
-def _arguments(settings: Mapping[str, Any]) -> list[str]:
-    """Dotted settings as a command line."""
+def settings_arguments(settings: Mapping[str, Any]) -> list[str]:
+    """Returns dotted settings as a command line."""
     _check_own(settings)
     return [f"--{key}={_text(value)}" for key, value in settings.items()]
 
@@ -191,9 +226,11 @@ def _text(value: Any) -> str:
 
 def _seeds(row: Mapping[str, Any]) -> tuple[int, ...]:
     seeds = _needed(row, "seeds")
-    whole = all(type(seed) is int and seed >= 0 for seed in seeds)
+    if type(seeds) is int and seeds > 0:
+        return tuple(range(seeds))
+    whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
     if not seeds or not whole or len(set(seeds)) < len(seeds):
-        raise InputError(f"seeds: expected different whole numbers from 0, found {seeds}")
+        raise InputError(f"seeds: expected different whole numbers from 0, or how many, found {seeds}")
     return tuple(seeds)
 
 
@@ -229,17 +266,18 @@ def _check_references(rows: Sequence[Row]) -> None:
             )
 
 
-def _check_keys(given: Mapping[str, Any], kinds: Mapping[str, type], where: str) -> None:
+def _check_keys(given: Mapping[str, Any], kinds: Mapping[str, type | tuple[type, ...]], where: str) -> None:
     for key, value in given.items():
         if key not in kinds:
             raise InputError(f"unknown key '{where}{key}'; {did_you_mean(str(key), kinds)}")
         _typed(value, kinds[key], f"{where}{key}")
 
 
-def _typed(value: Any, kind: type, where: str) -> Any:
+def _typed(value: Any, kind: type | tuple[type, ...], where: str) -> Any:
     if not isinstance(value, kind):
-        words = {"str": "text", "list": "a list", "dict": "a mapping"}
-        raise InputError(f"{where}: expected {words[kind.__name__]}, found {value!r}")
+        words = {str: "text", list: "a list", dict: "a mapping", int: "a number"}
+        expected = " or ".join(words[one] for one in (kind if isinstance(kind, tuple) else (kind,)))
+        raise InputError(f"{where}: expected {expected}, found {value!r}")
     return value
 
 

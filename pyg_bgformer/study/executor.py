@@ -1,131 +1,166 @@
-"""Runs as processes of their own on this machine, some at a time."""
+"""Parts of a study as processes of their own: some at a time on this machine, or as jobs of a Slurm cluster."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+import yaml
 
-from pyg_bgformer.engine.interruption import Interrupted, stop_on_signal
+from pyg_bgformer.engine.interruption import Interrupted
+from pyg_bgformer.errors import InputError, RunError
 from pyg_bgformer.report.progress import Display
-from pyg_bgformer.study.runs import StudyRun, fault, prepare
 
-LOG = "log.txt"
-"""What a run prints, in its folder."""
 
-POLL_SECONDS = 0.2
+@dataclass(frozen=True)
+class Job:
+    """A command that can be stopped, and resumed by the same command.
+
+    Args:
+        name: What messages call it.
+        command: Arguments of the Python interpreter.
+        log: File that gets what the command prints.
+        outcome: Says in a few words what came out of it. It raises :class:`RunError` if that must not be used.
+        prepare: Makes what the command needs, just before it starts.
+    """
+
+    name: str
+    command: Sequence[str]
+    log: Path
+    outcome: Callable[[], str]
+    prepare: Callable[[], None] = lambda: None
 
 
 class Failure(NamedTuple):
-    """A run that has no result to be compared, and why, in one line."""
+    """A job that failed, and why, in one line."""
 
-    run: StudyRun
+    name: str
+    log: Path
     reason: str
 
 
-@dataclass
-class Child:
-    """A process that carries out a run."""
+def execute(jobs: Sequence[Job], at_once: int, display: Display) -> list[Failure]:
+    """Carries out jobs on this machine and returns those that failed.
 
-    run: StudyRun
-    process: subprocess.Popen[bytes]
-    started: float
-
-    @property
-    def seconds(self) -> float:
-        """Since its start."""
-        return time.monotonic() - self.started
-
-
-def execute(todo: Sequence[StudyRun], done: int, jobs: int, display: Display) -> list[Failure]:
-    """Carries out runs, or the rest of those that were interrupted.
+    A line is shown for each job that ends, with the time left. The jobs that are under way divide the threads of
+    this process among them. However this function ends, they have been asked to stop, and have stopped.
 
     Args:
-        todo: The runs.
-        done: How many of the study are finished already.
-        jobs: How many are carried out at a time; they divide the processor's cores among them.
-        display: Is given a line for each run that ends, with the time left.
-
-    Returns:
-        Those that failed; the others are finished.
+        jobs: The jobs, in the order in which they start.
+        at_once: How many are under way at a time.
+        display: Shows the progress.
 
     Raises:
-        Interrupted: A signal asked to stop; the runs that were under way can be gone on with.
+        InputError: A job could not be prepared.
+        Interrupted: Ctrl-C or SIGTERM.
     """
-    total, waiting = done + len(todo), list(todo)
-    children: list[Child] = []
+    threads = max(1, torch.get_num_threads() // at_once)
+    # Unbuffered, so that the last line of the log is the last that the job said.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+    children: set[subprocess.Popen[bytes]] = set()
+    stopping = threading.Event()
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C
+
+    def carry_out(job: Job) -> int:
+        job.prepare()
+        with open(job.log, "ab") as log:
+            child = subprocess.Popen(
+                [sys.executable, *job.command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,  # a terminal's Ctrl-C reaches it once, from here
+            )
+        children.add(child)
+        if stopping.is_set():
+            child.terminate()
+        code = child.wait()
+        children.discard(child)
+        return code
+
     failed: list[Failure] = []
-    times: list[float] = []
-    with stop_on_signal() as stop:
+    started = time.monotonic()
+    with ThreadPoolExecutor(at_once) as pool:
         try:
-            while (waiting or children) and not stop.asked:
-                while waiting and len(children) < jobs:
-                    children.append(_start(waiting.pop(0), jobs))
-                for child in [child for child in children if child.process.poll() is not None]:
-                    children.remove(child)
-                    times.append(child.seconds)
-                    problem = _problem(child)
-                    if problem is not None:
-                        failed.append(Failure(child.run, problem))
-                    left = _time_left(times, len(waiting), children, jobs)
-                    display.line(f"{done + len(times)}/{total} runs: {_outcome(child.run, problem)}; {left}")
-                time.sleep(POLL_SECONDS)
-            for child in children:
-                child.process.terminate()
-            for child in children:
-                child.process.wait()
+            futures = {pool.submit(carry_out, job): job for job in jobs}
+            for number, future in enumerate(as_completed(futures), start=1):
+                job = futures[future]
+                try:
+                    outcome = _outcome(job, future.result())
+                except RunError as error:
+                    failed.append(Failure(job.name, job.log, str(error)))
+                    outcome = "failed"
+                left = (time.monotonic() - started) / number * (len(jobs) - number)
+                display.line(
+                    f"{number}/{len(jobs)}: {job.name} {outcome}; {timedelta(seconds=round(left))} left"
+                )
+        except BaseException as error:
+            stopping.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            try:
+                for child in list(children):
+                    child.terminate()
+                pool.shutdown()
+            finally:  # a second signal does not wait
+                for child in list(children):
+                    child.kill()
+            if isinstance(error, KeyboardInterrupt):
+                raise Interrupted from error
+            raise
         finally:
-            for child in children:  # after a second signal, which does not wait
-                child.process.kill()
-    if stop.asked:
-        raise Interrupted(f"after {done + len(times) - len(failed)} of {total} runs")
+            signal.signal(signal.SIGTERM, previous)
     return failed
 
 
-def command(folder: Path) -> list[str]:
-    """The command line that carries out a prepared run."""
-    return [sys.executable, "-m", "pyg_bgformer", "run", "--resume", str(folder)]
+def _outcome(job: Job, code: int) -> str:
+    if code == 0:
+        return job.outcome()
+    lines = job.log.read_text(encoding="utf-8", errors="replace").splitlines()
+    raise RunError(next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {code}"))
 
 
-def _start(run: StudyRun, jobs: int) -> Child:
-    prepare(run)
-    threads = max(1, torch.get_num_threads() // jobs)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
-    with open(run.folder / LOG, "ab") as log:
-        process = subprocess.Popen(
-            command(run.folder),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env=environment,  # unbuffered, so that the last line is the last
-            start_new_session=True,  # so that Ctrl-C does not reach it beside the signal from here
-        )
-    return Child(run, process, time.monotonic())
+def submit(jobs: Sequence[Job], logs: Path, parameters: Sequence[str], cluster: str = "slurm") -> list[Any]:
+    """Hands jobs to a cluster as one array, and does not wait for them.
 
+    Args:
+        jobs: The jobs.
+        logs: Folder of submitit's own files. The cluster's machines must see it and the folders of the jobs.
+        parameters: ``KEY=VALUE`` of submitit's ``AutoExecutor``: ``timeout_min=600``, ``slurm_partition=gpu``.
+        cluster: ``slurm``, or ``local`` for processes of this machine.
 
-def _problem(child: Child) -> str | None:
-    """Why a run that has ended must not be counted."""
-    if child.process.returncode == 0:
-        return fault(child.run)
-    lines = (child.run.folder / LOG).read_text(encoding="utf-8", errors="replace").split("\n")
-    return next(
-        (line.strip() for line in reversed(lines) if line.strip()), f"exit code {child.process.returncode}"
-    )
+    Returns:
+        submitit's jobs.
 
-
-def _outcome(run: StudyRun, problem: str | None) -> str:
-    if problem is not None:
-        return f"{run} failed"
-    return f"{run} has MAP@R {100 * run.result()['trained']['embedding']['map_at_r']:.1f}"
-
-
-def _time_left(times: Sequence[float], waiting: int, children: Sequence[Child], jobs: int) -> str:
-    mean = sum(times) / len(times)
-    seconds = mean * waiting + sum(max(0.0, mean - child.seconds) for child in children)
-    return f"{timedelta(seconds=round(seconds / jobs))} left"
+    Raises:
+        InputError: submitit is not installed, there is no Slurm, or it knows no such parameter.
+    """
+    try:
+        import submitit
+        from submitit.helpers import CommandFunction
+    except ImportError as error:
+        raise InputError("--submit needs submitit: pip install 'pyg-bgformer[slurm]'") from error
+    settings = {}
+    for given in parameters:
+        key, sign, value = given.partition("=")
+        if not key or not sign:
+            raise InputError(f"--slurm: expected KEY=VALUE, found '{given}'")
+        settings[key] = yaml.safe_load(value)
+    try:
+        executor = submitit.AutoExecutor(folder=logs, cluster=cluster)
+        executor.update_parameters(**settings)
+    except (RuntimeError, NameError, TypeError, ValueError) as error:
+        raise InputError(f"submitit, {cluster}: {' '.join(str(error).split())}") from error
+    for job in jobs:
+        job.prepare()
+    with executor.batch():
+        return [executor.submit(CommandFunction([sys.executable, *job.command])) for job in jobs]

@@ -14,12 +14,13 @@ from pyg_bgformer.data import ImageDataset
 from pyg_bgformer.engine.evaluate import leaks
 from pyg_bgformer.engine.run import RECIPE, RESULT
 from pyg_bgformer.engine.setup import build_dataset, build_fabric, build_sampler, protocol_part
-from pyg_bgformer.errors import InputError
+from pyg_bgformer.errors import InputError, RunError
 from pyg_bgformer.files import atomic_path, read_mapping
 from pyg_bgformer.runs.diff import differing
 from pyg_bgformer.study.definition import Study
+from pyg_bgformer.study.executor import Job
 
-State = Literal["to start", "to go on with", "finished"]
+State = Literal["pending", "unfinished", "finished"]
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,45 @@ class StudyRun:
     def __str__(self) -> str:
         return f"'{self.row}' seed {self.config.seed}"
 
+    def job(self) -> Job:
+        """What carries it out."""
+        command = ["-m", "pyg_bgformer", "run", "--resume", str(self.folder.resolve())]
+        return Job(str(self), command, self.folder / "log.txt", self.outcome, self.prepare)
+
+    def outcome(self) -> str:
+        """What came out of a finished run, in a few words.
+
+        Raises:
+            RunError: Its result must not be compared.
+        """
+        if reason := fault(self):
+            raise RunError(reason)
+        return f"has MAP@R {100 * self.result()['trained']['embedding']['map_at_r']:.1f}"
+
+    def prepare(self) -> None:
+        """Makes the folder, with the recipe.
+
+        Raises:
+            InputError: It cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not (self.folder / RECIPE).exists():
+                with atomic_path(self.folder / RECIPE) as path:
+                    path.write_text(yaml.safe_dump(self.config.as_dict(), sort_keys=False), encoding="utf-8")
+        except OSError as error:
+            raise InputError(
+                f"run folder {self.folder} cannot be made: {error.strerror}; see --runs"
+            ) from error
+
     def result(self) -> dict[str, Any]:
         """What the finished run found."""
         return json.loads((self.folder / RESULT).read_text(encoding="utf-8"))
 
 
-def study_runs(study: Study, folder: Path) -> list[StudyRun]:
-    """All runs, seed by seed, so that every row has its first before any has its second."""
+def study_runs(study: Study, place: Path) -> list[StudyRun]:
+    """All runs in one folder, seed by seed, so that every row has its first before any has its second."""
     seeds = sorted({seed for row in study.rows for seed in row.seeds})
-    place = folder / study.name
     return [
         StudyRun(row.name, replace(row.config, seed=seed, runs=str(place)), place / f"{row.slug}-seed{seed}")
         for seed in seeds
@@ -64,7 +95,7 @@ def state(run: StudyRun) -> State:
     """
     recipe = run.folder / RECIPE
     if not recipe.exists():
-        return "to start"
+        return "pending"
     asked_for = run.config.as_dict()
     different = differing({**read_mapping(recipe, "recipe"), "runs": run.config.runs}, asked_for)
     if different:  # perhaps only by keys that recipes did not have yet: their defaults count
@@ -77,38 +108,23 @@ def state(run: StudyRun) -> State:
             f"{run.folder} holds a run with {key}: {there}, but the study asks for {asked}{more}; remove that "
             "folder, or name another with --runs"
         )
-    return "finished" if (run.folder / RESULT).exists() else "to go on with"
+    return "finished" if (run.folder / RESULT).exists() else "unfinished"
 
 
-def check_here(runs: Iterable[StudyRun]) -> None:
+def check_here(configs: Iterable[Config]) -> None:
     """Finds before the first run what would let all of them fail: no data, no device, batches that are too large.
 
     Raises:
         InputError: What a run would raise.
     """
     datasets: dict[tuple[Any, ...], ImageDataset] = {}
-    for run in runs:
-        data = run.config.data
+    for config in configs:
+        data = config.data
         key = (data.name, data.root, data.variant, data.allow_partial, data.crop_to_box)
         if key not in datasets:
-            datasets[key] = build_dataset(run.config)
-        build_fabric(run.config)
-        build_sampler(run.config, protocol_part(run.config, datasets[key]))
-
-
-def prepare(run: StudyRun) -> None:
-    """Makes the folder, with the recipe: ``pyg-bgformer run --resume FOLDER`` does the rest.
-
-    Raises:
-        InputError: It cannot be written.
-    """
-    try:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        if not (run.folder / RECIPE).exists():
-            with atomic_path(run.folder / RECIPE) as path:
-                path.write_text(yaml.safe_dump(run.config.as_dict(), sort_keys=False), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"run folder {run.folder} cannot be made: {error.strerror}; see --runs") from error
+            datasets[key] = build_dataset(config)
+        build_fabric(config)
+        build_sampler(config, protocol_part(config, datasets[key]))
 
 
 def fault(run: StudyRun) -> str | None:

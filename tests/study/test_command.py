@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import subprocess
 import sys
@@ -9,10 +10,11 @@ import pytest
 import yaml
 
 from pyg_bgformer.cli.main import main
+from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.study import command, results
 from pyg_bgformer.study.definition import read_study
 from pyg_bgformer.study.executor import Failure
-from pyg_bgformer.study.runs import study_runs
+from pyg_bgformer.study.runs import StudyRun, study_runs
 
 from .finished import finish
 
@@ -24,14 +26,17 @@ def study(content, write, tmp_path):
     return write(content), ["--runs", str(tmp_path / "runs")]
 
 
-def pretend(monkeypatch, **recalls):
-    """Lets runs end at once with these scores; keeps whether any was asked for."""
+def pretend(monkeypatch):
+    """Lets runs end at once; keeps whether any was asked for."""
     asked = []
 
-    def execute(todo, done, jobs, display):
-        asked.extend(map(str, todo))
-        for run in todo:
-            finish(run, recalls.get(run.config.method.name, 0.5) + 0.01 * run.config.seed)
+    def execute(jobs, at_once, display):
+        asked.extend(job.name for job in jobs)
+        for job in jobs:
+            job.prepare()
+            folder = job.log.parent
+            config = read_config(["--config", str(folder / "config.yaml")])
+            finish(StudyRun(folder.name, config, folder), 0.5 + 0.01 * config.seed)
         return []
 
     monkeypatch.setattr(command, "execute", execute)
@@ -48,11 +53,12 @@ def test_a_study_from_its_file_to_its_tables(content, write, tmp_path):
         capture_output=True,
         text=True,
         cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         check=False,
     )
     assert done.returncode == 0, done.stderr + done.stdout
-    assert "2 runs: 2 to start" in done.stdout
-    assert re.search(r"2/2 runs: .* has MAP@R \d+\.\d; 0:00:00 left", done.stdout)
+    assert "2 runs: 2 pending" in done.stdout
+    assert re.search(r"2/2: .* has MAP@R \d+\.\d; 0:00:00 left", done.stdout)
     tables = tmp_path / "results"
     assert sorted(path.name for path in tables.iterdir()) == [
         f"mine.{e}" for e in ("csv", "md", "png", "tex")
@@ -98,8 +104,8 @@ def test_print_says_how_far_it_is_and_runs_and_writes_nothing(study, monkeypatch
     path, runs = study
     asked = pretend(monkeypatch)
     assert main(["study", str(path), *runs, "--print"]) == 0
-    assert "4 to start" in capsys.readouterr().out
-    planned = study_runs(read_study(path), tmp_path / "runs")
+    assert "4 pending" in capsys.readouterr().out
+    planned = study_runs(read_study(path), tmp_path / "runs" / "mine")
     finish(planned[0])
     assert main(["study", str(path), *runs, "--print"]) == 0
     printed = capsys.readouterr().out
@@ -111,17 +117,19 @@ def test_print_says_how_far_it_is_and_runs_and_writes_nothing(study, monkeypatch
 
 def test_a_failed_run_ends_with_code_1_and_without_tables(study, monkeypatch, tmp_path, capsys):
     path, runs = study
-    monkeypatch.setattr(command, "execute", lambda todo, *_: [Failure(todo[1], "error: it broke")])
+    monkeypatch.setattr(
+        command, "execute", lambda jobs, *_: [Failure(jobs[1].name, jobs[1].log, "error: it broke")]
+    )
     assert main(["study", str(path), *runs]) == 1
     printed = capsys.readouterr().out
-    assert re.search(r"'with k=5' seed 0 failed \(.*with_k=5-seed0\): error: it broke", printed)
-    assert "1 of 4 runs failed" in printed
+    assert re.search(r"'with k=5' seed 0 failed \(.*with_k=5-seed0.*\): error: it broke", printed)
+    assert "1 failed: no table is written" in printed
     assert not (tmp_path / "results").exists()
 
 
 def test_an_old_result_that_depends_on_the_batch_fails_again(study, monkeypatch, tmp_path, capsys):
     path, runs = study
-    finish(study_runs(read_study(path), tmp_path / "runs")[0], leakage=0.5)
+    finish(study_runs(read_study(path), tmp_path / "runs" / "mine")[0], leakage=0.5)
     pretend(monkeypatch)
     assert main(["study", str(path), *runs]) == 1
     assert "depend on their batch" in capsys.readouterr().out

@@ -16,6 +16,7 @@ def test_rows_are_recipes_with_what_is_common_and_what_is_their_own(content, wri
     assert other.config.method.options["k"] == 5
     assert plain.config.train.epochs == other.config.train.epochs == 1
     assert plain.seeds == other.seeds == (0, 1)
+    assert read_study(write({**content, "seeds": 5})).rows[0].seeds == (0, 1, 2, 3, 4)
 
 
 def test_a_grid_gives_a_row_for_each_combination(content, write):
@@ -83,6 +84,7 @@ ROW = {"name": "x", "recipe": "bgformer"}
         ({"reference": "plian"}, ["'plian' is no row", "'plain'"]),
         ({"reference": None}, ["'reference' is missing"]),
         ({"seeds": []}, ["seeds", "[]"]),
+        ({"seeds": 0}, ["seeds", "found 0"]),
         ({"seeds": [1, 1]}, ["seeds", "[1, 1]"]),
         ({"seeds": [-1]}, ["seeds", "[-1]"]),
         ({"seeds": [True]}, ["seeds", "True"]),

@@ -9,19 +9,10 @@ import pytest
 from rich.console import Console
 
 from pyg_bgformer.engine.interruption import Interrupted
+from pyg_bgformer.errors import InputError, RunError
 from pyg_bgformer.report.progress import Display
 from pyg_bgformer.study import executor
-from pyg_bgformer.study.definition import read_study
-from pyg_bgformer.study.executor import execute
-from pyg_bgformer.study.runs import state, study_runs
-
-RESULT = '{"leakage": 0.0, "trained": {"embedding": {"map_at_r": 0.25}}}'
-FINISH = f"open(folder + '/result.json', 'w').write('{RESULT}')"
-
-
-@pytest.fixture
-def runs(content, write, tmp_path):
-    return study_runs(read_study(write(content)), tmp_path / "runs")
+from pyg_bgformer.study.executor import Job, execute, submit
 
 
 @pytest.fixture
@@ -33,82 +24,118 @@ def lines(display):
     return display.console.file.getvalue().splitlines()
 
 
-def pretend(monkeypatch, program):
-    """Lets this stand for a run; it knows ``folder``."""
-    start = "import os, sys, time; folder = sys.argv[1]\n"
-    monkeypatch.setattr(
-        executor, "command", lambda folder: [sys.executable, "-c", start + program, str(folder)]
-    )
+@pytest.fixture
+def jobs(tmp_path):
+    """Makes jobs that run a program, each with the path of a file of its own."""
+
+    def make(program, count, outcome=lambda: "is done"):
+        return [
+            Job(f"job {i}", ["-c", program, str(tmp_path / f"{i}")], tmp_path / f"{i}.log", outcome)
+            for i in range(count)
+        ]
+
+    return make
 
 
-def test_every_run_is_carried_out_and_told_of_with_the_time_left(runs, display, monkeypatch):
-    pretend(monkeypatch, FINISH)
-    assert execute(runs, 3, 1, display) == []
-    assert [state(run) for run in runs] == ["finished"] * 4
-    assert lines(display)[0].startswith("4/7 runs: 'plain' seed 0 has MAP@R 25.0; 0:00:0")
-    assert lines(display)[-1].endswith("7/7 runs: 'with k=5' seed 1 has MAP@R 25.0; 0:00:00 left")
+def test_every_job_is_carried_out_and_told_of_with_the_time_left(jobs, display, tmp_path):
+    assert execute(jobs("import sys; open(sys.argv[1], 'w')", 3), 1, display) == []
+    assert all((tmp_path / f"{i}").exists() for i in range(3))
+    assert lines(display)[0].startswith("1/3: job 0 is done; 0:00:0")
+    assert lines(display)[-1] == "3/3: job 2 is done; 0:00:00 left"
 
 
-def test_a_failed_run_is_returned_with_its_last_line_and_the_others_go_on(runs, display, monkeypatch):
-    fail = f"""
-if 'plain-seed1' in folder:
-    print('doing well')
-    sys.exit('error: it broke\\n')
-{FINISH}"""
-    pretend(monkeypatch, fail)
-    failed = execute(runs, 0, 2, display)
-    assert [(str(run), reason) for run, reason in failed] == [("'plain' seed 1", "error: it broke")]
-    assert [state(run) == "finished" for run in runs] == [True, True, False, True]
-    assert "runs: 'plain' seed 1 failed;" in "\n".join(lines(display))
+def test_a_failed_job_is_returned_with_its_last_line_and_the_others_go_on(jobs, display, tmp_path):
+    program = """
+import os, sys
+print('doing well')
+if sys.argv[1].endswith('0'): sys.exit('error: it broke\\n')
+if sys.argv[1].endswith('1'): sys.stdout.close(); os._exit(3)
+open(sys.argv[1], 'w')"""
+    failed = execute(jobs(program, 3), 2, display)
+    assert sorted((name, reason) for name, _, reason in failed) == [
+        ("job 0", "error: it broke"),
+        ("job 1", "doing well"),
+    ]
+    assert (tmp_path / "2").exists()
+    assert any("job 0 failed;" in line for line in lines(display))
+    silent = execute(jobs("import os; os._exit(3)", 1), 1, display)  # its log has the lines of before
+    assert silent[0].reason == "error: it broke"
 
 
-def test_a_run_without_a_word_is_told_by_its_exit_code(runs, display, monkeypatch):
-    pretend(monkeypatch, "os._exit(3)")
-    assert execute(runs[:1], 0, 1, display)[0].reason == "exit code 3"
+def test_a_job_without_a_word_is_told_by_its_exit_code(jobs, display):
+    assert execute(jobs("import os; os._exit(3)", 1), 1, display)[0].reason == "exit code 3"
 
 
-def test_a_result_that_depends_on_the_batch_is_a_failure(runs, display, monkeypatch):
-    pretend(monkeypatch, FINISH.replace('"leakage": 0.0', '"leakage": 0.5'))
-    assert "depend on their batch" in execute(runs[:1], 0, 1, display)[0].reason
+def test_an_outcome_that_must_not_be_used_is_a_failure(jobs, display):
+    def refuse():
+        raise RunError("depends on its batch")
+
+    assert execute(jobs("", 1, refuse), 1, display)[0].reason == "depends on its batch"
 
 
-def test_no_more_than_jobs_are_under_way_and_they_share_the_threads(runs, display, monkeypatch):
-    marks = f"""
-open(folder + '/threads', 'w').write(os.environ['OMP_NUM_THREADS'])
-open(folder + '/times', 'w').write(str(time.time()))
-time.sleep(0.5)
-{FINISH}
-open(folder + '/times', 'a').write(' ' + str(time.time()))"""
-    pretend(monkeypatch, marks)
+def test_no_more_than_asked_for_are_under_way_and_they_share_the_threads(
+    jobs, display, monkeypatch, tmp_path
+):
+    program = """
+import os, sys, time
+with open(sys.argv[1], 'w') as file:
+    file.write(f"{os.environ['OMP_NUM_THREADS']} {time.time()} ")
+    time.sleep(0.5)
+    file.write(str(time.time()))"""
     monkeypatch.setattr(executor.torch, "get_num_threads", lambda: 7)
-    execute(runs, 0, 3, display)
-    assert {(run.folder / "threads").read_text() for run in runs} == {"2"}
-    spans = [tuple(map(float, (run.folder / "times").read_text().split())) for run in runs]
+    execute(jobs(program, 4), 3, display)
+    found = [(tmp_path / f"{i}").read_text().split() for i in range(4)]
+    assert {threads for threads, _, _ in found} == {"2"}
+    spans = [(float(start), float(end)) for _, start, end in found]
     assert max(sum(start <= moment < end for start, end in spans) for moment, _ in spans) <= 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_every_run_once_and_starts_no_other(runs, display, monkeypatch, number):
-    wait = """
-import signal
+def test_a_signal_stops_every_job_once_and_starts_no_other(jobs, display, tmp_path, number):
+    program = """
+import signal, sys, time
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 try:
-    open(folder + '/started', 'w')
+    open(sys.argv[1], 'w')
     time.sleep(60)
 except KeyboardInterrupt:
-    open(folder + '/saved', 'w')
+    open(sys.argv[1] + '-saved', 'w')
     sys.exit(130)"""
-    pretend(monkeypatch, wait)
 
     def interrupt():
-        while not all((run.folder / "started").exists() for run in runs[:2]):
+        while not all((tmp_path / f"{i}").exists() for i in range(2)):
             time.sleep(0.05)
         os.kill(os.getpid(), number)
 
+    before = signal.getsignal(signal.SIGTERM)
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(Interrupted, match="after 0 of 4 runs"):
-        execute(runs, 0, 2, display)
+    with pytest.raises(Interrupted):
+        execute(jobs(program, 4), 2, display)
     thread.join()
-    assert all((run.folder / "saved").exists() for run in runs[:2])
-    assert not any(run.folder.exists() for run in runs[2:])
+    assert all((tmp_path / f"{i}-saved").exists() for i in range(2))
+    assert not any((tmp_path / f"{i}").exists() for i in (2, 3))
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_without_submitit_one_line_says_how_to_get_it(jobs, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(InputError, match=r"pip install 'pyg-bgformer\[slurm\]'"):
+        submit(jobs("", 1), tmp_path / "jobs", [])
+
+
+def test_jobs_are_handed_to_submitit(jobs, tmp_path):
+    pytest.importorskip("submitit")
+    program = "import sys; open(sys.argv[1], 'w')"
+    for job in submit(jobs(program, 2), tmp_path / "jobs", ["timeout_min=1"], cluster="debug"):
+        job.result()
+    assert (tmp_path / "0").exists()
+    assert (tmp_path / "1").exists()
+
+
+def test_a_machine_without_slurm_and_unknown_parameters_are_one_line(jobs, tmp_path):
+    pytest.importorskip("submitit")
+    for cluster, parameters in (("slurm", []), ("local", ["timeout=1"]), ("local", ["timeout_min"])):
+        with pytest.raises(InputError) as error:
+            submit(jobs("", 1), tmp_path / "jobs", parameters, cluster=cluster)
+        assert "\n" not in str(error.value)

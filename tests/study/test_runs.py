@@ -5,14 +5,14 @@ import yaml
 
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.study.definition import read_study
-from pyg_bgformer.study.runs import check_here, fault, prepare, state, study_runs
+from pyg_bgformer.study.runs import check_here, fault, state, study_runs
 
 from .finished import finish
 
 
 @pytest.fixture
 def runs(content, write, tmp_path):
-    return study_runs(read_study(write(content)), tmp_path / "runs")
+    return study_runs(read_study(write(content)), tmp_path / "runs" / "mine")
 
 
 def test_each_row_has_its_first_seed_before_any_has_its_second(runs, tmp_path):
@@ -29,9 +29,9 @@ def test_a_row_with_fewer_seeds_has_fewer_runs(content, write, tmp_path):
 
 
 def test_the_state_of_a_run_is_what_its_folder_holds(runs):
-    assert state(runs[0]) == "to start"
-    prepare(runs[0])
-    assert state(runs[0]) == "to go on with"
+    assert state(runs[0]) == "pending"
+    runs[0].prepare()
+    assert state(runs[0]) == "unfinished"
     finish(runs[0])
     assert state(runs[0]) == "finished"
 
@@ -45,12 +45,12 @@ def test_a_run_by_another_recipe_is_refused_with_what_differs(runs):
 
 
 def test_a_run_from_before_a_key_existed_is_kept_if_the_default_is_asked_for(runs):
-    prepare(runs[0])
+    runs[0].prepare()
     recipe = runs[0].folder / "config.yaml"
     content = yaml.safe_load(recipe.read_text())
     del content["data"]["label_noise"]
     recipe.write_text(yaml.safe_dump(content))
-    assert state(runs[0]) == "to go on with"
+    assert state(runs[0]) == "unfinished"
     asked = replace(runs[0].config, data=replace(runs[0].config.data, label_noise=0.1))
     with pytest.raises(InputError, match=r"data\.label_noise: 0\.0, but the study asks for 0\.1"):
         state(replace(runs[0], config=asked))
@@ -63,13 +63,13 @@ def test_runs_may_be_moved(runs, tmp_path):
 
 
 def test_what_would_let_all_runs_fail_is_found_before_the_first(runs):
-    check_here(runs)
+    check_here([run.config for run in runs])
     config = runs[0].config
     no_data = replace(config, data=replace(config.data, name="cub200", root="nowhere"))
     no_images = replace(config, sampler=replace(config.sampler, classes=0))
     for wrong, words in ((no_data, "nowhere"), (no_images, "sampler.classes is 0")):
         with pytest.raises(InputError, match=words):
-            check_here([replace(runs[0], config=wrong)])
+            check_here([wrong])
     assert not runs[0].folder.exists()
 
 
@@ -83,4 +83,4 @@ def test_a_result_that_depends_on_the_batch_is_a_fault(runs):
 def test_a_folder_that_cannot_be_made_is_named(runs, tmp_path):
     (tmp_path / "runs").write_text("")
     with pytest.raises(InputError, match=r"run folder .*seed0 cannot be made"):
-        prepare(runs[0])
+        runs[0].prepare()

@@ -1,0 +1,340 @@
+"""Equal tuning for every row of a study: as many trials for each, scored on folds of the training classes.
+
+The trials of all rows are in one SQLite file of Optuna. A process of its own carries out those of one row, one
+after another: ``python -m pyg_bgformer.study.tuning STORAGE ROW``.
+"""
+
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import fmean
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
+import torch
+
+from pyg_bgformer.config.recipe import read_config
+from pyg_bgformer.config.schema import Config
+from pyg_bgformer.data import ImageDataset
+from pyg_bgformer.engine.evaluate import Described, describe_all, score
+from pyg_bgformer.engine.interruption import Interrupted
+from pyg_bgformer.engine.loop import fit
+from pyg_bgformer.engine.optim import build_optimizer, build_schedule
+from pyg_bgformer.engine.run import open_cache
+from pyg_bgformer.engine.setup import (
+    Batches,
+    build_dataset,
+    build_fabric,
+    build_method,
+    build_sampler,
+    build_test_loaders,
+    build_train_loader,
+    protocol_part,
+    training_part,
+)
+from pyg_bgformer.engine.state import TrainState
+from pyg_bgformer.errors import InputError, RunError
+from pyg_bgformer.evaluation.clustering import ClusteringResult
+from pyg_bgformer.report.progress import Display
+from pyg_bgformer.runs.diff import differing
+from pyg_bgformer.study.definition import Row, Study, settings_arguments
+from pyg_bgformer.study.executor import Job
+from pyg_bgformer.study.space import Budget, Range, read_space
+
+if TYPE_CHECKING:
+    import optuna
+
+RANDOM_TRIALS = 5
+"""Trials before the sampler learns from earlier ones. The first of them is the recipe as it is."""
+
+
+class Trial(NamedTuple):
+    """Settings that were tried for a row.
+
+    Args:
+        row: Name of the row.
+        number: From 0, which is the recipe as it is.
+        score: Mean over the folds.
+        settings: By dotted key.
+        failed: Why there is no score, which then counts as 0.
+    """
+
+    row: str
+    number: int
+    score: float
+    settings: dict[str, Any]
+    failed: str
+
+
+def tuning_jobs(study: Study, folder: Path) -> list[Job]:
+    """Returns a job for each row whose trials are not all there, and notes in the storage what it has to try.
+
+    Args:
+        study: A study with a budget.
+        folder: Of the study's runs.
+
+    Raises:
+        InputError: Optuna is not installed, the folder cannot be written, or it holds trials of another recipe.
+    """
+    optuna, budget = import_optuna(), cast(Budget, study.budget)
+    logs = folder / "tuning"
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{logs} cannot be made: {error.strerror}; see --runs") from error
+    storage = folder / "tuning.db"
+    jobs = []
+    for row in study.rows:
+        trials = optuna.create_study(
+            storage=open_storage(storage), study_name=row.name, direction="maximize", load_if_exists=True
+        )
+        check_same(trials, asked(row, budget), folder)
+        for key, value in asked(row, budget).items():
+            trials.set_user_attr(key, value)
+        if len(complete(trials)) < budget.trials:
+            command = ["-m", "pyg_bgformer.study.tuning", str(storage.resolve()), row.name]
+            jobs.append(
+                Job(f"'{row.name}'", command, logs / f"{row.slug}.log", lambda: f"has {budget.trials} trials")
+            )
+    return jobs
+
+
+def asked(row: Row, budget: Budget) -> dict[str, Any]:
+    """What is tried for a row, as plain values."""
+    return {
+        "recipe": {**row.config.as_dict(), "seed": budget.seed, "runs": ""},
+        "arguments": list(row.arguments),
+        "space": {key: {values.kind: list(values.values)} for key, values in row.space.items()},
+        "budget": asdict(budget),
+    }
+
+
+def check_same(trials: "optuna.Study", now: dict[str, Any], folder: Path) -> None:
+    """Refuses to mix trials of different recipes or spaces. More trials of the same are welcome.
+
+    Raises:
+        InputError: Something else was asked for when the trials were begun.
+    """
+    before = trials.user_attrs
+    if not before:
+        return
+    ours, theirs = (
+        {**given, "arguments": None, "budget": {**given["budget"], "trials": None}} for given in (now, before)
+    )
+    for key, (there, here) in differing(theirs, ours).items():
+        raise InputError(
+            f"{folder} holds trials of row '{trials.study_name}' with {key}: {there}, but the study asks for "
+            f"{here}; remove tuning.db there, or name another folder with --runs"
+        )
+
+
+def tune(storage: Path, row: str, display: Display) -> None:
+    """Carries out the trials of one row that are not there yet.
+
+    What a trial tries depends on the seed, its number and the trials before it alone: an interrupted tuning ends
+    like one that was never stopped.
+
+    Args:
+        storage: The SQLite file, made by :func:`tuning_jobs`.
+        row: Name of the row.
+        display: Gets a line for each trial.
+
+    Raises:
+        InputError: A trial's settings cannot be trained with.
+        Interrupted: A signal asked to stop.
+    """
+    optuna = import_optuna()
+    trials = optuna.load_study(storage=open_storage(storage), study_name=row)
+    arguments = trials.user_attrs["arguments"]
+    budget = Budget(**trials.user_attrs["budget"])
+    space = read_space(trials.user_attrs["space"], "space")
+    own = {key: setting(read_config(arguments), key) for key in space}
+    own = {key: value for key, value in own.items() if value in space[key]}
+    while (number := len(complete(trials))) < budget.trials:
+        if number == 0:
+            trials.enqueue_trial(own)
+        seed = np.random.SeedSequence([budget.seed, number]).generate_state(1)[0]
+        trials.sampler = optuna.samplers.TPESampler(
+            seed=int(seed),
+            n_startup_trials=RANDOM_TRIALS,
+            constant_liar=False,  # forgets trials that were stopped
+        )
+        tried = own if number == 0 else space
+        trial = trials.ask({key: distribution(space[key]) for key in tried})
+        told = ", ".join(
+            f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in trial.params.items()
+        )
+        try:
+            folds = fold_scores(read_config([*arguments, *settings_arguments(trial.params)]), budget, display)
+            trial.set_user_attr("folds", folds)
+        except RunError as error:
+            folds = [0.0]
+            trial.set_user_attr("failed", str(error))
+            display.line(f"trial {number} failed and counts as 0: {error}")
+        trials.tell(trial, fmean(folds))
+        display.line(
+            f"trial {number}: {budget.score} {100 * fmean(folds):.2f} with {told or 'the recipe as it is'}"
+        )
+
+
+def fold_config(config: Config, budget: Budget, fold: int) -> Config:
+    """Returns what is trained and scored on one fold."""
+    name = budget.score.partition("/")[2]
+    return replace(
+        config,
+        protocol=replace(config.protocol, name="validation", folds=budget.folds, fold=fold),
+        evaluation=replace(config.evaluation, clustering=name in ClusteringResult.__dataclass_fields__),
+        seed=budget.seed,
+    )
+
+
+def fold_scores(config: Config, budget: Budget, display: Display) -> list[float]:
+    """Trains once for each fold, and returns the score of the classes that were set aside.
+
+    Raises:
+        InputError: There is no such score.
+        RunError: A training diverged.
+    """
+    feature, name = budget.score.split("/")
+    dataset = build_dataset(config)
+    scores = []
+    for fold in range(budget.folds):
+        results = train_and_score(fold_config(config, budget, fold), dataset, feature, display)
+        if name not in results:
+            known = ", ".join(results)
+            raise InputError(f"tune.score: there is no score '{name}' of '{feature}'; there are {known}")
+        scores.append(results[name])
+    return scores
+
+
+def train_and_score(
+    config: Config, dataset: ImageDataset, feature: str, display: Display
+) -> dict[str, float]:
+    """Trains by a recipe and returns the scores of one feature. It leaves nothing on disk."""
+    fabric = build_fabric(config)
+    torch.manual_seed(config.seed)
+    part = protocol_part(config, dataset)
+    seen = training_part(config, part)
+    sampler = build_sampler(config, seen)
+    method = build_method(config, num_classes=part.counts()["train"].classes)
+    cache = open_cache(config, dataset, display)
+    loader = build_train_loader(config, seen, method.encoder, sampler, cache)
+    loaders = build_test_loaders(config, part, method.encoder, cache)
+    _, optimizer = fabric.setup(method, build_optimizer(method, config.train))
+    state = TrainState(method, optimizer, build_schedule(optimizer, config.train))
+    with tempfile.TemporaryDirectory() as folder:
+        fit(fabric, state, cast(Batches, fabric.setup_dataloaders(loader)), sampler, config, Path(folder))
+    described = describe_all(fabric, method, loaders)
+    if feature not in described[0].features:
+        known = ", ".join(described[0].features)
+        raise InputError(
+            f"tune.score: method {config.method.name} has no feature '{feature}'; it has {known}"
+        )
+    chosen = [Described({feature: split.features[feature]}, split.labels) for split in described]
+    return score(config, method, chosen)[feature].as_dict()
+
+
+def read_trials(study: Study, folder: Path) -> list[Trial]:
+    """Returns the trials that have a score, row by row, no more of each row than the budget says."""
+    optuna, budget = import_optuna(), cast(Budget, study.budget)
+    storage = folder / "tuning.db"
+    names = optuna.get_all_study_names(open_storage(storage)) if storage.exists() else []
+    found = []
+    for row in study.rows:
+        if row.name in names:
+            trials = optuna.load_study(storage=open_storage(storage), study_name=row.name)
+            check_same(trials, asked(row, budget), folder)
+            found += [
+                Trial(
+                    row.name,
+                    number,
+                    cast(float, trial.value),
+                    trial.params,
+                    trial.user_attrs.get("failed", ""),
+                )
+                for number, trial in enumerate(complete(trials)[: budget.trials])
+            ]
+    return found
+
+
+def tuned(row: Row, trials: Sequence[Trial]) -> Row:
+    """Returns the row with the settings of its best trial, the first of equal ones."""
+    best = max((trial for trial in trials if trial.row == row.name), key=lambda trial: trial.score)
+    if best.number == 0:
+        return row
+    settings = settings_arguments(best.settings)
+    config = read_config([*row.arguments, *settings, "--seed", str(row.seeds[0])])
+    return replace(row, config=config, arguments=(*row.arguments, *settings))
+
+
+def tuned_study(study: Study, trials: Sequence[Trial]) -> Study:
+    """Returns the study with the best settings of each row."""
+    return replace(study, rows=tuple(tuned(row, trials) for row in study.rows))
+
+
+def setting(config: Config, key: str) -> Any:
+    """The value of a dotted key."""
+    value: Any = config.as_dict()
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
+def distribution(values: Range) -> "optuna.distributions.BaseDistribution":
+    """A range in Optuna's terms."""
+    kinds = import_optuna().distributions
+    match values.kind:
+        case "int":
+            return kinds.IntDistribution(*values.values)
+        case "choice":
+            return kinds.CategoricalDistribution(values.values)
+    return kinds.FloatDistribution(*values.values, log=values.kind == "log")
+
+
+def complete(trials: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
+    """Trials that have a score, in their order; one that was stopped has none."""
+    return trials.get_trials(deepcopy=False, states=[import_optuna().trial.TrialState.COMPLETE])
+
+
+def open_storage(path: Path) -> Any:
+    """The storage in a SQLite file, for several processes that wait for each other."""
+    return import_optuna().storages.RDBStorage(
+        f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}}
+    )
+
+
+def import_optuna() -> ModuleType:
+    """Returns the module.
+
+    Raises:
+        InputError: It is not installed.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise InputError("a study with 'tune' needs Optuna: pip install 'pyg-bgformer[tune]'") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Carries out the trials of one row; returns the exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        tune(Path(arguments[0]), arguments[1], Display())
+    except (Interrupted, KeyboardInterrupt):
+        print("interrupted")
+        return 130
+    except InputError as error:
+        print(f"error: {error}")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
