@@ -20,7 +20,7 @@ import torch
 from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.config.schema import Config
 from pyg_bgformer.data import ImageDataset
-from pyg_bgformer.engine.evaluate import Described, describe_all, score
+from pyg_bgformer.engine.evaluate import Extracted, extract_all, score
 from pyg_bgformer.engine.interruption import Interrupted
 from pyg_bgformer.engine.loop import fit
 from pyg_bgformer.engine.optim import build_optimizer, build_schedule
@@ -229,13 +229,13 @@ def train_and_score(
     state = TrainState(method, optimizer, build_schedule(optimizer, config.train))
     with tempfile.TemporaryDirectory() as folder:
         fit(fabric, state, cast(Batches, fabric.setup_dataloaders(loader)), sampler, config, Path(folder))
-    described = describe_all(fabric, method, loaders)
-    if feature not in described[0].features:
-        known = ", ".join(described[0].features)
+    extracted = extract_all(fabric, method, loaders)
+    if feature not in extracted[0].features:
+        known = ", ".join(extracted[0].features)
         raise InputError(
             f"tune.score: method {config.method.name} has no feature '{feature}'; it has {known}"
         )
-    chosen = [Described({feature: split.features[feature]}, split.labels) for split in described]
+    chosen = [Extracted({feature: split.features[feature]}, split.labels) for split in extracted]
     return score(config, method, chosen)[feature].as_dict()
 
 
