@@ -1,4 +1,4 @@
-"""Training on a frozen backbone: its outputs are computed once for each view of an image, and take the images' place."""
+"""Training on a frozen backbone: its outputs are computed once a view and take the place of the images."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
