@@ -1,7 +1,7 @@
 """Training on a frozen backbone: its outputs are computed once a view and take the place of the images."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,6 @@ from pyg_bgformer.encoders.weights import tensors_hash
 
 BATCH_SIZE = 64
 """Images that the backbone sees at a time."""
-
-
-class Draws:
-    """A batch sampler of given draws.
-
-    Args:
-        draws: Indices of samples.
-    """
-
-    def __init__(self, draws: Sequence[Any]) -> None:
-        self.draws = draws
-
-    def __len__(self) -> int:
-        return -(-len(self.draws) // BATCH_SIZE)
-
-    def __iter__(self) -> Iterator[Sequence[Any]]:
-        return (self.draws[i : i + BATCH_SIZE] for i in range(0, len(self.draws), BATCH_SIZE))
 
 
 def frozen_samples(
@@ -65,7 +48,8 @@ def frozen_samples(
         draws = [(place, s) for place, row in enumerate(rows) for s in view_seeds(row, views, seed)]
 
     def compute() -> Tensor:
-        loader = DataLoader(samples, batch_sampler=Draws(draws), num_workers=workers)
+        batches = [draws[i : i + BATCH_SIZE] for i in range(0, len(draws), BATCH_SIZE)]
+        loader = DataLoader(samples, batch_sampler=batches, num_workers=workers)
         backbone = encoder.backbone.to(device).eval()
         parts = []
         with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
