@@ -1,15 +1,19 @@
 """The images of some rows, augmented or prepared, as a torch dataset."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pyg_bgformer.data.batched import BatchedTransform
 from pyg_bgformer.data.cache import ImageCache
 from pyg_bgformer.data.dataset import ImageDataset
 from pyg_bgformer.data.images import to_tensor
+
+#: Side in pixels of the largest images that are augmented together.
+LARGEST_BATCHED = 64
 
 
 class ImageSamples(Dataset[tuple[Tensor, int, int]]):
@@ -52,6 +56,20 @@ class ImageSamples(Dataset[tuple[Tensor, int, int]]):
         image = self.image(row)
         prepared = self.transform(image) if seed is None else _seeded(self.transform, image, seed)
         return prepared, int(self.labels[position]), row
+
+    def __getitems__(self, indices: Sequence[int | tuple[int, int]]) -> list[tuple[Tensor, int, int]]:
+        """Returns the samples of a batch, the same as one by one; a ``DataLoader`` asks for them here.
+
+        Small images are augmented together, which is faster. Large ones gain nothing: their time goes into pixels.
+        """
+        transform, draws = self.transform, [index for index in indices if isinstance(index, tuple)]
+        seeded = len(draws) == len(indices)
+        if seeded and isinstance(transform, BatchedTransform) and transform.crop.size[0] <= LARGEST_BATCHED:
+            positions, seeds = [position for position, _ in draws], [seed for _, seed in draws]
+            rows = self.rows[positions].tolist()
+            prepared = transform.batch([self.image(row) for row in rows], seeds)
+            return list(zip(prepared, self.labels[positions].tolist(), rows, strict=True))
+        return [self[index] for index in indices]
 
     def image(self, row: int) -> Tensor:
         """The image of a row before the transform, uint8 ``(3, height, width)``."""

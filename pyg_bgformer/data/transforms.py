@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torchvision.transforms import InterpolationMode, v2
 
+from pyg_bgformer.data.batched import BatchedTransform
 from pyg_bgformer.errors import InputError
 
 
@@ -17,7 +18,7 @@ def train_transform(
     random_erasing: float = 0.0,
     mean: Sequence[float],
     std: Sequence[float],
-) -> v2.Compose:
+) -> BatchedTransform:
     """Random crop, resized (bicubic, antialiased), perhaps mirrored, normalised, perhaps with a part erased.
 
     Takes a uint8 RGB tensor ``(3, height, width)``, gives float32 ``(3, image_size, image_size)``. All its
@@ -43,11 +44,12 @@ def train_transform(
     if not 0 < crop_ratio[0] <= crop_ratio[1]:
         raise InputError(f"crop_ratio is {tuple(crop_ratio)}; expected 0 < smallest <= largest")
     crop = v2.RandomResizedCrop(image_size, crop_scale, crop_ratio, InterpolationMode.BICUBIC, antialias=True)
-    mirrored = [v2.RandomHorizontalFlip()] if flip else []
-    erased = (
-        [v2.RandomErasing(random_erasing, scale=(0.02, 0.4), ratio=(0.3, 1 / 0.3))] if random_erasing else []
+    return BatchedTransform(
+        crop,
+        v2.RandomHorizontalFlip() if flip else None,
+        v2.Compose(_normalised(mean, std)),
+        v2.RandomErasing(random_erasing, scale=(0.02, 0.4), ratio=(0.3, 1 / 0.3)) if random_erasing else None,
     )
-    return v2.Compose([crop, *mirrored, *_normalised(mean, std), *erased])
 
 
 def eval_transform(

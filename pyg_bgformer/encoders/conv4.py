@@ -44,6 +44,7 @@ def _block(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1),
         nn.BatchNorm2d(channels_out),
-        nn.ReLU(inplace=True),
+        # ReLU and the maximum may change places: pooled first, a quarter of the values is left for ReLU
         nn.MaxPool2d(2),
+        nn.ReLU(inplace=True),
     )

@@ -1,0 +1,91 @@
+"""Training on small images: augmentation one by one and in batches, and what share of a step it is.
+
+Per image: the data path alone (read from the cache, augment, collate), the training step of conv4 alone on a batch
+that is there already, and both. The sides take turns in one process. CPU time is printed beside elapsed time: it
+depends less on what else the machine does.
+
+Run it from the repository's root: ``PYTHONPATH=. python benchmarks/small_images.py --dataset omniglot``
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+
+from pyg_bgformer.data import ImageCache, ImageSamples, load_dataset, samples, train_transform
+from pyg_bgformer.encoders import build_encoder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--dataset", default="digits", help="digits or omniglot")
+    parser.add_argument("--image-size", type=int, default=28)
+    parser.add_argument("--batch-size", type=int, default=100)
+    parser.add_argument("--batches", type=int, default=5, help="in a repeat")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        measure(arguments, Path(folder))
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> None:
+    dataset = load_dataset(arguments.dataset)
+    cache = ImageCache.open_or_build(dataset, 512, folder, workers=0)
+    encoder = build_encoder("conv4", weights=None, pooling="average", embedding_dim=64)
+    encoder.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(encoder.parameters())
+    transform = train_transform(
+        arguments.image_size, crop_scale=(0.6, 1.0), flip=False, mean=encoder.mean, std=encoder.std
+    )
+    train = ImageSamples(dataset, dataset.rows("train"), transform, cache)
+    draws = torch.randint(len(train), (arguments.batches, arguments.batch_size)).tolist()
+    plan = [[(position, 7919 * position) for position in batch] for batch in draws]
+    kept = next(iter(DataLoader(train, batch_sampler=plan)))[0]
+
+    def train_on(images: torch.Tensor) -> None:
+        optimizer.zero_grad()
+        encoder(images).square().sum().backward()
+        optimizer.step()
+
+    def epoch(largest: int, step: Callable[[torch.Tensor], None]) -> None:
+        samples.LARGEST_BATCHED = largest
+        for images, _, _ in DataLoader(train, batch_sampler=plan):
+            step(images)
+
+    sides: dict[str, Callable[[], None]] = {
+        "augmentation, one by one": lambda: epoch(0, lambda images: None),
+        "augmentation, in batches": lambda: epoch(arguments.image_size, lambda images: None),
+        "conv4 step alone": lambda: [train_on(kept) for _ in plan],
+        "whole loop, one by one": lambda: epoch(0, train_on),
+        "whole loop, in batches": lambda: epoch(arguments.image_size, train_on),
+    }
+    cpu: dict[str, list[float]] = {name: [] for name in sides}
+    elapsed: dict[str, list[float]] = {name: [] for name in sides}
+    for repeat in range(arguments.repeats + 1):
+        for name, side in sides.items():
+            wall, process = time.perf_counter(), time.process_time()
+            side()
+            if repeat:
+                cpu[name].append(time.process_time() - process)
+                elapsed[name].append(time.perf_counter() - wall)
+
+    images = arguments.batches * arguments.batch_size
+    print(f"{dataset.name}, {arguments.image_size} px, {arguments.threads} threads; microseconds per image")
+    for name in sides:
+        seconds, busy = statistics.median(elapsed[name]), statistics.median(cpu[name])
+        print(f"{name:26}{1e6 * seconds / images:9.0f} elapsed{1e6 * busy / images:9.0f} CPU")
+    for part in ("augmentation", "whole loop"):
+        ratio = statistics.median(cpu[f"{part}, one by one"]) / statistics.median(cpu[f"{part}, in batches"])
+        print(f"{part}: {ratio:.2f} times as fast in batches (CPU time)")
+
+
+if __name__ == "__main__":
+    main()
