@@ -1,8 +1,33 @@
 """Batch-graph deep metric learning for PyTorch Geometric."""
 
-from pyg_bgformer.graph import BatchGraph, batch_graph
-from pyg_bgformer.nn import BGFormer, BGFormerLayer, LabelConv, SSAConv
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyg_bgformer.graph import BatchGraph, batch_graph
+    from pyg_bgformer.nn import BGFormer, BGFormerLayer, LabelConv, SSAConv
 
 __version__ = "0.1.0"
 
 __all__ = ["BGFormer", "BGFormerLayer", "BatchGraph", "LabelConv", "SSAConv", "__version__", "batch_graph"]
+
+#: Where the public names are. They are imported at first use, so that ``--help`` does not wait for torch.
+_MODULES = {
+    "BGFormer": "pyg_bgformer.nn",
+    "BGFormerLayer": "pyg_bgformer.nn",
+    "BatchGraph": "pyg_bgformer.graph",
+    "LabelConv": "pyg_bgformer.nn",
+    "SSAConv": "pyg_bgformer.nn",
+    "batch_graph": "pyg_bgformer.graph",
+}
+
+if not TYPE_CHECKING:  # a type checker that sees it takes any name for a public one
+
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
-HEAVY = [
+import pyg_bgformer
+
+HEAVY = {
     "sklearn",
     "timm",
     "pytorch_metric_learning",
@@ -14,28 +16,39 @@ HEAVY = [
     "pandas",
     "PIL",
     "rich",
-]
-PROGRAM = """
-import sys, torch, torch_geometric
-before = set(sys.modules)
-import pyg_bgformer
-print(*sorted(set(sys.modules) - before))
-"""
+}
 
 
-@pytest.fixture(scope="module")
-def added() -> set[str]:
-    """Modules that the package imports beyond those of torch and torch_geometric, in a process of its own."""
+def loaded(program: str) -> set[str]:
+    """The modules that a program loads, in a process of its own."""
+    program = f"{program}\nimport sys\nprint(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PROGRAM], capture_output=True, text=True, check=True
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True
     )
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("heavy", HEAVY)
-def test_heavy_libraries_are_left_out(heavy: str, added: set[str]) -> None:
-    assert not {module for module in added if module.split(".")[0] == heavy}
+def test_the_package_alone_loads_no_library():
+    modules = loaded("import pyg_bgformer\npyg_bgformer.__version__")
+    assert "pyg_bgformer" in modules
+    assert not modules & {"torch", "torch_geometric", "numpy", *HEAVY}
 
 
-def test_the_layers_are_there(added: set[str]) -> None:
-    assert {"pyg_bgformer.graph", "pyg_bgformer.nn.models.bgformer"} <= added
+def test_the_layers_load_torch_and_torch_geometric_alone():
+    before = loaded("import torch, torch_geometric")
+    modules = loaded("import torch, torch_geometric\nfrom pyg_bgformer import BGFormer, batch_graph")
+    assert {"pyg_bgformer.graph", "pyg_bgformer.nn.models.bgformer"} <= modules
+    assert not {module.split(".")[0] for module in modules - before} & HEAVY
+
+
+@pytest.mark.parametrize("name", pyg_bgformer.__all__)
+def test_every_public_name_is_there(name: str):
+    assert getattr(pyg_bgformer, name)
+    assert name in dir(pyg_bgformer)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'BGFormr'"):
+        pyg_bgformer.BGFormr  # noqa: B018
+    with pytest.raises(ImportError, match="BGFormr"):
+        from pyg_bgformer import BGFormr  # noqa: F401

@@ -1,0 +1,64 @@
+"""What the user waits for before anything happens: CPU seconds of the import, the help and a run's start.
+
+Each command runs in processes of its own that take turns. The bare interpreter's time is subtracted. A run's start
+is that of ``run --print_config`` (imports, recipe, checks), and of one epoch on one batch of digits.
+
+Run it from the repository's root: ``PYTHONPATH=. python benchmarks/startup.py``
+"""
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    repeats = parser.parse_args().repeats
+    with tempfile.TemporaryDirectory() as runs:
+        program = [sys.executable, "-W", "ignore"]
+        command = [*program, "-m", "pyg_bgformer"]
+        short = ["--sampler.batches_per_epoch", "1", "--train.epochs", "1", "--runs", runs]
+        recipe = ["--config", str(ROOT / "experiments" / "recipes" / "digits" / "plain.yaml")]
+        commands = {
+            "bare interpreter": [*program, "-c", "pass"],
+            "import torch": [*program, "-c", "import torch"],
+            "import torch, torch_geometric": [*program, "-c", "import torch, torch_geometric"],
+            "import pyg_bgformer": [*program, "-c", "import pyg_bgformer"],
+            "from pyg_bgformer import BGFormer": [*program, "-c", "from pyg_bgformer import BGFormer"],
+            "pyg-bgformer --help": [*command, "--help"],
+            "pyg-bgformer run --help": [*command, "run", "--help"],
+            "pyg-bgformer run --print_config": [*command, "run", *recipe, "--print_config"],
+            "pyg-bgformer run, one batch": [*command, "run", *recipe, *short],
+        }
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+        for repeat in range(repeats + 1):
+            for name, arguments in commands.items():
+                seconds = measured(arguments)
+                if repeat:
+                    times[name].append(seconds)
+    bare = [statistics.median(values) for values in zip(*times["bare interpreter"], strict=True)]
+    print(f"{'seconds above the bare interpreter':40}{'CPU':>8}{'elapsed':>9}")
+    for name, values in times.items():
+        cpu, elapsed = (statistics.median(column) for column in zip(*values, strict=True))
+        print(f"{name:40}{cpu - bare[0]:8.2f}{elapsed - bare[1]:9.2f}")
+
+
+def measured(arguments: list[str]) -> tuple[float, float]:
+    """CPU seconds of a command and its children, and elapsed seconds."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(arguments, check=True, cwd=ROOT, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return busy, time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
