@@ -71,7 +71,7 @@ def test_the_global_generator_stays_where_it_is():
 def test_a_loader_gives_the_same_with_and_without_batches(monkeypatch: pytest.MonkeyPatch):
     dataset = load_dataset("digits")
     digits = ImageSamples(dataset, dataset.rows("train"), train_transform(16, random_erasing=0.5, **PLAIN))
-    sampler = PKSampler(digits.labels, 4, 3, seed=1, batches_per_epoch=3)
+    sampler = PKSampler(digits.labels, classes=4, samples=3, seed=1, batches_per_epoch=3)
     calls = []
     batch = BatchedTransform.batch
     monkeypatch.setattr(
