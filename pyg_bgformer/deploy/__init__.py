@@ -1,0 +1,1 @@
+"""What is deployed: embedding models, and indexes of what they embed."""

@@ -1,0 +1,381 @@
+"""An index of embeddings on disk: names and vectors, searched exactly in bounded memory, or faster with faiss."""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.evaluation.search import SimilarityFunction, first_largest, top_k
+from pyg_bgformer.files import atomic_path
+
+SCHEMA = 1
+INDEX, LOCK, MODEL, GRAPH = "index.json", ".lock", "model", "approximate.faiss"
+CHUNK_ROWS = 2**18
+"""Vectors compared at a time; with 128 dimensions they take 128 MB."""
+HNSW_ROWS = 2_000_000
+"""Up to this many vectors the approximate index is a graph (HNSW); beyond, it is compressed (IVF-PQ)."""
+RESCORED = 4
+"""Candidates that an approximate search takes for each neighbour, to order them by exact similarities."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The entries that one call of :meth:`SearchIndex.add` wrote.
+
+    Attributes:
+        vectors: File of the vectors, ``.npy``, float32 ``(rows, D)``.
+        names: File of their names, a JSON list.
+        rows: Number of entries.
+        sha256: Checksums of the two files.
+    """
+
+    vectors: str
+    names: str
+    rows: int
+    sha256: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What ``index.json`` says.
+
+    Attributes:
+        model: SHA-256 of the model whose vectors these are.
+        dim: Size of a vector.
+        segments: In the order of the entries.
+        approximate: SHA-256 and number of entries of the approximate index, or nothing.
+        schema: Version of this format.
+    """
+
+    model: str
+    dim: int
+    segments: tuple[Segment, ...] = ()
+    approximate: tuple[str, int] | None = None
+    schema: int = field(default=SCHEMA)
+
+
+class Hits(NamedTuple):
+    """Neighbours of each query, the most similar one first.
+
+    Attributes:
+        names: For each query the names of its neighbours.
+        ids: ``(N, k)`` int64, their numbers in the index.
+        similarities: ``(N, k)`` float32.
+    """
+
+    names: list[list[str]]
+    ids: Tensor
+    similarities: Tensor
+
+
+class SearchIndex:
+    """Embeddings by name in a folder, to be searched by vectors of the same model.
+
+    The folder holds ``index.json``, two files for each addition, and usually a copy of the model in ``model/``.
+    Vectors are memory-mapped: searching a large index does not load it.
+
+    Args:
+        folder: Written by :meth:`create`.
+        similarity: That of the model's geometry; :obj:`None` for the dot product of unit vectors.
+        verify: Compare every file with its checksum.
+
+    Raises:
+        InputError: If there is no index, or it is damaged.
+    """
+
+    def __init__(
+        self, folder: str | Path, similarity: SimilarityFunction | None = None, verify: bool = True
+    ) -> None:
+        self.folder = Path(folder)
+        self.similarity = similarity
+        self.contents = _read(self.folder)
+        if verify:
+            self._verify()
+
+    @classmethod
+    def create(cls, folder: str | Path, model: str, dim: int) -> "SearchIndex":
+        """Makes an empty index.
+
+        Args:
+            folder: Must not exist.
+            model: SHA-256 of the model whose vectors will be added.
+            dim: Size of the vectors.
+
+        Raises:
+            InputError: If the folder exists or cannot be made.
+        """
+        folder = Path(folder)
+        unfinished = folder.with_name(f".{folder.name}.{time.time_ns()}.partial")
+        try:
+            if folder.exists():
+                raise InputError(f"{folder} exists already; add to it with --add, or choose another name")
+            unfinished.mkdir(parents=True)
+            _write(unfinished, Contents(model, dim))
+            unfinished.rename(folder)
+        except OSError as error:
+            raise InputError(f"index {folder} cannot be made: {error.strerror}") from error
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        return cls(folder)
+
+    def __len__(self) -> int:
+        return sum(segment.rows for segment in self.contents.segments)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.folder}, {len(self):,} x {self.contents.dim})"
+
+    def names(self) -> list[str]:
+        """Returns the names of all entries in their order."""
+        return [
+            name
+            for segment in self.contents.segments
+            for name in json.loads((self.folder / segment.names).read_text(encoding="utf-8"))
+        ]
+
+    def add(self, names: Sequence[str], vectors: Tensor, model: str) -> int:
+        """Adds entries; several processes may add to one index at a time.
+
+        Args:
+            names: One for each vector.
+            vectors: ``(n, D)``.
+            model: SHA-256 of the model that made them.
+
+        Returns:
+            The number of entries afterwards.
+
+        Raises:
+            InputError: If the vectors are of another model or size, are not finite, or cannot be written.
+        """
+        if model != self.contents.model:
+            raise InputError(
+                f"{self.folder} holds vectors of the model {self.contents.model[:12]}, these are of {model[:12]}: "
+                "vectors of two models cannot be compared; make a new index"
+            )
+        found = (len(names), self.contents.dim)
+        if tuple(vectors.shape) != found:
+            raise InputError(
+                f"vectors: found {tuple(vectors.shape)}, expected {found} for {len(names)} names"
+            )
+        if not bool(vectors.isfinite().all()):
+            raise InputError("vectors: found NaN or infinity, expected finite numbers")
+        stem = f"{time.time_ns()}-{os.getpid()}"
+        try:
+            with atomic_path(self.folder / f"{stem}.npy") as path, open(path, "wb") as file:
+                np.save(file, vectors.detach().cpu().float().numpy())
+            with atomic_path(self.folder / f"{stem}.json") as path:
+                path.write_text(json.dumps(list(names)), encoding="utf-8")
+            files = (f"{stem}.npy", f"{stem}.json")
+            sums = (_file_hash(self.folder / files[0]), _file_hash(self.folder / files[1]))
+            with self._locked():
+                latest = asdict(_read(self.folder))
+                segments = (*_segments(latest), Segment(*files, len(names), sums))
+                _write(self.folder, Contents(**{**latest, "segments": segments}))
+        except OSError as error:
+            raise InputError(f"{self.folder} cannot be written: {error.strerror}") from error
+        self.contents = _read(self.folder)
+        return len(self)
+
+    def search(self, queries: Tensor, k: int = 8, *, exact: bool = True) -> Hits:
+        """Returns the ``k`` most similar entries of each query.
+
+        Args:
+            queries: ``(N, D)`` of the index's model.
+            k: Neighbours; fewer where the index has fewer entries.
+            exact: Compare with every entry. Otherwise the approximate index proposes candidates where there is one;
+                they are ordered by their exact similarities.
+
+        Raises:
+            InputError: If ``k`` is below 1, sizes differ, the index is empty, or faiss is not installed.
+        """
+        if len(self) == 0:
+            raise InputError(f"{self.folder} is empty; add images to it first")
+        if queries.dim() != 2 or queries.size(1) != self.contents.dim:
+            raise InputError(f"queries: found {tuple(queries.shape)}, expected (N, {self.contents.dim})")
+        if k < 1:
+            raise InputError(f"k: found {k}, expected at least 1 neighbour")
+        queries = queries.detach().cpu().float()
+        first = 0
+        parts = []
+        if not exact and self.contents.approximate is not None:
+            first = self.contents.approximate[1]
+            parts.append(self._approximate(queries, k))
+        parts += [self._nearest(queries, chunk, start, k) for start, chunk in self._chunks(first)]
+        ids, similarities = (torch.cat(column, dim=1) for column in zip(*parts, strict=True))
+        order = ids.argsort(dim=1)  # of equally similar entries the first one in the index is first
+        similarities, places = first_largest(similarities.gather(1, order), min(k, ids.size(1)))
+        ids = ids.gather(1, order).gather(1, places)
+        names = self.names()
+        return Hits([[names[i] for i in row] for row in ids.tolist()], ids, similarities)
+
+    def build_approximate(self, queries: Tensor | None = None, k: int = 10) -> float | None:
+        """Builds a faiss index over all entries.
+
+        Args:
+            queries: Measure with these how many of the ``k`` true neighbours are found.
+            k: See ``queries``.
+
+        Returns:
+            The recall, from 0 to 1; nothing without queries.
+
+        Raises:
+            InputError: If faiss is not installed, the similarity is no dot product, or the file cannot be written.
+        """
+        if self.similarity is not None:
+            raise InputError("an approximate index needs unit vectors and the dot product; use exact search")
+        faiss = _faiss()
+        rows, dim = len(self), self.contents.dim
+        if rows <= HNSW_ROWS:
+            graph = faiss.IndexHNSWFlat(dim, 32, faiss.METRIC_INNER_PRODUCT)
+            graph.hnsw.efConstruction, graph.hnsw.efSearch = 80, 128
+        else:
+            lists, codes = int(4 * rows**0.5), next(m for m in (32, 16, 8, 4, 2, 1) if dim % m == 0)
+            graph = faiss.index_factory(dim, f"IVF{lists},PQ{codes}", faiss.METRIC_INNER_PRODUCT)
+            graph.train(self._sample(64 * lists))
+            graph.nprobe = 64
+        for _, chunk in self._chunks(0):
+            graph.add(chunk.numpy())
+        try:
+            with self._locked(), atomic_path(self.folder / GRAPH) as path:
+                faiss.write_index(graph, str(path))
+                sha256 = _file_hash(path)
+                latest = asdict(_read(self.folder))
+                fresh = {"segments": tuple(_segments(latest)), "approximate": (sha256, rows)}
+                _write(self.folder, Contents(**{**latest, **fresh}))
+        except OSError as error:
+            raise InputError(f"{self.folder} cannot be written: {error.strerror}") from error
+        self.contents = _read(self.folder)
+        if queries is None:
+            return None
+        truth, found = (self.search(queries, k, exact=exact).ids for exact in (True, False))
+        return float((found[:, :, None] == truth[:, None, :]).any(dim=1).float().mean())
+
+    def _approximate(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Returns candidates and their exact similarities; a candidate that faiss did not find is at -inf."""
+        graph = _faiss().read_index(str(self.folder / GRAPH))
+        ids = torch.from_numpy(graph.search(queries.numpy(), min(RESCORED * k, graph.ntotal))[1])
+        flat, places = ids.clamp(min=0).unique(return_inverse=True)
+        vectors = torch.from_numpy(self._gather(flat.numpy()))
+        similarities = torch.einsum("nd,nkd->nk", queries, vectors[places])
+        return ids, similarities.masked_fill(ids < 0, -torch.inf)
+
+    def _gather(self, ids: np.ndarray) -> np.ndarray:
+        vectors = np.empty((len(ids), self.contents.dim), dtype=np.float32)
+        for start, rows in self._mapped():
+            inside = (ids >= start) & (ids < start + len(rows))
+            vectors[inside] = rows[ids[inside] - start]
+        return vectors
+
+    def _sample(self, count: int) -> np.ndarray:
+        ids = np.random.default_rng(0).choice(len(self), min(count, len(self)), replace=False)
+        return self._gather(np.sort(ids))
+
+    def _nearest(self, queries: Tensor, chunk: Tensor, start: int, k: int) -> tuple[Tensor, Tensor]:
+        similarity = self.similarity or _dot
+        ids, similarities = top_k(queries, chunk, k, similarity=similarity)
+        return ids + start, similarities
+
+    def _chunks(self, first: int) -> Iterator[tuple[int, Tensor]]:
+        """Yields the vectors from entry ``first`` on, some at a time, with the number of the first one."""
+        for start, rows in self._mapped():
+            for at in range(max(0, first - start), len(rows), CHUNK_ROWS):
+                yield start + at, torch.from_numpy(np.array(rows[at : at + CHUNK_ROWS]))
+
+    def _mapped(self) -> Iterator[tuple[int, np.ndarray]]:
+        start = 0
+        for segment in self.contents.segments:
+            rows = np.load(self.folder / segment.vectors, mmap_mode="r")
+            yield start, rows
+            start += len(rows)
+
+    def _verify(self) -> None:
+        for segment in self.contents.segments:
+            for name, expected in zip((segment.vectors, segment.names), segment.sha256, strict=True):
+                _check_file(self.folder / name, expected)
+        if self.contents.approximate is not None:
+            _check_file(self.folder / GRAPH, self.contents.approximate[0])
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with open(self.folder / LOCK, "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _dot(queries: Tensor, vectors: Tensor) -> Tensor:
+    return queries @ vectors.t()
+
+
+def _read(folder: Path) -> Contents:
+    path = folder / INDEX
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{folder} is no index: {INDEX} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); make the index again") from error
+    try:
+        if content["schema"] != SCHEMA:
+            raise InputError(
+                f"{path}: found schema {content['schema']}, expected {SCHEMA}; make the index again"
+            )
+        approximate = content["approximate"]
+        return Contents(
+            model=str(content["model"]),
+            dim=int(content["dim"]),
+            segments=tuple(_segments(content)),
+            approximate=None if approximate is None else (str(approximate[0]), int(approximate[1])),
+        )
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is not as an index is written; make it again") from error
+
+
+def _segments(content: dict[str, Any]) -> Iterator[Segment]:
+    for entry in content["segments"]:
+        vectors, names = str(entry["vectors"]), str(entry["names"])
+        if {"/", "\\"} & set(vectors + names):
+            raise ValueError("a segment lies outside of the index")
+        first, second = entry["sha256"]
+        yield Segment(vectors, names, int(entry["rows"]), (str(first), str(second)))
+
+
+def _write(folder: Path, contents: Contents) -> None:
+    with atomic_path(folder / INDEX) as path:
+        path.write_text(json.dumps(asdict(contents), indent=1) + "\n", encoding="utf-8")
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_file(path: Path, expected: str) -> None:
+    try:
+        found = _file_hash(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); make the index again") from error
+    if found != expected:
+        raise InputError(
+            f"{path} is damaged: its checksum is not the one it was written with; make the index again"
+        )
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise InputError("an approximate index needs faiss: pip install 'pyg-bgformer[search]'") from error
+    return faiss
