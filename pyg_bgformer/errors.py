@@ -21,7 +21,7 @@ class RunError(RuntimeError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Returns a question with the nearest known name, or the list of all known names if none is near.
+    """Returns a question with the nearest known name; if none is near, the known names or the nearest of many.
 
     >>> did_you_mean("epoch", ["epochs", "lr"])
     "did you mean 'epochs'?"
@@ -31,8 +31,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         known: The names that exist.
     """
     names = sorted(known)
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean '{nearest[0]}'?" if nearest else f"known are: {', '.join(names)}"
+    if nearest := difflib.get_close_matches(name, names, n=1, cutoff=0.5):
+        return f"did you mean '{nearest[0]}'?"
+    if len(names) <= 12:
+        return f"known are: {', '.join(names)}" if names else "there are none"
+    some = difflib.get_close_matches(name, names, n=3, cutoff=0)
+    return f"the nearest of {len(names)} are: {', '.join(some)}"
 
 
 def check_choice(name: str, value: object, choices: Iterable[object]) -> None:

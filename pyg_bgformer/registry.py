@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
 
+import docstring_parser
+
 from pyg_bgformer.errors import InputError, did_you_mean
 
 T = TypeVar("T")
@@ -16,12 +18,14 @@ class Option(NamedTuple):
     """One setting of a part.
 
     Attributes:
-        type: What a recipe may write.
+        type: What a recipe may write; ranges of numbers are notes in it, see :mod:`pyg_bgformer.ranges`.
         default: The value where a recipe does not set it, or :data:`REQUIRED`.
+        help: What it decides, from the docstring of the part.
     """
 
     type: Any
     default: Any
+    help: str = ""
 
 
 class Registry(Generic[T]):
@@ -77,16 +81,21 @@ class Registry(Generic[T]):
 
 
 def signature_options(builder: Callable[..., Any], given: Collection[str] = ()) -> dict[str, Option]:
-    """Returns the options of a class or function: its keyword-only arguments, typed and with their defaults.
+    """Returns the options of a class or function: its keyword-only arguments, with types, defaults and help.
 
     Args:
         builder: A class, whose constructor is read, or a function.
         given: Keyword-only arguments that the program supplies itself.
     """
     function = builder.__init__ if inspect.isclass(builder) else builder
-    types = get_type_hints(function)
+    types = get_type_hints(function, include_extras=True)
+    texts = {
+        name: parameter.description or ""
+        for parameter in docstring_parser.parse(inspect.getdoc(builder) or "").params
+        for name in parameter.arg_name.split(", ")
+    }
     return {
-        name: Option(types[name], parameter.default)
+        name: Option(types[name], parameter.default, texts.get(name, ""))
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY and name not in given
     }

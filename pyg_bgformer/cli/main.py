@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_command(arguments: Sequence[str], default_recipe: Path | None = None) -> int:
     """Trains and tests by a recipe, or resumes; returns the exit code of :func:`main`."""
+    import yaml
+
     from pyg_bgformer.config.recipe import read_config
     from pyg_bgformer.engine.interruption import Interrupted
     from pyg_bgformer.engine.run import RECIPE, run
@@ -48,7 +50,11 @@ def run_command(arguments: Sequence[str], default_recipe: Path | None = None) ->
     try:
         resume = _resume_folder(arguments)
         if resume is None:
-            config = read_config(arguments, default_recipe)
+            settings = [argument for argument in arguments if argument != "--print_config"]
+            config = read_config(settings, default_recipe)
+            if len(settings) < len(arguments):
+                print(yaml.safe_dump(config.as_dict(), sort_keys=False), end="")
+                return 0
         else:
             config = read_config(["--config", str(resume / RECIPE)])
         run(config, Display(), resume)

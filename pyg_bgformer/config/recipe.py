@@ -1,138 +1,217 @@
-"""From a recipe file and a command line to a checked :class:`~pyg_bgformer.config.schema.Config`."""
+"""From a recipe and a command line to a checked :class:`~pyg_bgformer.config.schema.Config`."""
 
+import argparse
 import re
-from argparse import ArgumentError
-from collections.abc import Iterator, Sequence
+import reprlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from jsonargparse import ArgumentParser, Namespace
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 from pyg_bgformer.config.schema import (
     Component,
     Config,
     DataConfig,
-    EncoderConfig,
     EvaluationConfig,
-    GeometryConfig,
     ProtocolConfig,
-    SamplerConfig,
+    Section,
     TrainConfig,
 )
+from pyg_bgformer.config.values import fit, words
+from pyg_bgformer.data.samplers import sampler_options
+from pyg_bgformer.encoders import encoder_options
 from pyg_bgformer.errors import InputError, did_you_mean
 from pyg_bgformer.files import read_mapping
+from pyg_bgformer.geometry import geometry_options
 from pyg_bgformer.losses import loss_options
 from pyg_bgformer.methods import method_options
-from pyg_bgformer.registry import REQUIRED
+from pyg_bgformer.ranges import Range
+from pyg_bgformer.registry import REQUIRED, Option, signature_options
 
-SECTIONS = {
-    "data": DataConfig,
-    "sampler": SamplerConfig,
-    "encoder": EncoderConfig,
-    "geometry": GeometryConfig,
-    "train": TrainConfig,
-    "evaluation": EvaluationConfig,
-    "protocol": ProtocolConfig,
+
+class Part(NamedTuple):
+    """A section of a recipe whose keys depend on the name in it.
+
+    Attributes:
+        default: The name where a recipe has none.
+        options: Returns the options of the part of that name.
+    """
+
+    default: str
+    options: Callable[[str], dict[str, Option]]
+
+
+PARTS = {
+    "sampler": Part("classes", sampler_options),
+    "encoder": Part("conv4", encoder_options),
+    "geometry": Part("sphere", geometry_options),
+    "loss": Part("pairwise_cross_entropy", loss_options),
+    "method": Part("plain", method_options),
 }
 
+SECTIONS: dict[str, type[Section]] = {
+    section.title(): section for section in (DataConfig, TrainConfig, EvaluationConfig, ProtocolConfig)
+}
 
-def read_config(arguments: Sequence[str], default_recipe: Path | None = None) -> Config:
-    """Reads ``--config RECIPE`` and dotted overrides such as ``--train.epochs 5``.
+SINGLE = {
+    "seed": Option(Annotated[int, Range(least=0, most=2**32 - 1)], 0, "Decides every random choice."),
+    "runs": Option(str, "runs", "Folder in which the run's own folder is made."),
+}
+"""Keys outside of the sections."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of command lines that reports mistakes as the rest of the program does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises :class:`InputError`."""
+        raise InputError(message)
+
+
+def say_on_stderr(line: str) -> None:
+    """Prints a line that is not part of a command's output."""
+    print(line, file=sys.stderr)
+
+
+def read_config(
+    arguments: Sequence[str],
+    default_recipe: Path | None = None,
+    *,
+    say: Callable[[str], None] = say_on_stderr,
+) -> Config:
+    """Reads ``--config RECIPE`` and settings such as ``--train.epochs 5``, which override the recipe.
+
+    Naming another part than the recipe (``--loss.name triplet``) drops the recipe's options of the part that it
+    replaces.
 
     Args:
-        arguments: The command line; ``--print_config`` prints the result and ends the program.
+        arguments: The command line.
         default_recipe: The recipe where the command line names none.
+        say: Is given a line for each part that was replaced.
 
     Raises:
-        InputError: A recipe that is missing or no YAML, an unknown key (with the nearest known one), a wrong
-            type, an unknown loss or method.
+        InputError: If the recipe cannot be read, a key or a name is unknown, or a value does not fit.
     """
-    arguments = list(arguments)
-    if default_recipe is not None and _given(arguments, "config") is None:
-        arguments = ["--config", str(default_recipe), *arguments]
-    path = _given(arguments, "config")
-    recipe = {} if path is None else read_mapping(Path(path), "recipe")
-    parser = recipe_parser(
-        _given(arguments, "method.name") or _name(recipe, "method", "plain"),
-        _given(arguments, "loss.name") or _name(recipe, "loss", "pairwise_cross_entropy"),
-    )
-    _check_keys(parser, recipe, arguments)
-    try:
-        return as_config(parser.instantiate(parser.parse_args(arguments)))
-    except (ArgumentError, ValueError, TypeError) as error:
-        raise InputError(_one_line(error)) from error
-
-
-def recipe_parser(method: str, loss: str) -> ArgumentParser:
-    """The parser of recipes with this method and loss, whose options are those of their signatures.
-
-    Raises:
-        InputError: An unknown method or loss.
-    """
-    parser = ArgumentParser(exit_on_error=False, description="One run: train, test once, report.")
-    parser.add_argument("--config", action="config", help="a recipe, YAML")
+    first = Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    first.add_argument("--config", metavar="RECIPE", help="a recipe")
+    add_keys(first, SINGLE)
     for name, section in SECTIONS.items():
-        parser.add_class_arguments(section, name)
-    parser.add_argument("--seed", type=int, default=0, help="decides every random choice")
-    parser.add_argument("--runs", type=str, default="runs", help="folder in which the run's folder is made")
-    for name, chosen, options in (
-        ("method", method, method_options(method)),
-        ("loss", loss, loss_options(loss)),
-    ):
-        parser.add_argument(f"--{name}.name", type=str, default=chosen)
-        for key, option in options.items():
-            needed = {"required": True} if option.default is REQUIRED else {"default": option.default}
-            parser.add_argument(f"--{name}.{key}", type=option.type, **needed)
-    return parser
+        add_keys(first.add_argument_group(name), keys_of(name, signature_options(section)))
+    for kind, part in PARTS.items():
+        first.add_argument(f"--{kind}.name", metavar="NAME", help=f"(default: {part.default})")
+    given, rest = first.parse_known_args(arguments)
+    settings = vars(given)
+    path = settings.pop("config", default_recipe)
+    recipe = flat({} if path is None else read_mapping(Path(path), "recipe"))
+    names = {}
+    for kind, part in PARTS.items():
+        written = str(recipe.get(f"{kind}.name", part.default))
+        names[kind] = settings.get(f"{kind}.name", written)
+        dropped = [key for key in recipe if key.startswith(f"{kind}.") and key != f"{kind}.name"]
+        if names[kind] != written and dropped:
+            recipe = {key: value for key, value in recipe.items() if key not in dropped}
+            keys = ", ".join(key.removeprefix(f"{kind}.") for key in dropped)
+            say(f"{kind}: replaced {written} by {names[kind]}; its options {keys} are dropped")
+    options = known_options(names)
+    second = Parser(parents=[first], allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    for kind, part in PARTS.items():
+        group = second.add_argument_group(f"{kind} {names[kind]}")
+        add_keys(group, keys_of(kind, part.options(names[kind])))
+    further, unknown = second.parse_known_args(rest)
+    for argument in unknown:
+        if not argument.startswith("--"):
+            raise InputError(f"found '{argument}' where a key was expected, such as --train.epochs")
+        raise unknown_key(argument.removeprefix("--").partition("=")[0], options, names)
+    return build_config({**recipe, **settings, **vars(further)}, options, names)
 
 
-def as_config(values: Namespace) -> Config:
-    """The configuration of what a :func:`recipe_parser` has read."""
-    parts: dict[str, Any] = {name: values[name] for name in SECTIONS}
-    for name in ("method", "loss"):
-        options = values[name].as_dict()
-        parts[name] = Component(options.pop("name"), options)
-    return Config(**parts, seed=values.seed, runs=values.runs)
+def known_options(names: Mapping[str, str]) -> dict[str, Option]:
+    """Returns every key that a recipe with these parts may set.
+
+    Args:
+        names: The name of the part of each kind.
+
+    Raises:
+        InputError: If a kind has no part of that name.
+    """
+    options = dict(SINGLE)
+    for name, section in SECTIONS.items():
+        options |= keys_of(name, signature_options(section))
+    for kind, part in PARTS.items():
+        options[f"{kind}.name"] = Option(str, part.default)
+        options |= keys_of(kind, part.options(names[kind]))
+    return options
 
 
-def _given(arguments: Sequence[str], key: str) -> str | None:
-    """The last value of ``--key value`` or ``--key=value``."""
-    value = None
-    for i, argument in enumerate(arguments):
-        if argument == f"--{key}" and i + 1 < len(arguments):
-            value = arguments[i + 1]
-        elif argument.startswith(f"--{key}="):
-            value = argument.partition("=")[2]
-    return value
+def keys_of(section: str, options: Mapping[str, Option]) -> dict[str, Option]:
+    """Returns the options under the keys that they have in a whole recipe: ``train.epochs`` for ``epochs``."""
+    return {f"{section}.{key}": option for key, option in options.items()}
 
 
-def _name(recipe: dict[str, Any], section: str, default: str) -> str:
-    value = recipe.get(section) or {}
-    if not isinstance(value, dict):
-        raise InputError(f"recipe key '{section}': expected a mapping with a name, found {value!r}")
-    return str(value.get("name", default))
+def build_config(
+    settings: Mapping[str, Any], options: Mapping[str, Option], names: Mapping[str, str]
+) -> Config:
+    """Returns the configuration of flat settings.
+
+    Args:
+        settings: Values by key (``train.epochs``). Text is read as YAML where the key's type is not text.
+        options: All keys, see :func:`known_options`.
+        names: The name of the part of each kind.
+
+    Raises:
+        InputError: If a key is unknown or missing, or a value does not fit.
+    """
+    values: dict[str, dict[str, Any]] = {}
+    for key in settings:
+        if key not in options:
+            raise unknown_key(key, options, names)
+    for key, option in options.items():
+        if key not in settings and option.default is REQUIRED:
+            raise InputError(f"{key} is missing: expected {words(option.type)}")
+        value = fit(key, settings[key], option.type) if key in settings else option.default
+        place, _, name = key.rpartition(".")
+        values.setdefault(place, {})[name] = value
+    sections: dict[str, Any] = values.pop("")
+    for kind in PARTS:
+        sections[kind] = Component(values[kind].pop("name"), values[kind])
+    for name, section in SECTIONS.items():
+        sections[name] = section(**values[name])
+    return Config(**sections)
 
 
-def _check_keys(parser: ArgumentParser, recipe: dict[str, Any], arguments: Sequence[str]) -> None:
-    keys = {action.dest for action in parser._actions}
-    sections = {key.partition(".")[0] for key in keys if "." in key}
-    leaves = keys - sections
-    given = list(_flat(recipe, leaves))
-    given += [match[1] for argument in arguments if (match := re.match(r"--([\w.]+)", argument))]
-    for key in given:
-        inside = any(key.startswith(f"{leaf}.") for leaf in leaves)  # of an option that is itself a mapping
-        if key not in leaves and not inside:
-            raise InputError(f"unknown key '{key}'; {did_you_mean(key, leaves)}")
+def flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a recipe's values by their keys in the whole recipe: ``train.epochs``.
 
-
-def _flat(recipe: dict[str, Any], leaves: set[str], prefix: str = "") -> Iterator[str]:
-    for key, value in recipe.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict) and name not in leaves:
-            yield from _flat(value, leaves, f"{name}.")
+    Raises:
+        InputError: If a section is not a mapping.
+    """
+    settings: dict[str, Any] = {}
+    for section, values in recipe.items():
+        if isinstance(values, dict):
+            settings |= {f"{section}.{key}": value for key, value in values.items()}
+        elif section in PARTS or section in SECTIONS:
+            example = f"{{name: {values}}}" if isinstance(values, str) else "{KEY: VALUE}"
+            raise InputError(f"{section}: expected a mapping such as {example}, found {reprlib.repr(values)}")
         else:
-            yield name
+            settings[str(section)] = values
+    return settings
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def unknown_key(key: str, options: Mapping[str, Option], names: Mapping[str, str]) -> InputError:
+    """Returns the one line about a key that there is not, with the nearest one that there is."""
+    section, _, last = key.rpartition(".")
+    alike = [known for known in options if known.rpartition(".")[2] == last] or list(options)
+    of = f" of the {section} '{names[section]}'" if section in names else ""
+    return InputError(f"unknown key '{key}'{of}; {did_you_mean(key, alike)}")
+
+
+def add_keys(parser: argparse._ActionsContainer, options: Mapping[str, Option]) -> None:
+    """Adds an argument ``--train.epochs`` for each key, whose text is not looked at yet."""
+    for key, option in options.items():
+        text = re.sub(r":\w+:`~?([^`]*)`", r"\1", " ".join(option.help.split())).replace("`", "")
+        default = "required" if option.default is REQUIRED else f"default: {option.default}"
+        parser.add_argument(
+            f"--{key}",
+            metavar=key.rpartition(".")[2].upper(),
+            help=f"{text} ({words(option.type)}; {default})".replace("%", "%%"),
+        )

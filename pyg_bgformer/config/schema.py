@@ -1,34 +1,49 @@
-"""What a run is: the recipe's sections as dataclasses that check themselves."""
+"""What a run is: parts that are chosen by name with options of their own, and sections of fixed keys."""
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, Self, get_type_hints
 
+from pyg_bgformer.config.values import check_numbers
 from pyg_bgformer.errors import InputError
-from pyg_bgformer.geometry import Geometry, PoincareBall, Sphere
+from pyg_bgformer.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Share
 
 
-@dataclass(frozen=True)
-class DataConfig:
+class Section:
+    """A recipe's section of fixed keys. Its numbers have the ranges that its types note."""
+
+    def __post_init__(self) -> None:
+        """Raises :class:`InputError` for a number outside of its range."""
+        for key, kind in get_type_hints(type(self), include_extras=True).items():
+            check_numbers(f"{self.title()}.{key}", getattr(self, key), kind)
+
+    @classmethod
+    def title(cls) -> str:
+        """Returns the section's name in a recipe."""
+        return cls.__name__.removesuffix("Config").lower()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(Section):
     """Images and what is done to them.
 
     Args:
-        name: digits, glyphs, omniglot, cub200, cars196, sop, inshop or folder.
-        root: Folder of the dataset; by default looked for as data/README.md says.
-        variant: Of datasets that have variants.
-        allow_partial: Take an incomplete copy; results are then marked as partial.
-        crop_to_box: Cut images to their annotated boxes (cub200, cars196); results are then marked as cropped.
-        image_size: Side in pixels of what the encoder sees.
-        resize: Shorter side in pixels to which images are brought before the test's centre crop.
+        name: Name of the dataset: digits, glyphs, omniglot, cub200, cars196, sop, inshop or folder.
+        root: Folder of the dataset; data/README.md says where it is looked for by default.
+        variant: Which variant, for datasets that have variants.
+        allow_partial: Use an incomplete copy of the dataset; results are then marked as partial.
+        crop_to_box: Crop images to their annotated boxes (cub200, cars196); results are then marked as cropped.
+        image_size: Side in pixels of the images that the encoder sees.
+        resize: Shorter side in pixels to which test images are resized before the centre crop.
         crop_scale: Smallest and largest share of the image's area that a training crop takes.
         crop_ratio: Smallest and largest width over height of a training crop.
         flip: Mirror half of the training images.
-        random_erasing: Share of the training images of which a random rectangle becomes the mean colour.
+        random_erasing: Share of the training images in which a random rectangle becomes the mean colour.
         label_noise: Share of the training images whose label is replaced by that of another training class.
         image_noise: Share of the training images that are replaced by noise.
-        workers: Processes that load images.
-        cache: Folder of decoded images, or null for none.
-        cache_size: Shorter side in pixels to which larger images are brought in the cache. Training crops are cut
-            from these: if it is not well above resize, small crops are blurred, as the test's images are not.
+        workers: Number of processes that load images.
+        cache: Folder for decoded images, or null for no cache.
+        cache_size: Shorter side in pixels to which larger images are resized in the cache. Training crops are cut
+            from these: if it is not well above resize, small crops are blurred, and test images are not.
     """
 
     name: str = "digits"
@@ -36,154 +51,76 @@ class DataConfig:
     variant: str | None = None
     allow_partial: bool = False
     crop_to_box: bool = False
-    image_size: int = 224
-    resize: int = 256
-    crop_scale: tuple[float, float] = (0.2, 1.0)
-    crop_ratio: tuple[float, float] = (0.75, 1.3333)
+    image_size: PositiveInt = 224
+    resize: PositiveInt = 256
+    crop_scale: tuple[Share, Share] = (0.2, 1.0)
+    crop_ratio: tuple[PositiveFloat, PositiveFloat] = (0.75, 1.3333)
     flip: bool = True
-    random_erasing: float = 0.0
-    label_noise: float = 0.0
-    image_noise: float = 0.0
-    workers: int = 2
+    random_erasing: Share = 0.0
+    label_noise: Share = 0.0
+    image_noise: Share = 0.0
+    workers: NonNegativeInt = 2
     cache: str | None = "~/.cache/pyg_bgformer"
-    cache_size: int = 512
+    cache_size: PositiveInt = 512
 
     def __post_init__(self) -> None:
-        _at_least("data.image_size", self.image_size, 1)
-        _at_least("data.cache_size", self.cache_size, self.resize)
-        _at_least("data.resize", self.resize, self.image_size)
-        _at_least("data.workers", self.workers, 0)
-        for name in ("random_erasing", "label_noise", "image_noise"):
-            share = getattr(self, name)
-            if not 0 <= share <= 1:
-                raise InputError(f"data.{name}: expected a share from 0 to 1, found {share}")
-
-
-@dataclass(frozen=True)
-class SamplerConfig:
-    """Batches of P classes with K images each.
-
-    Args:
-        name: classes (P distinct ones, drawn equally often), hierarchical (those of a batch from few super-classes,
-            such as a shop's departments), chunks (K images of a class each, so that an epoch shows every image;
-            a class may occur twice in a batch), or random (P x K images whatever their class).
-        classes: P.
-        samples: K.
-        super_classes: With hierarchical, how many super-classes a batch has; P is divided among them.
-        batches_per_epoch: Not with chunks or random; by default as many as the training images fill.
-        redraw: With chunks, draw P and K anew for each epoch, their product staying as it is.
-    """
-
-    name: Literal["classes", "hierarchical", "chunks", "random"] = "classes"
-    classes: int = 20
-    samples: int = 5
-    super_classes: int | None = None
-    batches_per_epoch: int | None = None
-    redraw: bool = False
-
-    def __post_init__(self) -> None:
-        if (self.super_classes is not None) != (self.name == "hierarchical"):
+        super().__post_init__()
+        if self.resize < self.image_size:
             raise InputError(
-                f"sampler.super_classes: found {self.super_classes} with name {self.name}, expected a number with "
-                "sampler.name: hierarchical and none with others"
+                f"data.resize: expected at least data.image_size, which is {self.image_size}, found {self.resize}"
             )
-        if self.redraw and self.name != "chunks":
+        if self.cache_size < self.resize:
             raise InputError(
-                f"sampler.redraw: found true with name {self.name}, expected sampler.name: chunks"
+                f"data.cache_size: expected at least data.resize, which is {self.resize}, found {self.cache_size}"
             )
-        if self.batches_per_epoch is not None and self.name in ("chunks", "random"):
-            raise InputError(
-                f"sampler.batches_per_epoch: found {self.batches_per_epoch} with name {self.name}, which gives as "
-                "many batches as the images fill; leave it out"
-            )
+        for key in ("crop_scale", "crop_ratio"):
+            smallest, largest = getattr(self, key)
+            if smallest > largest:
+                raise InputError(
+                    f"data.{key}: the smallest, {smallest}, is larger than the largest, {largest}"
+                )
 
 
-@dataclass(frozen=True)
-class EncoderConfig:
-    """Backbone, pooling and embedding head; see :func:`pyg_bgformer.encoders.build_encoder`.
-
-    Args:
-        name: conv4, torchvision/<model> or timm/<model>.
-        weights: Tag of published weights, path of a .safetensors file, or null for random ones.
-        pooling: average, max or sum (of both).
-        embedding_dim: Size of the embeddings.
-        frozen_batchnorm: Leave statistics and scales of BatchNorm as the weights have them.
-        frozen_patch_embedding: Leave a Vision Transformer's patch embedding as the weights have it.
-        head_norm: A BatchNorm over the features before the embedding's linear map.
-        feature_norm: Normalisation of the backbone's features that methods, head and deployment see: none, layer
-            (each image's features) or batch (each feature over the batch), both without parameters.
-    """
-
-    name: str = "conv4"
-    weights: str | None = None
-    pooling: Literal["average", "max", "sum"] = "average"
-    embedding_dim: int = 128
-    frozen_batchnorm: bool = False
-    frozen_patch_embedding: bool = False
-    head_norm: bool = False
-    feature_norm: Literal["none", "layer", "batch"] = "none"
-
-
-@dataclass(frozen=True)
-class GeometryConfig:
-    """The space of the embeddings.
-
-    Args:
-        name: sphere, or poincare for the Poincare ball.
-        c: Minus the curvature of the ball.
-        clip_radius: Length to which features are cut before they enter the ball.
-    """
-
-    name: Literal["sphere", "poincare"] = "sphere"
-    c: float = 0.1
-    clip_radius: float = 2.3
-
-    def build(self) -> Geometry:
-        """The geometry."""
-        return Sphere() if self.name == "sphere" else PoincareBall(c=self.c, clip_radius=self.clip_radius)
-
-
-@dataclass(frozen=True)
-class TrainConfig:
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Section):
     """Optimisation.
 
     Args:
         epochs: Passes over the sampler's epoch; the test comes once, after the last.
-        optimizer: adamw, radam (decoupled weight decay), adam or sgd.
+        optimizer: adamw, radam (with decoupled weight decay), adam or sgd.
         lr: Learning rate.
-        head_lr: That of the embedding head, where it is another.
-        loss_lr: That of the loss's proxies, where it is another.
-        weight_decay: Of all parameters.
-        momentum: Of sgd.
+        head_lr: Learning rate of the embedding head, if it differs.
+        loss_lr: Learning rate of the loss's proxies, if it differs.
+        weight_decay: Weight decay of all parameters.
+        momentum: Momentum of sgd.
         schedule: constant, cosine (to 0 over all epochs), or step.
         milestones: With step, the epochs at which the learning rates are multiplied by gamma.
         gamma: See milestones.
-        warmup_epochs: First epochs in which the backbone is frozen.
+        warmup_epochs: Number of first epochs in which the backbone is frozen.
         clip_norm: Largest norm of the gradient, or null.
         clip_value: Largest absolute value of an entry of the gradient, or null.
-        device: auto, cpu, or cuda.
-        precision: Of training; tests are always in float32.
+        device: auto, cpu or cuda.
+        precision: Precision of training; tests are always in float32.
     """
 
-    epochs: int = 10
+    epochs: PositiveInt = 10
     optimizer: Literal["adamw", "radam", "adam", "sgd"] = "adamw"
-    lr: float = 3e-4
-    head_lr: float | None = None
-    loss_lr: float | None = None
-    weight_decay: float = 0.01
-    momentum: float = 0.9
+    lr: NonNegativeFloat = 3e-4
+    head_lr: NonNegativeFloat | None = None
+    loss_lr: NonNegativeFloat | None = None
+    weight_decay: NonNegativeFloat = 0.01
+    momentum: Share = 0.9
     schedule: Literal["constant", "cosine", "step"] = "constant"
-    milestones: list[int] = field(default_factory=list)
-    gamma: float = 0.1
-    warmup_epochs: int = 0
-    clip_norm: float | None = 3.0
-    clip_value: float | None = None
+    milestones: tuple[PositiveInt, ...] = ()
+    gamma: PositiveFloat = 0.1
+    warmup_epochs: NonNegativeInt = 0
+    clip_norm: PositiveFloat | None = 3.0
+    clip_value: PositiveFloat | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
 
     def __post_init__(self) -> None:
-        _at_least("train.epochs", self.epochs, 1)
-        _at_least("train.lr", self.lr, 0)
+        super().__post_init__()
         if self.clip_norm is not None and self.clip_value is not None:
             raise InputError(
                 "train.clip_norm and train.clip_value: clip by one of them and set the other to null"
@@ -194,48 +131,45 @@ class TrainConfig:
             )
 
 
-@dataclass(frozen=True)
-class EvaluationConfig:
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig(Section):
     """The test.
 
     Args:
         recall_at: The K of Recall@K.
-        batch_size: Images embedded at a time; results do not depend on it.
+        batch_size: Number of images embedded at a time; results do not depend on it.
         clustering: Also cluster the embeddings by k-means.
     """
 
-    recall_at: list[int] = field(default_factory=lambda: [1, 2, 4, 8])
-    batch_size: int = 100
+    recall_at: tuple[PositiveInt, ...] = (1, 2, 4, 8)
+    batch_size: PositiveInt = 100
     clustering: bool = True
 
     def __post_init__(self) -> None:
-        _at_least("evaluation.batch_size", self.batch_size, 1)
-        if not self.recall_at or min(self.recall_at) < 1:
-            raise InputError(f"evaluation.recall_at: expected numbers from 1, found {self.recall_at}")
+        super().__post_init__()
+        if not self.recall_at:
+            raise InputError("evaluation.recall_at: expected at least one number, found an empty list")
 
 
-@dataclass(frozen=True)
-class ProtocolConfig:
-    """What is trained on and what is tested.
+@dataclass(frozen=True, kw_only=True)
+class ProtocolConfig(Section):
+    """Which images are trained on and which are tested.
 
     Args:
-        name: final: all training classes, and the official test, once, after the last epoch; validation, to
-            choose settings by: a part of the training classes is set aside as test, and the official test is not
-            touched; or literature, as most papers do it: the official test again and again, of which the epoch
-            with the best Recall@1 of the embeddings is kept. That chooses on the test images, and scores are too
-            high by what the result calls the gap.
-        folds: With validation, parts into which the training classes are cut.
-        fold: The part that is set aside, from 0.
-        every: With literature, epochs from test to test; the last epoch is always tested.
+        name: final: all training classes, and the official test once, after the last epoch. validation, to choose
+            settings by: a part of the training classes is set aside as test, and the official test is not touched.
+            literature, as most papers do it: the official test again and again, and the epoch with the best
+            Recall@1 of the embeddings is kept. That chooses on the test images: scores are too high by what the
+            result calls the gap.
+        folds: With validation, the number of parts into which the training classes are cut.
+        fold: With validation, the part that is set aside, from 0.
+        every: With literature, the number of epochs from test to test; the last epoch is always tested.
     """
 
     name: Literal["final", "validation", "literature"] = "final"
-    folds: int = 4
-    fold: int = 0
-    every: int = 1
-
-    def __post_init__(self) -> None:
-        _at_least("protocol.every", self.every, 1)
+    folds: PositiveInt = 4
+    fold: NonNegativeInt = 0
+    every: PositiveInt = 1
 
     def __str__(self) -> str:
         match self.name:
@@ -248,10 +182,19 @@ class ProtocolConfig:
 
 @dataclass(frozen=True)
 class Component:
-    """Something chosen by name, with the options of its own signature."""
+    """A part that is chosen by name, with the options of its own signature.
+
+    Args:
+        name: Name of the part, in the registry of its kind.
+        options: Value of every option.
+    """
 
     name: str
-    options: dict[str, Any]
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def changed(self, **options: Any) -> Self:
+        """Returns the same part with other values of some options."""
+        return replace(self, options={**self.options, **options})
 
 
 @dataclass(frozen=True)
@@ -259,34 +202,46 @@ class Config:
     """One run.
 
     Args:
-        data, sampler, encoder, geometry, train, evaluation, protocol: The recipe's sections of these names.
-        loss: Name and options of the loss.
-        method: Name and options of the method.
+        data: Images and augmentation.
+        sampler: What a batch is.
+        encoder: Backbone and embedding head.
+        geometry: The space of the embeddings.
+        loss: Loss of the embeddings.
+        method: What is added while training.
+        train: Optimisation.
+        evaluation: The test.
+        protocol: Which images are trained on and which are tested.
         seed: Decides every random choice.
         runs: Folder in which the run's own folder is made.
     """
 
     data: DataConfig
-    sampler: SamplerConfig
-    encoder: EncoderConfig
-    geometry: GeometryConfig
+    sampler: Component
+    encoder: Component
+    geometry: Component
     loss: Component
     method: Component
     train: TrainConfig
     evaluation: EvaluationConfig
-    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    protocol: ProtocolConfig
     seed: int = 0
     runs: str = "runs"
 
     def as_dict(self) -> dict[str, Any]:
-        """The recipe that gives this configuration: nested, plain values."""
-        recipe = asdict(self)
-        for name in ("loss", "method"):
-            recipe[name] = {"name": recipe[name]["name"], **recipe[name]["options"]}
-        recipe["data"] = {k: list(v) if isinstance(v, tuple) else v for k, v in recipe["data"].items()}
+        """Returns the recipe that gives this configuration: nested, of plain values."""
+        recipe: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Component):
+                value = {"name": value.name, **value.options}
+            elif isinstance(value, Section):
+                value = vars(value)
+            recipe[item.name] = plain(value)
         return recipe
 
 
-def _at_least(key: str, value: float, least: float) -> None:
-    if value < least:
-        raise InputError(f"{key}: expected at least {least}, found {value}")
+def plain(value: Any) -> Any:
+    """Returns a value with lists in the place of tuples, as YAML and JSON write it."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -7,7 +7,7 @@ torch.Size([2, 64])
 """
 
 from pyg_bgformer.encoders.backbone import Backbone
-from pyg_bgformer.encoders.build import build_encoder
+from pyg_bgformer.encoders.build import build_encoder, encoder_options
 from pyg_bgformer.encoders.conv4 import Conv4
 from pyg_bgformer.encoders.deploy import encoder_info, load_encoder, save_encoder
 from pyg_bgformer.encoders.encoder import Encoder, EncoderSpec
@@ -21,6 +21,7 @@ __all__ = [
     "EncoderSpec",
     "build_encoder",
     "encoder_info",
+    "encoder_options",
     "global_pool",
     "load_encoder",
     "save_encoder",

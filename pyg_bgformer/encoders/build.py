@@ -4,6 +4,7 @@ from pyg_bgformer.encoders import published, timm_backbone, torchvision_backbone
 from pyg_bgformer.encoders.backbone import Backbone
 from pyg_bgformer.encoders.conv4 import Conv4
 from pyg_bgformer.encoders.encoder import Encoder, EncoderSpec, FeatureNorm
+from pyg_bgformer.encoders.pooling import Pooling
 from pyg_bgformer.encoders.weights import (
     file_hash,
     fit_tensors,
@@ -13,6 +14,8 @@ from pyg_bgformer.encoders.weights import (
     weights_path,
 )
 from pyg_bgformer.errors import InputError
+from pyg_bgformer.ranges import PositiveInt
+from pyg_bgformer.registry import Option, signature_options
 
 _TORCHVISION, _TIMM = torchvision_backbone.PREFIX, timm_backbone.PREFIX
 
@@ -21,8 +24,8 @@ def build_encoder(
     name: str,
     *,
     weights: str | None = None,
-    pooling: str = "average",
-    embedding_dim: int = 128,
+    pooling: Pooling = "average",
+    embedding_dim: PositiveInt = 128,
     frozen_batchnorm: bool = False,
     frozen_patch_embedding: bool = False,
     head_norm: bool = False,
@@ -40,7 +43,7 @@ def build_encoder(
             a local ``.safetensors`` file in the library's own key layout (``~`` and ``$VARIABLES`` are
             expanded, half precision is cast, the classifier's keys are left out); or a tag: torchvision's
             ``IMAGENET1K_V1`` and so on, a timm tag, ``"pretrained"`` for the tag in a timm name.
-        pooling: ``"average"``, ``"max"`` or ``"sum"`` (average + max) over the feature map. Vision
+        pooling: ``"average"``, ``"max"`` or ``"avgmax"`` (average + max) over the feature map. Vision
             transformers give their class token instead and refuse anything but the default.
         embedding_dim: size of the embedding.
         frozen_batchnorm: keep BatchNorm's statistics and affine parameters as they are loaded.
@@ -80,6 +83,19 @@ def build_encoder(
     return _from_tag(spec, weights)
 
 
+def encoder_options(name: str) -> dict[str, Option]:
+    """Returns the options that a recipe may set for an encoder.
+
+    Raises:
+        InputError: If there is no encoder of that name.
+    """
+    if name != "conv4" and not name.startswith((_TORCHVISION, _TIMM)):
+        raise InputError(
+            f"unknown encoder '{name}': known are conv4, {_TORCHVISION}MODEL, {_TIMM}MODEL[.TAG]"
+        )
+    return signature_options(build_encoder)
+
+
 def _random_backbone(name: str, pooling: str) -> Backbone:
     if name == "conv4":
         return Conv4(pooling)
@@ -89,7 +105,8 @@ def _random_backbone(name: str, pooling: str) -> Backbone:
         model = name.removeprefix(_TIMM)
         timm_backbone.check_timm_name(model)
         return timm_backbone.TimmBackbone(model, pooling)
-    raise InputError(f"unknown encoder '{name}': known are conv4, {_TORCHVISION}MODEL, {_TIMM}MODEL[.TAG]")
+    encoder_options(name)  # raises
+    raise AssertionError(name)
 
 
 def _from_file(spec: EncoderSpec, given: str) -> Encoder:

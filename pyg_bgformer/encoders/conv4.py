@@ -18,7 +18,7 @@ class Conv4(Backbone):
     network; a larger image keeps a map, which is pooled.
 
     Args:
-        pooling: ``"average"``, ``"max"`` or ``"sum"`` of both.
+        pooling: ``"average"``, ``"max"`` or ``"avgmax"`` of both.
 
     Shapes:
         - **input:** images (B, 3, H, W), H and W at least 16, normalised with mean 0.5 and std 0.5.

@@ -1,10 +1,14 @@
 """Global pooling: from a feature map to one vector an image."""
 
+from typing import Literal, get_args
+
 from torch import Tensor
 
 from pyg_bgformer.errors import InputError, did_you_mean
 
-POOLINGS = ("average", "max", "sum")
+Pooling = Literal["average", "max", "avgmax"]
+
+POOLINGS = get_args(Pooling)
 
 
 def check_pooling(pooling: str) -> None:
@@ -22,7 +26,7 @@ def global_pool(feature_map: Tensor, pooling: str) -> Tensor:
 
     Args:
         feature_map: (B, C, H, W), any floating type.
-        pooling: ``"average"``, ``"max"`` or ``"sum"`` = average + max.
+        pooling: ``"average"``, ``"max"`` or ``"avgmax"`` = average + max.
 
     Returns:
         (B, C).

@@ -13,7 +13,7 @@ from pyg_bgformer.encoders.pooling import check_pooling
 from pyg_bgformer.errors import InputError, did_you_mean
 
 PREFIX = "timm/"
-_TIMM_POOLING = {"average": "avg", "max": "max", "sum": "avgmax"}
+_TIMM_POOLING = {"average": "avg", "max": "max", "avgmax": "avgmax"}
 
 
 class TimmBackbone(Backbone):
@@ -27,7 +27,7 @@ class TimmBackbone(Backbone):
     Args:
         name: the model's name in timm with or without a weights tag, for example
             ``"vit_small_patch16_224.augreg_in21k"``; the tag decides ``mean`` and ``std``.
-        pooling: ``"average"``, ``"max"`` or ``"sum"`` of both.
+        pooling: ``"average"``, ``"max"`` or ``"avgmax"`` of both.
         checkpoint: timm options that name the weights to load; none: random weights.
 
     Shapes:
@@ -45,7 +45,7 @@ class TimmBackbone(Backbone):
         else:
             _check_poolable(name, pooling)
             net = _create(name, global_pool=_TIMM_POOLING[pooling], **checkpoint)
-        if pooling == "sum":
+        if pooling == "avgmax":
             _double_pooled(net)
         config: Any = net.pretrained_cfg
         super().__init__(

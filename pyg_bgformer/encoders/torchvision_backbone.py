@@ -28,7 +28,7 @@ class TorchvisionBackbone(Backbone):
 
     Args:
         name: the model's name in torchvision, for example ``"resnet50"``.
-        pooling: ``"average"``, ``"max"`` or ``"sum"`` of both.
+        pooling: ``"average"``, ``"max"`` or ``"avgmax"`` of both.
 
     Shapes:
         - **input:** images (B, 3, H, W) normalised with ``mean`` and ``std``. GoogLeNet and Inception take

@@ -128,7 +128,7 @@ def score(
 def recall_at_1(config: Config, method: Method, extracted: Sequence[Extracted]) -> float:
     """That of the embeddings, and nothing else."""
     embeddings = [Extracted({"embedding": split.features["embedding"]}, split.labels) for split in extracted]
-    shorter = replace(config, evaluation=replace(config.evaluation, recall_at=[1], clustering=False))
+    shorter = replace(config, evaluation=replace(config.evaluation, recall_at=(1,), clustering=False))
     return score(shorter, method, embeddings)["embedding"].as_dict()["recall_at_1"]
 
 

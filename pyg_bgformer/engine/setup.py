@@ -16,6 +16,7 @@ from pyg_bgformer.data.transforms import eval_transform, train_transform
 from pyg_bgformer.encoders import Encoder, build_encoder
 from pyg_bgformer.engine.interruption import ignore_interrupts
 from pyg_bgformer.errors import InputError
+from pyg_bgformer.geometry import GEOMETRIES
 from pyg_bgformer.losses import build_loss
 from pyg_bgformer.methods import METHODS, Method
 
@@ -71,25 +72,15 @@ def build_method(config: Config, num_classes: int) -> Method:
         InputError: If a name is not known, weights do not fit, or an option is out of its range.
     """
     method = METHODS.find(config.method.name)  # before weights are read
-    encoder_config = config.encoder
-    encoder = build_encoder(
-        encoder_config.name,
-        weights=encoder_config.weights,
-        pooling=encoder_config.pooling,
-        embedding_dim=encoder_config.embedding_dim,
-        frozen_batchnorm=encoder_config.frozen_batchnorm,
-        frozen_patch_embedding=encoder_config.frozen_patch_embedding,
-        head_norm=encoder_config.head_norm,
-        feature_norm=encoder_config.feature_norm,
-    )
+    encoder = build_encoder(config.encoder.name, **config.encoder.options)
     try:
-        geometry = config.geometry.build()
+        geometry = GEOMETRIES.find(config.geometry.name)(**config.geometry.options)
         loss = build_loss(
             config.loss.name,
             config.loss.options,
             geometry=geometry,
             num_classes=num_classes,
-            embedding_dim=encoder_config.embedding_dim,
+            embedding_dim=encoder.embedding_dim,
         )
         built = method(encoder, loss, geometry, num_classes, **config.method.options)
     except InputError:
@@ -103,13 +94,12 @@ def build_method(config: Config, num_classes: int) -> Method:
 def build_sampler(config: Config, dataset: ImageDataset) -> PlannedSampler:
     """Returns the recipe's sampler over the training images."""
     train = dataset.table.iloc[dataset.rows("train")]
-    options = {key: getattr(config.sampler, key) for key in samplers.sampler_options(config.sampler.name)}
     return samplers.build_sampler(
         config.sampler.name,
         train["label"].to_numpy(),
         super_class_labels=train["super_class"].to_numpy() if "super_class" in train else None,
         seed=config.seed,
-        **options,
+        **config.sampler.options,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from pyg_bgformer.config.schema import DataConfig, EncoderConfig, SamplerConfig, TrainConfig
+from pyg_bgformer.config.schema import DataConfig, TrainConfig
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.report.statistics import SCORES, compare
 
@@ -17,8 +17,8 @@ METHODS_OWN = {"train": ("lr", "head_lr", "loss_lr", "clip_norm", "clip_value"),
 
 DEFAULTS = {
     "data": asdict(DataConfig()),
-    "sampler": asdict(SamplerConfig()),
-    "encoder": asdict(EncoderConfig()),
+    "sampler": {},
+    "encoder": {},
     "train": asdict(TrainConfig()),
 }
 """For keys that recipes did not have yet when a run was made."""

@@ -35,7 +35,7 @@ def test_every_shipped_recipe_is_read_and_says_what_its_place_says(recipe):
     dataset, method = recipe.parent.name.removesuffix("_mobilenet"), VARIANTS.get(recipe.stem, recipe.stem)
     assert (config.data.name, config.method.name) == (dataset, method)
     if config.sampler.name == "classes":
-        assert config.sampler.classes <= BENCHMARKS.get(dataset, 964)  # Omniglot's
+        assert config.sampler.options["classes"] <= BENCHMARKS.get(dataset, 964)  # Omniglot's
     assert all(0 < epoch < config.train.epochs for epoch in config.train.milestones)
 
 

@@ -14,7 +14,7 @@ from pyg_bgformer.errors import InputError
 @pytest.fixture
 def encoder() -> Encoder:
     torch.manual_seed(3)
-    encoder = build_encoder("conv4", pooling="sum", embedding_dim=16, frozen_batchnorm=True)
+    encoder = build_encoder("conv4", pooling="avgmax", embedding_dim=16, frozen_batchnorm=True)
     encoder(torch.randn(4, 3, 32, 32))
     return encoder
 

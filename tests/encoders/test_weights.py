@@ -176,7 +176,7 @@ def test_cached_timm_tag_needs_no_network(
     path = tmp_path / "model.safetensors"
     save_file(models.resnet18(weights=None).state_dict(), path)
     monkeypatch.setattr(published, "try_to_load_from_cache", lambda *_: str(path))
-    encoder = build_encoder("timm/resnet18.tv_in1k", weights="pretrained", pooling="sum")
+    encoder = build_encoder("timm/resnet18.tv_in1k", weights="pretrained", pooling="avgmax")
     assert torch.equal(encoder.backbone.net.state_dict()["conv1.weight"], load_file(path)["conv1.weight"])
     assert encoder.weights_tag == "tv_in1k"
     assert encoder.weights_hash

@@ -24,7 +24,7 @@ def config(request):
     config = read_config(["--config", str(RECIPES / "digits" / f"{request.param}.yaml")])
     return replace(
         config,
-        sampler=replace(config.sampler, samples=4, batches_per_epoch=5),
+        sampler=config.sampler.changed(samples=4, batches_per_epoch=5),
         train=replace(config.train, epochs=2, lr=1e-3),
     )
 
@@ -40,7 +40,7 @@ def objective(row):
 
 
 def test_training_lowers_the_loss(config, tmp_path):
-    config = replace(config, sampler=replace(config.sampler, batches_per_epoch=20))
+    config = replace(config, sampler=config.sampler.changed(batches_per_epoch=20))
     first, last = Training(config, tmp_path).fit().history
     assert objective(last) < 0.95 * objective(first)
 

@@ -66,7 +66,7 @@ def test_what_would_let_all_runs_fail_is_found_before_the_first(runs):
     check_here([run.config for run in runs])
     config = runs[0].config
     no_data = replace(config, data=replace(config.data, name="cub200", root="nowhere"))
-    no_images = replace(config, sampler=replace(config.sampler, classes=0))
+    no_images = replace(config, sampler=config.sampler.changed(classes=0))
     for wrong, words in ((no_data, "nowhere"), (no_images, "sampler.classes is 0")):
         with pytest.raises(InputError, match=words):
             check_here([wrong])

@@ -40,4 +40,7 @@ def test_rows_of_one_study_are_trained_for_as_many_epochs_with_one_encoder(study
     if study.name.startswith("published"):
         return  # each row is trained as its authors do
     assert len({row.config.train.epochs for row in study.rows}) == 1
-    assert len({(row.config.encoder.name, row.config.encoder.embedding_dim) for row in study.rows}) == 1
+    assert (
+        len({(row.config.encoder.name, row.config.encoder.options["embedding_dim"]) for row in study.rows})
+        == 1
+    )

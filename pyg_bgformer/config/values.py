@@ -1,0 +1,108 @@
+"""Values of a recipe: do they fit their types and ranges?"""
+
+import difflib
+import reprlib
+from argparse import ArgumentError
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from jsonargparse import ArgumentParser
+
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.ranges import Range
+
+WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    NoneType: "null",
+    Any: "any value",
+    list: "a list",
+    dict: "a mapping",
+}
+
+
+def fit(key: str, value: Any, kind: Any) -> Any:
+    """Returns a value of a recipe or of the command line as its type.
+
+    Args:
+        key: Where the value stands, for the message.
+        value: What was written. Text is read as YAML where the type is not text.
+        kind: The type; its notes may be ranges of numbers.
+
+    Raises:
+        InputError: If the value does not fit.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=kind)
+    try:
+        if value is None and NoneType not in alternatives(kind) and Any not in alternatives(kind):
+            raise TypeError("jsonargparse takes null for every type")
+        given = (
+            parser.parse_args([f"--value={value}"])
+            if isinstance(value, str)
+            else parser.parse_object({"value": value})
+        )
+    except (ArgumentError, TypeError, ValueError, RecursionError) as error:
+        raise misfit(key, value, kind) from error
+    check_numbers(key, given.value, kind)
+    return given.value
+
+
+def check_numbers(key: str, value: Any, kind: Any) -> None:
+    """Checks that every number in a value is finite and within the range that its type notes.
+
+    Raises:
+        InputError: If one is not.
+    """
+    if not in_range(value, kind):
+        raise misfit(key, value, kind)
+
+
+def in_range(value: Any, kind: Any) -> bool:
+    """Returns whether every number in a value is finite and within the range that its type notes."""
+    if isinstance(value, dict):
+        return all(in_range(item, Any) for item in value.values())
+    if isinstance(value, list | tuple):
+        kinds = [argument for argument in get_args(kind) if argument is not Ellipsis] or [Any]
+        return all(in_range(item, kinds[min(i, len(kinds) - 1)]) for i, item in enumerate(value))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return True
+    notes = [note for one in alternatives(kind) for note in getattr(one, "__metadata__", ())]
+    ranges = [note for note in notes if isinstance(note, Range)] or [Range()]
+    return any(value in allowed for allowed in ranges)
+
+
+def alternatives(kind: Any) -> tuple[Any, ...]:
+    """Returns the types of a union, or the one type."""
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def words(kind: Any) -> str:
+    """Returns what a message and the help call a type.
+
+    >>> words(Annotated[int, Range(least=1)] | None)
+    'a whole number of at least 1, or null'
+    """
+    names = []
+    for one in alternatives(kind):
+        origin, arguments = get_origin(one), get_args(one)
+        if origin is Literal:
+            names += [str(value) for value in arguments]
+        elif origin is Annotated:
+            names.append(f"{words(arguments[0])} {' and '.join(map(str, one.__metadata__))}")
+        elif origin in (list, tuple):
+            names.append(f"a list, each {words(arguments[0])}")
+        else:
+            names.append(WORDS.get(origin or one, str(one)))
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def misfit(key: str, value: Any, kind: Any) -> InputError:
+    """Returns the one line about a value that does not fit its type."""
+    found = "null" if value is None else reprlib.repr(value)
+    choices = [choice for one in alternatives(kind) if get_origin(one) is Literal for choice in get_args(one)]
+    nearest = difflib.get_close_matches(str(value), choices, n=1)
+    hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
+    return InputError(f"{key}: expected {words(kind)}, found {found}{hint}")
