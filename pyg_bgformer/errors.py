@@ -86,3 +86,8 @@ def check_range(
     bounds = {"at least": at_least, "above": above, "at most": at_most, "below": below}
     told = " and ".join(f"{word} {bound}" for word, bound in bounds.items() if math.isfinite(bound))
     raise InputError(f"{name} must be {told or 'finite'}, found {value}")
+
+
+def one_line(error: object) -> str:
+    """Returns the message of an error, which may have several lines, on one line."""
+    return " ".join(str(error).split())

@@ -22,7 +22,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        partial.touch()
+        mode = (
+            partial.stat().st_mode
+        )  # as the umask has it; some libraries write files that others cannot read
         yield partial
+        partial.chmod(mode)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

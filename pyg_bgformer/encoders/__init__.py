@@ -7,14 +7,14 @@ torch.Size([2, 64])
 """
 
 from pyg_bgformer.encoders.backbone import Backbone
-from pyg_bgformer.encoders.build import build_encoder, encoder_options
+from pyg_bgformer.encoders.build import ENCODERS, build_encoder, encoder_options
 from pyg_bgformer.encoders.conv4 import Conv4
 from pyg_bgformer.encoders.deploy import encoder_info, load_encoder, save_encoder
 from pyg_bgformer.encoders.encoder import Encoder, EncoderSpec
-from pyg_bgformer.encoders.pooling import POOLINGS, global_pool
+from pyg_bgformer.encoders.pooling import global_pool
 
 __all__ = [
-    "POOLINGS",
+    "ENCODERS",
     "Backbone",
     "Conv4",
     "Encoder",

@@ -18,7 +18,7 @@ class Conv4(Backbone):
     network; a larger image keeps a map, which is pooled.
 
     Args:
-        pooling: ``"average"``, ``"max"`` or ``"avgmax"`` of both.
+        pooling: ``"average"``, ``"max"`` or ``"avgmax"``, the sum of both.
 
     Shapes:
         - **input:** images (B, 3, H, W), H and W at least 16, normalised with mean 0.5 and std 0.5.
@@ -28,12 +28,12 @@ class Conv4(Backbone):
     def __init__(self, pooling: str = "average") -> None:
         check_pooling(pooling)
         blocks = [_block(channels, 64) for channels in (3, 64, 64, 64)]
-        super().__init__(nn.Sequential(*blocks), mean=(0.5,) * 3, std=(0.5,) * 3)
+        super().__init__(nn.Sequential(*blocks), mean=(0.5,) * 3, std=(0.5,) * 3, image_size=28)
         self.pooling = pooling
         self.feature_dim = 64
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pooled features (B, 64); InputError for images under 16 pixels."""
+        """Returns pooled features (B, 64); raises InputError for images under 16 pixels."""
         if min(images.shape[-2:]) < SMALLEST_IMAGE:
             height, width = images.shape[-2:]
             raise InputError(f"conv4 needs images of {SMALLEST_IMAGE} px or more, got {height} x {width} px")

@@ -1,5 +1,6 @@
 """Backbone, pooling, feature normalisation and embedding head as one module."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Self, get_args
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pyg_bgformer.encoders.backbone import Backbone
+from pyg_bgformer.encoders.pooling import Pooling
 from pyg_bgformer.errors import InputError, did_you_mean
 
 FeatureNorm = Literal["none", "layer", "batch"]
@@ -24,7 +26,7 @@ class EncoderSpec:
     """
 
     name: str
-    pooling: str = "average"
+    pooling: Pooling = "average"
     embedding_dim: int = 128
     frozen_batchnorm: bool = False
     frozen_patch_embedding: bool = False
@@ -40,10 +42,11 @@ class Encoder(nn.Module):
     In training mode an unfrozen BatchNorm sees the batch; in evaluation mode nothing does.
 
     Args:
-        backbone: the network that gives pooled features.
-        spec: what the encoder was asked to be.
-        weights_tag: where the backbone's weights came from: a tag, a file's name, or ``"random"``.
+        backbone: The network that gives pooled features.
+        spec: What the encoder was asked to be.
+        weights_tag: Where the backbone's weights came from: a tag, a file's name, or ``"random"``.
         weights_hash: SHA-256 of those weights; ``None`` for random ones.
+        notes: Lines for the user about those weights, such as keys that were left out.
 
     Attributes:
         reduction: With ``pca_dim``, the projection on principal components that :meth:`fit_pca` sets. It is not
@@ -52,15 +55,15 @@ class Encoder(nn.Module):
             ``batch`` it keeps running statistics, which are used in evaluation mode.
         head: ``nn.Linear(feature_dim, embedding_dim)``, orthogonal weight and zero bias; with ``head_norm``
             after a ``nn.BatchNorm1d(feature_dim)``.
-        feature_dim, embedding_dim: sizes of the features, after the reduction, and of the embedding.
-        mean, std: normalisation of RGB images in 0..1 that the weights expect, three numbers each.
+        feature_dim, embedding_dim: Sizes of the features, after the reduction, and of the embedding.
+        mean, std: Normalisation of RGB images in 0..1 that the weights expect, three numbers each.
 
     Shapes:
         - **input:** images (B, 3, H, W), normalised with ``mean`` and ``std``.
         - **output:** (B, embedding_dim), not normalised.
 
     Raises:
-        InputError: the embedding has no dimension, or a part to be frozen does not exist.
+        InputError: If the embedding has no dimension, or a part to be frozen does not exist.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Encoder(nn.Module):
         *,
         weights_tag: str = "random",
         weights_hash: str | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if spec.embedding_dim < 1:
@@ -78,6 +82,7 @@ class Encoder(nn.Module):
         self.spec = spec
         self.weights_tag = weights_tag
         self.weights_hash = weights_hash
+        self.notes = tuple(notes)
         self.reduction: nn.Module = nn.Identity()
         if spec.pca_dim is not None:
             self.reduction = _projection(backbone.feature_dim, spec.pca_dim, spec.frozen)
@@ -103,7 +108,8 @@ class Encoder(nn.Module):
         Args:
             x: Images (B, 3, H, W), or outputs of the backbone (B, F) that were computed earlier.
         """
-        return self.feature_norm(self.reduction(self.backbone(x) if x.dim() == 4 else x))
+        features: Tensor = self.feature_norm(self.reduction(self.backbone(x) if x.dim() == 4 else x))
+        return features
 
     @torch.no_grad()
     def fit_pca(self, outputs: Tensor) -> None:
@@ -129,14 +135,18 @@ class Encoder(nn.Module):
         self.reduction.bias.copy_(-weight @ torch.from_numpy(pca.mean_).to(weight))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embeddings (B, embedding_dim), not normalised, of images (B, 3, H, W)."""
-        return self.head(self.features(images))
+        """Returns embeddings (B, embedding_dim), not normalised, of images (B, 3, H, W)."""
+        embeddings: Tensor = self.head(self.features(images))
+        return embeddings
 
     def freeze_backbone(self, frozen: bool) -> None:
-        """Freeze the whole backbone for a warm-up, or give back what was trainable by construction.
+        """Freezes the whole backbone for a warm-up, or makes trainable again what was so by construction.
 
         A frozen backbone is in evaluation mode too: its BatchNorm statistics stay where they are. An encoder that
         was built ``frozen`` stays so.
+
+        Args:
+            frozen: Whether to freeze it.
         """
         frozen = frozen or self.spec.frozen
         self.backbone_frozen = frozen
@@ -145,7 +155,7 @@ class Encoder(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Training or evaluation mode; frozen parts stay in evaluation mode."""
+        """Sets training or evaluation mode; frozen parts stay in evaluation mode."""
         super().train(mode)
         if self.backbone_frozen:
             self.backbone.eval()
@@ -153,6 +163,17 @@ class Encoder(nn.Module):
             for norm in self._batchnorms():
                 norm.eval()
         return self
+
+    def check_image_size(self, size: int) -> None:
+        """Refuses an image size that the backbone does not take, after one forward pass of one image.
+
+        Args:
+            size: Side of the images in pixels.
+
+        Raises:
+            InputError: If the backbone fails; the line names the nearest sizes it takes.
+        """
+        self.backbone.check_image_size(size, self.spec.name)
 
     def _batchnorms(self) -> list[nn.Module]:
         return [module for module in self.backbone.modules() if isinstance(module, _BatchNorm)]

@@ -8,31 +8,29 @@ from pyg_bgformer.errors import InputError, did_you_mean
 
 Pooling = Literal["average", "max", "avgmax"]
 
-POOLINGS = get_args(Pooling)
-
 
 def check_pooling(pooling: str) -> None:
-    """Refuse a pooling that does not exist.
+    """Refuses a pooling that does not exist.
+
+    Args:
+        pooling: Its name.
 
     Raises:
-        InputError: ``pooling`` is not one of :data:`POOLINGS`.
+        InputError: If ``pooling`` is not one of ``average``, ``max`` and ``avgmax``.
     """
-    if pooling not in POOLINGS:
-        raise InputError(f"unknown pooling '{pooling}': {did_you_mean(pooling, POOLINGS)}")
+    if pooling not in get_args(Pooling):
+        raise InputError(f"unknown pooling '{pooling}'; {did_you_mean(pooling, get_args(Pooling))}")
 
 
 def global_pool(feature_map: Tensor, pooling: str) -> Tensor:
-    """Pool a feature map over its positions.
+    """Returns a feature map pooled over its positions, ``(B, C)``.
 
     Args:
-        feature_map: (B, C, H, W), any floating type.
-        pooling: ``"average"``, ``"max"`` or ``"avgmax"`` = average + max.
-
-    Returns:
-        (B, C).
+        feature_map: ``(B, C, H, W)``, any floating type.
+        pooling: ``"average"``, ``"max"``, or ``"avgmax"`` for the sum of both.
 
     Raises:
-        InputError: ``pooling`` is unknown.
+        InputError: If ``pooling`` is unknown.
     """
     check_pooling(pooling)
     if pooling == "max":

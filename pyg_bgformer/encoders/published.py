@@ -2,128 +2,129 @@
 
 import os
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub.errors import LocalEntryNotFoundError
 from torch import Tensor
-from torchvision.models import WeightsEnum
 
 from pyg_bgformer.encoders.timm_backbone import PREFIX as TIMM
 from pyg_bgformer.encoders.timm_backbone import timm_tags
 from pyg_bgformer.encoders.torchvision_backbone import PREFIX as TORCHVISION
 from pyg_bgformer.encoders.torchvision_backbone import torchvision_tags
-from pyg_bgformer.errors import InputError, did_you_mean
+from pyg_bgformer.errors import InputError, did_you_mean, one_line
 
-_PROBE_SECONDS = 5.0
-_TIMM_FILE = "model.safetensors"
+HUB_SECONDS = 5.0
+TIMM_FILE = "model.safetensors"
+OFFLINE_ADVICE = "give the path of a local weights file, or null for random weights"
 # DenseNet's published files were written before layer names lost their inner dot.
-_OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12])\.(.+)$")
+OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12])\.(.+)$")
 
 
 def torchvision_weights(name: str, tag: str) -> tuple[str, Mapping[str, Tensor]]:
-    """The weights of a torchvision model under one of its tags, for example ``IMAGENET1K_V1``.
+    """Returns the weights of a torchvision model under one of its tags, for example ``IMAGENET1K_V1``.
+
+    Args:
+        name: The model.
+        tag: The tag.
 
     Returns:
         The tag's own name (``DEFAULT`` is resolved, so that it can be recorded) and its tensors.
 
     Raises:
-        InputError: no such tag, or it is not cached and cannot be fetched.
+        InputError: If there is no such tag, or it is not cached and cannot be fetched.
     """
     tags = torchvision_tags(name)
     if tag not in tags.__members__:
-        raise InputError(f"{TORCHVISION}{name} has no weights '{tag}': {did_you_mean(tag, tags.__members__)}")
+        raise InputError(f"{TORCHVISION}{name} has no weights '{tag}'; {did_you_mean(tag, tags.__members__)}")
     weights = tags[tag]
-    return weights.name, _rename_densenet(_fetch_torchvision(weights, f"{TORCHVISION}{name}"))
+    owner = f"{TORCHVISION}{name} {weights.name}"
+    _refuse_offline(weights.url, owner)
+    try:
+        # The files are pickles of tensors: weights_only keeps anything else in them from running.
+        tensors = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:
+        raise _not_fetched(owner, error) from error
+    return weights.name, {OLD_DENSENET.sub(r"\1\2.\3", key): tensor for key, tensor in tensors.items()}
 
 
 def timm_checkpoint(name: str, weights: str) -> tuple[str, dict[str, Any]]:
-    """Where timm finds the weights of a model.
+    """Returns where timm finds the weights of a model.
 
     Args:
-        name: the model, with or without a tag.
-        weights: a tag, or ``"pretrained"``: the tag in the name, else timm's default.
+        name: The model, with or without a tag.
+        weights: A tag, or ``"pretrained"``: the tag in the name, else timm's default.
 
     Returns:
         The full name with its tag, and the options of ``timm.create_model`` that load the weights.
 
     Raises:
-        InputError: no such tag, a tag other than the one in the name, or not cached and cannot be fetched.
+        InputError: If there is no such tag, it is not the one in the name, or it is not cached and cannot be
+            fetched.
     """
-    full_name = _timm_tagged(name, weights)
-    config: Any = timm.get_pretrained_cfg(full_name)
-    if not config.hf_hub_id:
-        _require_network(config.url, f"{TIMM}{full_name}", _cached_by_torch(config.url))
-        return full_name, {"pretrained": True}
-    path = _fetch_timm(f"{TIMM}{full_name}", config.hf_hub_id)
-    return full_name, {"pretrained": True, "pretrained_cfg_overlay": {"file": path}}
-
-
-def _timm_tagged(name: str, weights: str) -> str:
     architecture, _, tag = name.partition(".")
     known = timm_tags(architecture)
     if not known:
         raise InputError(f"timm publishes no weights for {TIMM}{architecture}: take weights: null or a file")
     if weights != "pretrained" and weights not in known:
-        raise InputError(f"{TIMM}{architecture} has no weights '{weights}': {did_you_mean(weights, known)}")
+        raise InputError(f"{TIMM}{architecture} has no weights '{weights}'; {did_you_mean(weights, known)}")
     if weights != "pretrained" and tag and weights != tag:
         raise InputError(f"weights '{weights}' contradict the tag in '{TIMM}{name}': name one of the two")
-    chosen = tag if weights == "pretrained" else weights
-    return f"{architecture}.{chosen}" if chosen else f"{architecture}.{_default_tag(architecture)}"
-
-
-def _default_tag(architecture: str) -> str:
-    config = timm.get_pretrained_cfg(architecture, allow_unregistered=False)
-    return str(config.tag or "") if config else ""
-
-
-def _fetch_torchvision(weights: WeightsEnum, owner: str) -> Mapping[str, Tensor]:
-    _require_network(weights.url, f"{owner} {weights.name}", _cached_by_torch(weights.url))
+    if weights == "pretrained" and not tag:
+        default: Any = timm.get_pretrained_cfg(architecture, allow_unregistered=False)
+        tag = str(default.tag or "") if default else ""
+    else:
+        tag = tag or weights
+    full_name = f"{architecture}.{tag}" if tag else architecture
+    config: Any = timm.get_pretrained_cfg(full_name)
+    if not config.hf_hub_id:
+        _refuse_offline(config.url, f"{TIMM}{full_name}")
+        return full_name, {"pretrained": True}
     try:
-        # The files are pickles of tensors: weights_only keeps anything else in them from running.
-        return weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError) as error:
-        raise InputError(f"weights {owner} {weights.name} not fetched: {_one_line(error)}") from error
-
-
-def _fetch_timm(owner: str, repository: str) -> str:
-    cached = try_to_load_from_cache(repository, _TIMM_FILE)
-    if isinstance(cached, str):
-        return cached
-    _require_network(constants.ENDPOINT, owner, cached=False)
-    try:
-        return hf_hub_download(repository, _TIMM_FILE)
-    except Exception as error:  # the hub's client raises its transport's own classes, which vary by version
-        raise InputError(f"weights {owner} not fetched: {_one_line(error)}") from error
-
-
-def _cached_by_torch(url: str) -> bool:
-    return os.path.isfile(os.path.join(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2]))
-
-
-def _require_network(url: str, owner: str, cached: bool) -> None:
-    """Ask the host once, briefly: the libraries' own clients retry for most of a minute."""
-    if cached:
-        return
-    try:
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_PROBE_SECONDS).close()
-    except urllib.error.HTTPError:
-        return  # the host answers; what it thinks of this request is the download's business
+        path = hub_file(config.hf_hub_id, TIMM_FILE)
     except OSError as error:
-        reason = _one_line(getattr(error, "reason", error))
-        raise InputError(
-            f"weights {owner} are not cached and {url} cannot be reached ({reason}): "
-            "give the path of a local .safetensors file, or null for random weights"
-        ) from error
+        raise _not_fetched(f"{TIMM}{full_name}", error) from error
+    return full_name, {"pretrained": True, "pretrained_cfg_overlay": {"file": str(path)}}
 
 
-def _rename_densenet(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    return {_OLD_DENSENET.sub(r"\1\2.\3", key): tensor for key, tensor in tensors.items()}
+def hub_file(repository: str, filename: str, **options: Any) -> Path:
+    """Returns a file of the Hugging Face hub: the cached one, or it is fetched.
+
+    A file that is not cached is asked for once before it is fetched. The download itself retries a host that
+    cannot be reached for half a minute. With ``HF_HUB_OFFLINE`` in the environment nothing is asked for.
+
+    Args:
+        repository: For example ``"timm/resnet18.a1_in1k"``.
+        filename: Path of the file in it.
+        **options: ``revision``, ``cache_dir`` or ``token``, as for ``hf_hub_download``.
+
+    Raises:
+        OSError: If the file is not cached and cannot be fetched.
+    """
+    try:
+        return Path(hf_hub_download(repository, filename, local_files_only=True, **options))
+    except LocalEntryNotFoundError:
+        pass
+    try:
+        url = hf_hub_url(repository, filename, revision=options.get("revision"))
+        get_hf_file_metadata(url, timeout=HUB_SECONDS, token=options.get("token"))
+        return Path(hf_hub_download(repository, filename, **options))
+    except Exception as error:  # the hub's transport has exceptions of its own, which vary by version
+        raise OSError(one_line(error)) from error
 
 
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())
+def _refuse_offline(url: str, owner: str) -> None:
+    """torch.hub does not know ``HF_HUB_OFFLINE``; one switch is enough."""
+    cached = os.path.join(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
+    if constants.HF_HUB_OFFLINE and not os.path.isfile(cached):
+        raise _not_fetched(owner, "HF_HUB_OFFLINE is set")
+
+
+def _not_fetched(owner: str, reason: object) -> InputError:
+    return InputError(
+        f"weights {owner} are not cached and cannot be fetched ({one_line(reason)}): {OFFLINE_ADVICE}"
+    )

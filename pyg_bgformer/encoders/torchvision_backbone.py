@@ -27,8 +27,8 @@ class TorchvisionBackbone(Backbone):
     two hidden layers inside the classifier: those go with it.
 
     Args:
-        name: the model's name in torchvision, for example ``"resnet50"``.
-        pooling: ``"average"``, ``"max"`` or ``"avgmax"`` of both.
+        name: The model's name in torchvision, for example ``"resnet50"``.
+        pooling: ``"average"``, ``"max"`` or ``"avgmax"``, the sum of both.
 
     Shapes:
         - **input:** images (B, 3, H, W) normalised with ``mean`` and ``std``. GoogLeNet and Inception take
@@ -49,7 +49,7 @@ class TorchvisionBackbone(Backbone):
         self.measure(_TRIAL_SIZE.get(name, 96))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pooled features (B, feature_dim) of images (B, 3, H, W)."""
+        """Returns pooled features (B, feature_dim) of images (B, 3, H, W)."""
         features = _to_half_range(images) if self.rescales_input else images
         for part in _trunk(self.net):
             features = part(features)
@@ -67,7 +67,7 @@ class TorchvisionViT(Backbone):
     """A torchvision vision transformer; its features are the class token after the last norm.
 
     Args:
-        name: the model's name in torchvision, for example ``"vit_b_16"``.
+        name: The model's name in torchvision, for example ``"vit_b_16"``.
 
     Shapes:
         - **input:** images (B, 3, S, S), S the size the model is made for (224 px).
@@ -77,28 +77,35 @@ class TorchvisionViT(Backbone):
     def __init__(self, name: str) -> None:
         net = models.get_model(name, weights=None)
         mean, std = _normalisation(name)
-        super().__init__(net, mean, std, head_prefixes=("heads.",), patch_embedding="conv_proj")
+        super().__init__(
+            net, mean, std, head_prefixes=("heads.",), image_size=net.image_size, patch_embedding="conv_proj"
+        )
         net.heads = nn.Identity()
         self.measure(net.image_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class-token features (B, feature_dim); InputError for another image size."""
+        """Returns class-token features (B, feature_dim); raises InputError for another image size."""
         size = self.net.image_size
-        if tuple(images.shape[-2:]) != (size, size):
-            height, width = images.shape[-2:]
+        height, width = images.shape[-2:]
+        if not height == width == size:
             raise InputError(f"this vision transformer needs images of {size} px, got {height} x {width} px")
-        return self.net(images)
+        features: Tensor = self.net(images)
+        return features
 
 
 def torchvision_backbone(name: str, pooling: str = "average") -> Backbone:
-    """A randomly initialised torchvision backbone by name (without the ``torchvision/`` prefix).
+    """Returns a randomly initialised torchvision backbone.
+
+    Args:
+        name: The model's name, without the ``torchvision/`` prefix.
+        pooling: As for :class:`TorchvisionBackbone`; a vision transformer takes the default only.
 
     Raises:
-        InputError: no such model, or a pooling other than the default for a vision transformer.
+        InputError: If there is no such model, or the pooling does not apply to it.
     """
     known = models.list_models(module=models)
     if name not in known:
-        raise InputError(f"torchvision has no classification model '{name}': {did_you_mean(name, known)}")
+        raise InputError(f"torchvision has no classification model '{name}'; {did_you_mean(name, known)}")
     if not name.startswith("vit_"):
         return TorchvisionBackbone(name, pooling)
     if pooling != "average":
@@ -107,14 +114,16 @@ def torchvision_backbone(name: str, pooling: str = "average") -> Backbone:
 
 
 def torchvision_tags(name: str) -> type[WeightsEnum]:
-    """The weights that torchvision publishes for a model, as its enumeration."""
-    return models.get_model_weights(name)
+    """Returns the weights that torchvision publishes for a model, as its enumeration."""
+    tags: type[WeightsEnum] = models.get_model_weights(name)
+    return tags
 
 
 def _bare_model(name: str) -> nn.Module:
     # GoogLeNet and Inception would otherwise have two extra classifiers that change the training output.
     options = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
-    return models.get_model(name, weights=None, **options)
+    net: nn.Module = models.get_model(name, weights=None, **options)
+    return net
 
 
 def _normalisation(name: str) -> tuple[list[float], list[float]]:
@@ -123,7 +132,7 @@ def _normalisation(name: str) -> tuple[list[float], list[float]]:
 
 
 def _keep_pooled_norm(net: nn.Module) -> str | None:
-    """Reduce the classifier to the LayerNorm it starts with, under the name that weight files use."""
+    """Reduces the classifier to the LayerNorm it starts with; returns the name that weight files use for it."""
     if not isinstance(net, models.ConvNeXt | models.MaxVit):
         return None
     index, norm = next((i, m) for i, m in net.classifier.named_children() if isinstance(m, nn.LayerNorm))
@@ -138,7 +147,7 @@ def _remove_head(net: nn.Module) -> None:
 
 
 def _trunk(net: nn.Module) -> Iterator[nn.Module]:
-    """The parts in the order they are registered in, which is torchvision's order of computation."""
+    """Yields the parts in the order they are registered in, which is torchvision's order of computation."""
     for name, part in net.named_children():
         if isinstance(part, nn.ModuleList):
             yield from part
@@ -147,7 +156,7 @@ def _trunk(net: nn.Module) -> Iterator[nn.Module]:
 
 
 def _to_half_range(images: Tensor) -> Tensor:
-    """From ImageNet's mean and std to mean 0.5 and std 0.5."""
+    """Returns images normalised with mean 0.5 and std 0.5 of those with ImageNet's mean and std."""
     std = images.new_tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
     mean = images.new_tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
     return (images * std + mean - 0.5) / 0.5

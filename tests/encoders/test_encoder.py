@@ -6,8 +6,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pyg_bgformer.encoders import Encoder, build_encoder, global_pool
+from pyg_bgformer.encoders import (
+    ENCODERS,
+    Backbone,
+    Encoder,
+    EncoderSpec,
+    build_encoder,
+    encoder_options,
+    global_pool,
+)
 from pyg_bgformer.errors import InputError
+from pyg_bgformer.registry import Option
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -130,14 +139,69 @@ def test_avgmax_pooling_is_average_plus_max(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("size", [16, 28, 84])
-def test_conv4_takes_small_images(size: int) -> None:
-    assert build_encoder("conv4").features(images(size=size)).shape == (2, 64)
+@pytest.mark.parametrize(
+    ("name", "size", "sizes"),
+    [
+        ("conv4", 15, "the nearest it takes: 16 px"),
+        ("timm/vit_tiny_patch16_224", 100, "the nearest it takes: 96 px and 112 px"),
+        ("timm/mixer_s32_224", 128, "it takes 224 px"),
+    ],
+)
+def test_image_sizes_are_tried(name: str, size: int, sizes: str) -> None:
+    encoder = build_encoder(name)
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    encoder.check_image_size(224)
+    with pytest.raises(InputError, match=f"{name} does not take images of {size} px; {sizes}$"):
+        encoder.check_image_size(size)
+    assert all(module.training for module in encoder.modules())
+    assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
 
 
-def test_conv4_refuses_smaller_images() -> None:
-    with pytest.raises(InputError, match="conv4 needs images of 16 px or more, got 8 x 8 px"):
-        build_encoder("conv4")(images(size=8))
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "size", "sizes"),
+    [
+        ("torchvision/inception_v3", 64, "the nearest it takes: 75 px"),
+        ("torchvision/maxvit_t", 128, "it takes 224 px"),
+        ("timm/beit_base_patch16_224", 128, "it takes 224 px"),
+    ],
+)
+def test_image_sizes_of_large_networks_are_tried(name: str, size: int, sizes: str) -> None:
+    with pytest.raises(InputError, match=f"{name} does not take images of {size} px; {sizes}$"):
+        build_encoder(name).check_image_size(size)
+
+
+def test_a_frozen_backbone_stays_frozen_when_a_size_is_tried() -> None:
+    encoder = build_encoder("conv4", frozen_batchnorm=True)
+    modes = [module.training for module in encoder.modules()]
+    encoder.check_image_size(28)
+    assert [module.training for module in encoder.modules()] == modes
+
+
+def test_a_plugin_adds_an_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ENCODERS, "parts", dict(ENCODERS.parts))
+
+    class Mean(Backbone):
+        def forward(self, images: Tensor) -> Tensor:
+            return self.net(images).mean(dim=(2, 3))
+
+    @ENCODERS.register("mean")
+    def mean(pooling: str) -> Backbone:
+        backbone = Mean(nn.Conv2d(3, 8, 3), (0.1,) * 3, (0.2,) * 3)
+        backbone.measure(16)
+        return backbone
+
+    encoder = build_encoder("mean", embedding_dim=4)
+    assert encoder(images(size=16)).shape == (2, 4)
+    assert encoder.mean == (0.1, 0.1, 0.1)
+    assert encoder_options("mean")["embedding_dim"] == Option(int, 128)
+
+
+def test_options_are_those_of_the_signature() -> None:
+    options = encoder_options("timm/resnet18")
+    assert set(options) == set(EncoderSpec.__dataclass_fields__) - {"name"} | {"weights"}
+    with pytest.raises(InputError, match="unknown encoder 'conv5'; known are conv4"):
+        encoder_options("conv5")
 
 
 def test_vision_transformer_takes_other_image_sizes() -> None:
@@ -193,14 +257,14 @@ def test_frozen_patch_embedding() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("conv5", {}, "unknown encoder 'conv5': known are conv4, torchvision/MODEL, timm/MODEL"),
+        ("conv5", {}, "unknown encoder 'conv5'; known are conv4, torchvision/MODEL, timm/MODEL"),
         (
             "torchvision/resnet51",
             {},
-            "torchvision has no classification model 'resnet51': did you mean 'resnet50'?",
+            "torchvision has no classification model 'resnet51'; did you mean 'resnet50'?",
         ),
-        ("timm/resnet51", {}, "timm has no model 'resnet51': did you mean"),
-        ("timm/resnet50.tv_in1", {}, "timm/resnet50 has no weights tag 'tv_in1': did you mean 'tv_in1k'?"),
+        ("timm/resnet51", {}, "timm has no model 'resnet51'; did you mean"),
+        ("timm/resnet50.tv_in1", {}, "timm/resnet50 has no weights tag 'tv_in1'; did you mean 'tv_in1k'?"),
         ("timm/hf-hub:somebody/model", {}, "timm has no model 'hf-hub:somebody/model'"),
         ("conv4", {"pooling": "mean"}, "unknown pooling 'mean'"),
         ("conv4", {"feature_norm": "instance"}, "unknown feature_norm 'instance'"),

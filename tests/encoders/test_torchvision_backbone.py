@@ -39,6 +39,13 @@ def classifier_input(net: nn.Module, images: Tensor) -> Tensor:
     return seen[0]
 
 
+@pytest.fixture
+def quick_init(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large networks spend seconds on drawing from a truncated normal distribution; any other does here."""
+    monkeypatch.setattr(nn.init, "trunc_normal_", lambda tensor, *_, **__: nn.init.normal_(tensor, std=0.02))
+
+
+@pytest.mark.usefixtures("quick_init")
 @pytest.mark.parametrize("name", FAMILIES)
 def test_average_pooling_gives_what_the_classifier_sees(name: str) -> None:
     torch.manual_seed(0)
