@@ -16,7 +16,6 @@ from pyg_bgformer.encoders import (
     global_pool,
 )
 from pyg_bgformer.errors import InputError
-from pyg_bgformer.registry import Option
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -194,7 +193,7 @@ def test_a_plugin_adds_an_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = build_encoder("mean", embedding_dim=4)
     assert encoder(images(size=16)).shape == (2, 4)
     assert encoder.mean == (0.1, 0.1, 0.1)
-    assert encoder_options("mean")["embedding_dim"] == Option(int, 128)
+    assert encoder_options("mean")["embedding_dim"].default == 128
 
 
 def test_options_are_those_of_the_signature() -> None:
