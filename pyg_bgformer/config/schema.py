@@ -40,6 +40,9 @@ class DataConfig(Section):
         random_erasing: Share of the training images in which a random rectangle becomes the mean colour.
         label_noise: Share of the training images whose label is replaced by that of another training class.
         image_noise: Share of the training images that are replaced by noise.
+        views: With a frozen encoder, number of augmented views of each training image whose features are computed,
+            or null for the image as it is at test time.
+        feature_cache: Folder for the features of frozen encoders, or null for no cache.
         workers: Number of processes that load images.
         cache: Folder for decoded images, or null for no cache.
         cache_size: Shorter side in pixels to which larger images are resized in the cache. Training crops are cut
@@ -59,6 +62,8 @@ class DataConfig(Section):
     random_erasing: Share = 0.0
     label_noise: Share = 0.0
     image_noise: Share = 0.0
+    views: PositiveInt | None = None
+    feature_cache: str | None = "~/.cache/pyg_bgformer"
     workers: NonNegativeInt = 2
     cache: str | None = "~/.cache/pyg_bgformer"
     cache_size: PositiveInt = 512
@@ -226,6 +231,14 @@ class Config:
     protocol: ProtocolConfig
     seed: int = 0
     runs: str = "runs"
+
+    def __post_init__(self) -> None:
+        """Raises :class:`InputError` for settings of two sections that do not go together."""
+        if self.data.views is not None and not self.encoder.options.get("frozen", False):
+            raise InputError(
+                f"data.views: found {self.data.views}, but only a frozen encoder is trained on views that are "
+                "computed before; set encoder.frozen: true, or leave data.views out"
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the recipe that gives this configuration: nested, of plain values."""

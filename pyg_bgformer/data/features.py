@@ -28,12 +28,20 @@ class FeatureSamples(Dataset[tuple[Tensor, int, int]]):
         features: ``(N, V, F)``, V views of each of N images.
         labels: ``(N,)`` int64.
         rows: ``(N,)`` int64, the images' rows in their dataset.
+        images: The samples of which these are the features.
     """
 
-    def __init__(self, features: Tensor, labels: np.ndarray, rows: np.ndarray) -> None:
+    def __init__(
+        self,
+        features: Tensor,
+        labels: np.ndarray,
+        rows: np.ndarray,
+        images: Dataset[tuple[Tensor, int, int]] | None = None,
+    ) -> None:
         self.features = features
         self.labels = labels
         self.rows = rows
+        self.images = images
 
     def __len__(self) -> int:
         return len(self.rows)

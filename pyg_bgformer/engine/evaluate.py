@@ -135,7 +135,7 @@ def recall_at_1(config: Config, method: Method, extracted: Sequence[Extracted]) 
 @torch.no_grad()
 def measure_leakage(fabric: Fabric, method: Method, loader: Batches) -> float:
     """How much the batch changes embeddings; see :func:`~pyg_bgformer.evaluation.batch_dependence`."""
-    samples = loader.dataset
+    samples = getattr(loader.dataset, "images", loader.dataset)
     count = min(LEAKAGE_IMAGES, len(samples))  # type: ignore[arg-type]
     # Evenly spread, so that several classes are among them.
     positions = [i * len(samples) // count for i in range(count)]  # type: ignore[arg-type]

@@ -62,7 +62,7 @@ def frozen_samples(
         features = compute()
     else:
         features = cached_features(folder, _origin(samples, encoder, views, seed), compute)
-    return FeatureSamples(features, samples.labels, samples.rows)
+    return FeatureSamples(features, samples.labels, samples.rows, samples)
 
 
 def _origin(samples: ImageSamples, encoder: Encoder, views: int | None, seed: int) -> dict[str, Any]:

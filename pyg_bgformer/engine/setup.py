@@ -14,6 +14,7 @@ from pyg_bgformer.data.noise import NoisySamples, mislabelled
 from pyg_bgformer.data.splits import validation_part
 from pyg_bgformer.data.transforms import eval_transform, train_transform
 from pyg_bgformer.encoders import Encoder, build_encoder
+from pyg_bgformer.engine.frozen import frozen_samples
 from pyg_bgformer.engine.interruption import ignore_interrupts
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.geometry import GEOMETRIES
@@ -106,21 +107,33 @@ def build_sampler(config: Config, dataset: ImageDataset) -> PlannedSampler:
 def build_train_loader(
     config: Config, dataset: ImageDataset, encoder: Encoder, sampler: PlannedSampler, cache: ImageCache | None
 ) -> Batches:
-    """Augmented training images in the sampler's order."""
-    data = config.data
-    transform = train_transform(
-        data.image_size,
-        crop_scale=data.crop_scale,
-        crop_ratio=data.crop_ratio,
-        flip=data.flip,
-        random_erasing=data.random_erasing,
-        mean=encoder.mean,
-        std=encoder.std,
+    """Returns training images, augmented, in the sampler's order; of a frozen encoder their features.
+
+    The reduction of a frozen encoder is fitted to these features.
+    """
+    data, norm = config.data, {"mean": encoder.mean, "std": encoder.std}
+    plain = encoder.spec.frozen and data.views is None
+    transform = (
+        eval_transform(data.image_size, resize=data.resize, **norm)
+        if plain
+        else train_transform(
+            data.image_size,
+            crop_scale=data.crop_scale,
+            crop_ratio=data.crop_ratio,
+            flip=data.flip,
+            random_erasing=data.random_erasing,
+            **norm,
+        )
     )
     rows = dataset.rows("train")
     noise: dict[str, Any] = {"share": data.image_noise, "seed": config.seed, "size": data.image_size}
     samples = NoisySamples(dataset, rows, transform, cache, **noise)
-    return DataLoader(samples, batch_sampler=sampler, **_loading(config))
+    if not encoder.spec.frozen:
+        return DataLoader(samples, batch_sampler=sampler, **_loading(config))
+    features = frozen_samples(samples, encoder, views=data.views, seed=config.seed, **_extraction(config))
+    if encoder.spec.pca_dim is not None:
+        encoder.fit_pca(features.features.flatten(0, 1))
+    return DataLoader(features, batch_sampler=sampler, **_loading(config, workers=0))
 
 
 def test_splits(dataset: ImageDataset) -> list[str]:
@@ -131,17 +144,19 @@ def test_splits(dataset: ImageDataset) -> list[str]:
 def build_test_loaders(
     config: Config, dataset: ImageDataset, encoder: Encoder, cache: ImageCache | None
 ) -> list[Batches]:
-    """Images of each of :func:`test_splits`, resized and centre-cropped, in the table's order."""
+    """Returns images of each of :func:`test_splits`, resized and centre-cropped, in the table's order.
+
+    Of a frozen encoder these are their features.
+    """
     data = config.data
     transform = eval_transform(data.image_size, resize=data.resize, mean=encoder.mean, std=encoder.std)
-    return [
-        DataLoader(
-            ImageSamples(dataset, dataset.rows(split), transform, cache),
-            batch_size=config.evaluation.batch_size,
-            **_loading(config),
-        )
-        for split in test_splits(dataset)
-    ]
+    loaders = []
+    for split in test_splits(dataset):
+        images = ImageSamples(dataset, dataset.rows(split), transform, cache)
+        frozen = frozen_samples(images, encoder, **_extraction(config)) if encoder.spec.frozen else None
+        loading = _loading(config) if frozen is None else _loading(config, workers=0)
+        loaders.append(DataLoader(frozen or images, batch_size=config.evaluation.batch_size, **loading))
+    return loaders
 
 
 def new_run_folder(config: Config, stamp: str) -> Path:
@@ -164,8 +179,18 @@ def new_run_folder(config: Config, stamp: str) -> Path:
     return folder
 
 
-def _loading(config: Config) -> dict[str, Any]:
-    workers = config.data.workers
+def _extraction(config: Config) -> dict[str, Any]:
+    """Returns where and with what the features of a frozen backbone are computed."""
+    folder = config.data.feature_cache
+    return {
+        "device": build_fabric(config).device,
+        "workers": config.data.workers,
+        "folder": None if folder is None else Path(folder).expanduser(),
+    }
+
+
+def _loading(config: Config, workers: int | None = None) -> dict[str, Any]:
+    workers = config.data.workers if workers is None else workers
     return {
         "num_workers": workers,
         "worker_init_fn": ignore_interrupts,

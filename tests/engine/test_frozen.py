@@ -1,9 +1,13 @@
 import pytest
 import torch
 
+from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.data import ImageSamples, eval_transform, load_dataset, train_transform
-from pyg_bgformer.encoders import build_encoder
+from pyg_bgformer.encoders import build_encoder, load_encoder
 from pyg_bgformer.engine.frozen import frozen_samples
+from pyg_bgformer.engine.run import run
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.report.progress import Display
 
 CPU = torch.device("cpu")
 NORM = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
@@ -53,3 +57,32 @@ def test_the_file_is_used_again_and_not_for_another_backbone(encoder, tmp_path):
     other = build_encoder("conv4", frozen=True)
     assert not torch.equal(frozen_samples(samples, other, **options).features, first)
     assert batches == [1, 2, 1, 2]
+
+
+FROZEN = """
+data: {name: digits, image_size: 16, resize: 16, workers: 0, cache: null, views: 2, feature_cache: null}
+sampler: {name: classes, classes: 5, samples: 4}
+encoder: {name: conv4, frozen: true, pca_dim: 32, embedding_dim: 16, feature_norm: batch}
+loss: {name: pairwise_cross_entropy}
+method: {name: bgformer, k: 5, heads: 4}
+train: {epochs: 1}
+evaluation: {clustering: false}
+"""
+
+
+def test_a_run_trains_the_head_and_deploys_the_whole_encoder(tmp_path):
+    recipe = tmp_path / "frozen.yaml"
+    recipe.write_text(FROZEN)
+    folder = run(read_config(["--config", str(recipe), "--runs", str(tmp_path)]), Display())
+    encoder = load_encoder(getattr(folder, "path", folder))
+    torch.manual_seed(0)
+    start = build_encoder("conv4", frozen=True, pca_dim=32, embedding_dim=16)
+    for name, value in start.backbone.state_dict().items():
+        assert torch.equal(value, encoder.backbone.state_dict()[name])
+    assert not torch.equal(start.head.weight, encoder.head.weight)
+    assert encoder.features(torch.rand(2, 3, 16, 16)).shape == (2, 32)
+
+
+def test_views_need_a_frozen_encoder():
+    with pytest.raises(InputError, match="set encoder"):
+        read_config(["--data.views=3"])
