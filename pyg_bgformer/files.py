@@ -1,5 +1,6 @@
 """Files that are either whole or not there, and settings that are read from them."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,3 +49,21 @@ def read_mapping(path: Path, kind: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{kind} {path} must be a mapping of keys to values, found {type(content).__name__}")
     return content
+
+
+def read_json(path: Path, kind: str) -> Any:
+    """Returns the content of a JSON file.
+
+    Args:
+        path: The file.
+        kind: What messages call it.
+
+    Raises:
+        InputError: The file cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{kind} {path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{kind} {path} is damaged: {' '.join(str(error).split())}") from error

@@ -12,6 +12,7 @@ from pyg_bgformer.engine.setup import (
     build_train_loader,
 )
 from pyg_bgformer.engine.state import TrainState
+from pyg_bgformer.runs.folder import RunFolder
 
 
 class Training:
@@ -36,7 +37,7 @@ class Training:
             self.loader,
             self.sampler,
             self.config,
-            self.folder,
+            RunFolder(self.folder),
             **callbacks,
         )
         return self.state

@@ -4,9 +4,12 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from pyg_bgformer.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from pyg_bgformer.runs.folder import RunFolder
 
 USAGE = """usage: pyg-bgformer run [--config RECIPE] [--SECTION.KEY VALUE ...] [--seed N] [--print_config]
        pyg-bgformer run --resume RUN_FOLDER
@@ -44,7 +47,7 @@ def run_command(arguments: Sequence[str], default_recipe: Path | None = None) ->
 
     from pyg_bgformer.config.recipe import read_config
     from pyg_bgformer.engine.interruption import Interrupted
-    from pyg_bgformer.engine.run import RECIPE, run
+    from pyg_bgformer.engine.run import run
     from pyg_bgformer.report.progress import Display
 
     try:
@@ -56,7 +59,7 @@ def run_command(arguments: Sequence[str], default_recipe: Path | None = None) ->
                 print(yaml.safe_dump(config.as_dict(), sort_keys=False), end="")
                 return 0
         else:
-            config = read_config(["--config", str(resume / RECIPE)])
+            config = read_config(["--config", str(resume.recipe)])
         run(config, Display(), resume)
     except Interrupted as stop:
         print(f"interrupted; go on with: --resume {stop}", file=sys.stderr)
@@ -93,18 +96,19 @@ def verify_command(arguments: Sequence[str]) -> int:
 
 def diff_command(arguments: Sequence[str]) -> int:
     """Prints a line for all in which two runs differ; returns 0 if there is none, 1 if any, 2 for a mistake."""
-    from pyg_bgformer.runs.diff import difference_lines, is_finished
+    from pyg_bgformer.runs.diff import difference_lines
+    from pyg_bgformer.runs.folder import RunFolder
 
     parser = _Parser(
         prog="pyg-bgformer diff", description="What differs between two runs, scores left aside."
     )
     parser.add_argument("runs", nargs=2, type=Path, metavar="RUN_FOLDER", help="folder of a run")
     try:
-        runs = parser.parse_args(arguments).runs
+        runs = [RunFolder.open(path) for path in parser.parse_args(arguments).runs]
         lines = difference_lines(*runs)
     except InputError as error:
         return _fail(error, 2)
-    if not any(map(is_finished, runs)):
+    if not any(run.state == "finished" for run in runs):
         print("neither run is finished: recipes alone are compared", file=sys.stderr)
     print("\n".join(lines) if lines else "no difference")
     return 1 if lines else 0
@@ -146,16 +150,16 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{self.prog}: {message}")
 
 
-def _resume_folder(arguments: Sequence[str]) -> Path | None:
+def _resume_folder(arguments: Sequence[str]) -> "RunFolder | None":
+    from pyg_bgformer.runs.folder import RunFolder
+
     given = [a for a in arguments if a == "--resume" or a.startswith("--resume=")]
     if not given:
         return None
     value = arguments[1] if given[0] == "--resume" and len(arguments) == 2 else given[0].partition("=")[2]
     if not value or len(arguments) > 2:
         raise InputError("--resume takes the folder of a run and nothing else: its recipe is in that folder")
-    if not (Path(value) / "config.yaml").is_file():
-        raise InputError(f"{value} is not the folder of a run: it has no config.yaml")
-    return Path(value)
+    return RunFolder.open(value)
 
 
 def _fail(error: Exception, code: int) -> int:

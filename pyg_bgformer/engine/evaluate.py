@@ -15,10 +15,7 @@ from pyg_bgformer.evaluation import EvaluationResult, batch_dependence, evaluate
 from pyg_bgformer.geometry import Sphere
 from pyg_bgformer.methods import Method
 
-LEAKAGE_LIMIT = 1e-4
-"""Largest change of an embedding, relative to its norm, that rounding may cause when its batch changes."""
-
-LEAKAGE_IMAGES = 32
+BATCH_DEPENDENCE_IMAGES = 32
 
 REFINED_AT_A_TIME = 128
 """Batches of test images that are refined together."""
@@ -133,21 +130,16 @@ def recall_at_1(config: Config, method: Method, extracted: Sequence[Extracted]) 
 
 
 @torch.no_grad()
-def measure_leakage(fabric: Fabric, method: Method, loader: Batches) -> float:
+def measure_batch_dependence(fabric: Fabric, method: Method, loader: Batches) -> float:
     """How much the batch changes embeddings; see :func:`~pyg_bgformer.evaluation.batch_dependence`."""
     samples = getattr(loader.dataset, "images", loader.dataset)
-    count = min(LEAKAGE_IMAGES, len(samples))  # type: ignore[arg-type]
+    count = min(BATCH_DEPENDENCE_IMAGES, len(samples))  # type: ignore[arg-type]
     # Evenly spread, so that several classes are among them.
     positions = [i * len(samples) // count for i in range(count)]  # type: ignore[arg-type]
     images = torch.stack([samples[i][0] for i in positions]).to(fabric.device)
     method.eval()
     with full_precision():
         return batch_dependence(method.embed, images)
-
-
-def leaks(leakage: float) -> bool:
-    """Whether a measured leakage is more than rounding; a value that is not a number is."""
-    return not leakage <= LEAKAGE_LIMIT
 
 
 def full_precision() -> AbstractContextManager[None]:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
@@ -17,6 +16,7 @@ from pyg_bgformer.engine.interruption import Interrupted, StopRequest, stop_on_s
 from pyg_bgformer.engine.state import TrainState, save_checkpoint
 from pyg_bgformer.errors import RunError
 from pyg_bgformer.methods import Method, Update
+from pyg_bgformer.runs.folder import RunFolder
 
 Advance = Callable[[int, int, float], None]
 """Told after each batch: epochs finished, batches finished of the next one, and the loss."""
@@ -28,7 +28,7 @@ def fit(
     loader: DataLoader,
     sampler: PlannedSampler,
     config: Config,
-    folder: Path,
+    folder: RunFolder,
     *,
     on_batch: Advance = lambda epoch, batch, loss: None,
     on_epoch: Callable[[dict[str, float]], None] = lambda row: None,

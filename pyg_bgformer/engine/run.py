@@ -5,13 +5,13 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import accumulate, count
 from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
 import torch
-import yaml
 from lightning_fabric import Fabric
 from torch.utils.tensorboard import SummaryWriter
 
@@ -22,8 +22,7 @@ from pyg_bgformer.engine.best_epoch import TEST_SCORE, best_epoch, is_tested, ke
 from pyg_bgformer.engine.evaluate import (
     Extracted,
     extract_all,
-    leaks,
-    measure_leakage,
+    measure_batch_dependence,
     recall_at_1,
     refine,
     score,
@@ -45,25 +44,17 @@ from pyg_bgformer.engine.setup import (
     test_splits,
     training_part,
 )
-from pyg_bgformer.engine.state import CHECKPOINT, TrainState, load_checkpoint, save_checkpoint
+from pyg_bgformer.engine.state import TrainState, load_checkpoint, save_checkpoint
 from pyg_bgformer.errors import InputError, RunError
 from pyg_bgformer.evaluation import EvaluationResult
-from pyg_bgformer.files import atomic_path
 from pyg_bgformer.report.progress import Display
 from pyg_bgformer.report.table import result_table
+from pyg_bgformer.runs.folder import RunFolder
 from pyg_bgformer.runs.provenance import provenance
-
-RECIPE, RESULT, UNTRAINED, METRICS, QUERIES, EVENTS = (
-    "config.yaml",
-    "result.json",
-    "untrained.json",
-    "metrics.csv",
-    "queries.csv",
-    "tensorboard",
-)
+from pyg_bgformer.runs.result import RunResult, Scores, read_scores, write_result
 
 
-def run(config: Config, display: Display, resume: Path | None = None) -> Path:
+def run(config: Config, display: Display, resume: RunFolder | None = None) -> RunFolder:
     """Carries out a run, or the rest of one, and prints its table.
 
     Args:
@@ -81,8 +72,8 @@ def run(config: Config, display: Display, resume: Path | None = None) -> Path:
         RunError: Training diverged, or embeddings depend on their batch.
         Interrupted: Ctrl-C; the folder can be resumed.
     """
-    if resume is not None and (resume / RESULT).exists():
-        raise InputError(f"{resume} is finished: its result is in {RESULT}")
+    if resume is not None and resume.state == "finished":
+        raise InputError(f"{resume} is finished: its result is in {resume.result.name}")
     dataset = build_dataset(config)
     marks = f"{' (partial)' if dataset.partial else ''}{' (cropped to boxes)' if dataset.cropped else ''}"
     display.line(f"data: {dataset.name}{marks}, {len(dataset.table)} images")
@@ -102,9 +93,8 @@ def run(config: Config, display: Display, resume: Path | None = None) -> Path:
     folder = resume or new_run_folder(config, time.strftime("%Y%m%d-%H%M%S"))
     _, optimizer = fabric.setup(method, optimizer)
     state = TrainState(method, optimizer, build_schedule(optimizer, config.train))
-    with interrupts_name(folder), nothing_half_written(folder, new=resume is None):
-        if resume is None or _only_prepared(resume):
-            _write_text(folder / RECIPE, yaml.safe_dump(config.as_dict(), sort_keys=False))
+    with folder.locked(), interrupts_name(folder), nothing_half_written(folder, new=resume is None):
+        if folder.state == "pending":
             save_checkpoint(fabric, state, folder, config.method.name)
         else:
             load_checkpoint(fabric, state, folder, config.method.name)
@@ -113,14 +103,14 @@ def run(config: Config, display: Display, resume: Path | None = None) -> Path:
         batches = cast(Batches, fabric.setup_dataloaders(train_loader))
         _train(fabric, state, batches, sampler, config, folder, display, test_loaders)
         result, trained = _test(config, fabric, state, dataset, test_loaders, untrained, display)
-        _write_queries(folder / QUERIES, part, trained)
-        save_encoder(method.encoder, folder, extra=_deployment(config, result))
-        _write_text(folder / RESULT, json.dumps(result, indent=2))
+        _write_queries(folder, part, trained)
+        save_encoder(method.encoder, folder.path, extra=_deployment(config, result))
+        write_result(folder, result)
     display.console.print(result_table(result))
     display.line(f"run folder: {folder}")
-    if leaks(result["leakage"]):
+    if result.batch_dependent:
         raise RunError(
-            f"an image's embedding changes by {result['leakage']:.1e} of its norm with the batch it is in; "
+            f"an image's embedding changes by {result.batch_dependence:.1e} of its norm with the batch it is in; "
             "such results depend on which images are tested together and must not be compared"
         )
     return folder
@@ -140,13 +130,8 @@ def open_cache(config: Config, dataset: ImageDataset, display: Display) -> Image
         )
 
 
-def _only_prepared(folder: Path) -> bool:
-    """Whether nothing of the run is in the folder yet, beside its recipe."""
-    return not any((folder / name).exists() for name in (CHECKPOINT, UNTRAINED, METRICS))
-
-
 @contextmanager
-def interrupts_name(folder: Path) -> Iterator[None]:
+def interrupts_name(folder: RunFolder) -> Iterator[None]:
     """Lets a stop, wherever it came, say which run can be resumed."""
     try:
         yield
@@ -157,28 +142,34 @@ def interrupts_name(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def nothing_half_written(folder: Path, new: bool) -> Iterator[None]:
+def nothing_half_written(folder: RunFolder, new: bool) -> Iterator[None]:
     """Removes a new run's folder where a mistake in what was given ends the run before training begins."""
     try:
         yield
     except InputError:
-        if new and not (folder / EVENTS).exists():
-            shutil.rmtree(folder)
+        if new and not folder.events.exists():
+            shutil.rmtree(folder.path)
         raise
 
 
 def _untrained(
-    config: Config, fabric: Fabric, state: TrainState, loaders: list[Batches], folder: Path, display: Display
-) -> dict[str, Any]:
+    config: Config,
+    fabric: Fabric,
+    state: TrainState,
+    loaders: list[Batches],
+    folder: RunFolder,
+    display: Display,
+) -> Scores:
     """Scores of the encoder before training; kept for a run that is resumed after it."""
-    path = folder / UNTRAINED
-    if path.exists():
-        return json.loads(path.read_text(encoding="utf-8"))
+    if folder.untrained.exists():
+        return read_scores(folder.untrained)
     if state.epoch or state.batch:
-        raise InputError(f"{path} is missing, and its encoder has been trained since: start the run anew")
+        raise InputError(
+            f"{folder.untrained} is missing, and the encoder has been trained since: start a new run"
+        )
     extracted = _extract(fabric, state, loaders, "testing the untrained encoder", display)
     scores = _plain(score(config, state.method, extracted))
-    _write_text(path, json.dumps(scores, indent=2))
+    folder.write_text(folder.untrained, json.dumps(scores, indent=2))
     return scores
 
 
@@ -188,11 +179,11 @@ def _train(
     loader: Batches,
     sampler: PlannedSampler,
     config: Config,
-    folder: Path,
+    folder: RunFolder,
     display: Display,
     test_loaders: list[Batches],
 ) -> None:
-    writer = SummaryWriter(str(folder / EVENTS), purge_step=state.epoch + 1)
+    writer = SummaryWriter(str(folder.events), purge_step=state.epoch + 1)
     epochs = config.train.epochs
     begins = list(accumulate((sampler.batches_in(epoch) for epoch in range(epochs)), initial=0))
 
@@ -205,7 +196,7 @@ def _train(
             tested = f", test Recall@1 {100 * row[TEST_SCORE]:.1f}"
         for name, value in row.items():
             writer.add_scalar(f"train/{name}", value, int(row["epoch"]))
-        with atomic_path(folder / METRICS) as path:
+        with folder.writing(folder.metrics) as path:
             pd.DataFrame(state.history).to_csv(path, index=False)
         batches = sampler.batches_in(int(row["epoch"]) - 1)
         images = batches * sampler.batch_size
@@ -239,9 +230,9 @@ def _test(
     state: TrainState,
     dataset: ImageDataset,
     loaders: list[Batches],
-    untrained: dict[str, Any],
+    untrained: Scores,
     display: Display,
-) -> tuple[dict[str, Any], dict[str, EvaluationResult]]:
+) -> tuple[RunResult, dict[str, EvaluationResult]]:
     trained = _scores(config, fabric, state, loaders, "testing the trained encoder", display)
     epoch, last = state.epoch, None
     if config.protocol.name == "literature":
@@ -249,20 +240,20 @@ def _test(
     if epoch != state.epoch:
         state.method.load_state_dict(state.best)
         trained = _scores(config, fabric, state, loaders, f"testing the encoder of epoch {epoch}", display)
-    result = {
-        "protocol": str(config.protocol),
-        "seed": config.seed,
-        "epochs": state.epoch,
-        "untrained": untrained,
-        "trained_epoch": epoch,
-        "trained": _plain(trained),
-        "last": last,
-        "refined_features": [name for name in trained if name not in untrained],
-        "leakage": measure_leakage(fabric, state.method, loaders[0]),
-        "train_seconds": state.seconds,
-        **provenance(dataset, state.method.encoder, fabric.device),
-        "config": config.as_dict(),
-    }
+    result = RunResult(
+        protocol=str(config.protocol),
+        seed=config.seed,
+        epochs=state.epoch,
+        trained_epoch=epoch,
+        untrained=untrained,
+        trained=_plain(trained),
+        last=last,
+        refined_features=[name for name in trained if name not in untrained],
+        batch_dependence=measure_batch_dependence(fabric, state.method, loaders[0]),
+        train_seconds=state.seconds,
+        provenance=provenance(dataset, state.method.encoder, fabric.device),
+        config=config.as_dict(),
+    )
     return result, trained
 
 
@@ -282,29 +273,28 @@ def _scores(
     return score(config, state.method, extracted, refine(fabric, state.method, extracted))
 
 
-def _plain(results: dict[str, EvaluationResult]) -> dict[str, Any]:
+def _plain(results: dict[str, EvaluationResult]) -> Scores:
     return {name: result.as_dict() for name, result in results.items()}
 
 
-def _deployment(config: Config, result: dict[str, Any]) -> dict[str, Any]:
-    """What a user of the encoder needs to know beside what the encoder itself says."""
+def _deployment(config: Config, result: RunResult) -> dict[str, Any]:
+    """Returns what a user of the encoder needs to know beside what the encoder itself says."""
     data = ("dataset", "dataset_manifest_sha256", "dataset_partial", "dataset_cropped")
-    keys = (*data, "seed", "protocol", "epochs", "trained_epoch")
+    origin = asdict(result.provenance)
     return {
         "image_size": config.data.image_size,
         "resize": config.data.resize,
         "geometry": config.as_dict()["geometry"],
         "method": config.method.name,
-        **{key: result[key] for key in keys},
+        **{key: origin[key] for key in data},
+        "seed": result.seed,
+        "protocol": result.protocol,
+        "epochs": result.epochs,
+        "trained_epoch": result.trained_epoch,
     }
 
 
-def _write_text(path: Path, text: str) -> None:
-    with atomic_path(path) as partial:
-        partial.write_text(text + "\n", encoding="utf-8")
-
-
-def _write_queries(path: Path, dataset: ImageDataset, trained: dict[str, EvaluationResult]) -> None:
+def _write_queries(folder: RunFolder, dataset: ImageDataset, trained: dict[str, EvaluationResult]) -> None:
     """One row a query: its class, and for each feature its first positive's rank and its precisions."""
     queries = dataset.rows(test_splits(dataset)[0])
     rows = dataset.table.loc[queries, ["path", "original_class"]].reset_index(drop=True)
@@ -312,5 +302,5 @@ def _write_queries(path: Path, dataset: ImageDataset, trained: dict[str, Evaluat
         rows[f"{feature}_first_rank"] = result.retrieval.first_rank
         rows[f"{feature}_average_precision_at_r"] = result.retrieval.average_precision
         rows[f"{feature}_r_precision"] = result.retrieval.precision_at_r
-    with atomic_path(path) as partial:
+    with folder.writing(folder.queries) as partial:
         rows.to_csv(partial, index=False)

@@ -1,5 +1,7 @@
 """A configuration's parts: device, method, and loaders of images."""
 
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from pyg_bgformer.errors import InputError
 from pyg_bgformer.geometry import GEOMETRIES
 from pyg_bgformer.losses import build_loss
 from pyg_bgformer.methods import METHODS, Method
+from pyg_bgformer.runs.folder import RunFolder
 
 Batches = DataLoader[tuple[Tensor, int, int]]
 """Loads ``images (B, 3, S, S)``, ``labels (B,)`` and ``rows (B,)``: samples, collated."""
@@ -159,24 +162,25 @@ def build_test_loaders(
     return loaders
 
 
-def new_run_folder(config: Config, stamp: str) -> Path:
-    """Makes ``runs/<dataset>-<method>-seed<seed>-<stamp>``, with a number behind it where that is there already.
+def new_run_folder(config: Config, stamp: str) -> RunFolder:
+    """Makes ``runs/<dataset>-<method>-seed<seed>-<stamp>`` with its recipe.
+
+    A number is added to the name where there is such a folder already.
+
+    Args:
+        config: The run.
+        stamp: The time, or another text that tells runs of one recipe apart.
 
     Raises:
         InputError: If it cannot be written.
     """
     name = f"{config.data.name}-{config.method.name}-seed{config.seed}-{stamp}"
-    runs, number = Path(config.runs).expanduser(), 1
-    folder = runs / name
-    try:
-        runs.mkdir(parents=True, exist_ok=True)
-        while folder.exists():
-            number += 1
-            folder = runs / f"{name}-{number}"
-        folder.mkdir()
-    except OSError as error:
-        raise InputError(f"run folder {folder} cannot be made: {error.strerror}; see runs") from error
-    return folder
+    runs = Path(config.runs).expanduser()
+    for number in count(1):
+        path = runs / (name if number == 1 else f"{name}-{number}")
+        with suppress(FileExistsError):
+            return RunFolder.create(path, config.as_dict())
+    raise AssertionError("numbers do not end")
 
 
 def _extraction(config: Config) -> dict[str, Any]:

@@ -10,10 +10,8 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from pyg_bgformer.errors import InputError
-from pyg_bgformer.files import atomic_path
 from pyg_bgformer.methods import Method
-
-CHECKPOINT = "checkpoint.pt"
+from pyg_bgformer.runs.folder import RunFolder
 
 
 @dataclass
@@ -47,7 +45,7 @@ class TrainState:
     best: dict[str, Tensor] = field(default_factory=dict)
 
 
-def save_checkpoint(fabric: Fabric, state: TrainState, folder: Path, method_name: str) -> None:
+def save_checkpoint(fabric: Fabric, state: TrainState, folder: RunFolder, method_name: str) -> None:
     """Writes ``checkpoint.pt``, whole or not at all: tensors and plain values only."""
     scaler = getattr(fabric.strategy.precision, "scaler", None)
     content = {
@@ -67,32 +65,31 @@ def save_checkpoint(fabric: Fabric, state: TrainState, folder: Path, method_name
         "rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state_all() if fabric.device.type == "cuda" else [],
     }
-    with atomic_path(folder / CHECKPOINT) as path:
+    with folder.writing(folder.checkpoint) as path:
         torch.save(content, path)
 
 
-def load_checkpoint(fabric: Fabric, state: TrainState, folder: Path, method_name: str) -> None:
+def load_checkpoint(fabric: Fabric, state: TrainState, folder: RunFolder, method_name: str) -> None:
     """Sets ``state``, and torch's random numbers, to what :func:`save_checkpoint` wrote.
 
     Raises:
         InputError: If there is no checkpoint, it is damaged, or it is another method's.
     """
-    content = _read(folder / CHECKPOINT)
+    content = _read(folder.checkpoint)
     found = content["method_name"]
     if found != method_name:
-        raise InputError(f"{folder / CHECKPOINT} is of method '{found}', the recipe's is '{method_name}'")
+        raise InputError(f"{folder.checkpoint} is of method '{found}', the recipe's is '{method_name}'")
     try:
         state.method.load_state_dict(content["method"])
         state.optimizer.load_state_dict(content["optimizer"])
     except (RuntimeError, ValueError, KeyError) as error:
         line = " ".join(str(error).split())
-        raise InputError(f"{folder / CHECKPOINT} does not fit the recipe beside it: {line}") from error
+        raise InputError(f"{folder.checkpoint} does not fit the recipe beside it: {line}") from error
     state.schedule.load_state_dict(content["schedule"])
     if content["scaler"]:
         fabric.strategy.precision.scaler.load_state_dict(content["scaler"])  # type: ignore[attr-defined]
-    for name in ("epoch", "batch", "seconds", "sums", "insight", "first_spread", "history"):
+    for name in ("epoch", "batch", "seconds", "sums", "insight", "first_spread", "history", "best"):
         setattr(state, name, content[name])
-    state.best = content.get("best", {})  # checkpoints did not always have it
     torch.set_rng_state(content["rng"].cpu())
     if content["cuda_rng"]:
         torch.cuda.set_rng_state_all([generator.cpu() for generator in content["cuda_rng"]])

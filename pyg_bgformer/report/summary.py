@@ -1,27 +1,18 @@
 """Several runs side by side: one row a run and feature, and means over seeds with differences from a reference."""
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from pyg_bgformer.config.schema import DataConfig, TrainConfig
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.report.statistics import SCORES, compare
+from pyg_bgformer.runs.folder import RunFolder
+from pyg_bgformer.runs.result import RunResult, read_result
 
 METHODS_OWN = {"train": ("lr", "head_lr", "loss_lr", "clip_norm", "clip_value"), "encoder": ("head_norm",)}
 """Settings that belong to a method's recipe, beside its options and its loss."""
-
-DEFAULTS = {
-    "data": asdict(DataConfig()),
-    "sampler": {},
-    "encoder": {},
-    "train": asdict(TrainConfig()),
-}
-"""For keys that recipes did not have yet when a run was made."""
 
 
 def collect(folders: Iterable[Path], labels: Sequence[str] | None = None) -> pd.DataFrame:
@@ -36,19 +27,18 @@ def collect(folders: Iterable[Path], labels: Sequence[str] | None = None) -> pd.
     Raises:
         InputError: A folder without a result, or runs that differ in anything else.
     """
-    results = [_read(folder) for folder in folders]
+    results = [read_result(RunFolder(folder)) for folder in folders]
     if not results:
         raise InputError("no run to summarise: name the folders of finished runs")
     if labels is None:
         _check_comparable(results)
-        labels = _labels([result["config"]["method"] for result in results])
+        labels = _labels([result.config["method"] for result in results])
     return pd.DataFrame(
         [
             {**_origin(result, label), "feature": feature, "encoder": encoder, **scores}
             for result, label in zip(results, labels, strict=True)
             for encoder in ("untrained", "trained", "last")
-            if result.get(encoder) is not None
-            for feature, scores in result[encoder].items()
+            for feature, scores in (getattr(result, encoder) or {}).items()
         ]
     )
 
@@ -126,29 +116,18 @@ def markdown_row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{folder} holds no result.json: it is no finished run") from error
-    except ValueError as error:
-        raise InputError(f"{folder / 'result.json'} is damaged: {error}") from error
-
-
-def _check_comparable(results: list[dict[str, Any]]) -> None:
-    def rest(result: dict[str, Any]) -> dict[str, Any]:
-        config = {key: value for key, value in result["config"].items() if key != "protocol"}
-        for key in ("method", "loss", "seed", "runs"):
-            config.pop(key, None)
-        for section, defaults in DEFAULTS.items():
-            values = {**defaults, **config.get(section, {})}
-            own = METHODS_OWN.get(section, ())
-            config[section] = {k: v for k, v in values.items() if k not in own}
+def _check_comparable(results: list[RunResult]) -> None:
+    def rest(result: RunResult) -> dict[str, Any]:
+        config = {
+            k: v for k, v in result.config.items() if k not in ("protocol", "method", "loss", "seed", "runs")
+        }
+        for section, own in METHODS_OWN.items():
+            config[section] = {k: v for k, v in config[section].items() if k not in own}
         return {
             **config,
-            "protocol": result["protocol"],
-            "data hash": result["dataset_manifest_sha256"],
-            "weights": result["weights_sha256"],
+            "protocol": result.protocol,
+            "data hash": result.provenance.dataset_manifest_sha256,
+            "weights": result.provenance.weights_sha256,
         }
 
     first = rest(results[0])
@@ -171,23 +150,24 @@ def _labels(methods: list[dict[str, Any]]) -> list[str]:
     return [label(method) for method in methods]
 
 
-def _origin(result: dict[str, Any], label: str) -> dict[str, Any]:
+def _origin(result: RunResult, label: str) -> dict[str, Any]:
+    config, origin = result.config, result.provenance
     return {
-        "dataset": result["dataset"],
-        "partial": result["dataset_partial"],
-        "cropped": result.get("dataset_cropped", False),
+        "dataset": origin.dataset,
+        "partial": origin.dataset_partial,
+        "cropped": origin.dataset_cropped,
         "method": label,
-        "loss": result["config"]["loss"]["name"],
-        "lr": result["config"]["train"]["lr"],
-        "seed": result["seed"],
-        "protocol": result["protocol"],
-        "epochs": result["epochs"],
-        "trained_epoch": result.get("trained_epoch", result["epochs"]),
-        "image_size": result["config"]["data"]["image_size"],
-        "embedding_dim": result["config"]["encoder"]["embedding_dim"],
-        "weights": result["weights"],
-        "commit": result["git_commit"],
-        "device": result["device"],
-        "train_seconds": round(result["train_seconds"], 1),
-        "leakage": result["leakage"],
+        "loss": config["loss"]["name"],
+        "lr": config["train"]["lr"],
+        "seed": result.seed,
+        "protocol": result.protocol,
+        "epochs": result.epochs,
+        "trained_epoch": result.trained_epoch,
+        "image_size": config["data"]["image_size"],
+        "embedding_dim": config["encoder"]["embedding_dim"],
+        "weights": origin.weights,
+        "commit": origin.git_commit,
+        "device": origin.device,
+        "train_seconds": round(result.train_seconds, 1),
+        "batch_dependence": result.batch_dependence,
     }

@@ -4,6 +4,8 @@ from typing import Any
 
 from rich.table import Table
 
+from pyg_bgformer.runs.result import RunResult
+
 LABELS = {
     "map_at_r": "MAP@R",
     "r_precision": "R-precision",
@@ -15,12 +17,15 @@ LABELS = {
 """Metrics of a result, in the order of the table, after Recall@K."""
 
 
-def result_table(result: dict[str, Any]) -> Table:
-    """The untrained and the trained encoder side by side, in %, from a run's ``result.json``.
+def result_table(result: RunResult) -> Table:
+    """Returns a table of the untrained and the trained encoder side by side, in %.
 
     Where the best epoch was kept, the last one stands beside it.
+
+    Args:
+        result: Of a finished run.
     """
-    untrained, trained, last = result["untrained"], result["trained"], result.get("last")
+    untrained, trained, last = result.untrained, result.trained, result.last
     table = Table(
         title=_title(result), title_justify="left", caption=_caption(result), caption_justify="left"
     )
@@ -55,41 +60,40 @@ def metric_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     return rows + [(label, key) for key, label in LABELS.items() if key in metrics]
 
 
-def _title(result: dict[str, Any]) -> str:
-    config = result["config"]
-    mark = " (partial copy: not comparable with published numbers)" if result["dataset_partial"] else ""
-    if result.get("dataset_cropped", False):
+def _title(result: RunResult) -> str:
+    config, origin = result.config, result.provenance
+    mark = " (partial copy: not comparable with published numbers)" if origin.dataset_partial else ""
+    if origin.dataset_cropped:
         mark += " (images cut to annotated boxes: not comparable with published numbers)"
-    return f"{config['data']['name']}{mark}, method {config['method']['name']}, seed {result['seed']}"
+    return f"{config['data']['name']}{mark}, method {config['method']['name']}, seed {result.seed}"
 
 
-def _caption(result: dict[str, Any]) -> str:
-    test = result["trained"]["embedding"]
-    refined = result["refined_features"]
+def _caption(result: RunResult) -> str:
+    test, refined = result.trained["embedding"], result.refined_features
     depend = (
         f"\n{', '.join(refined)}: test images refined by each other, not what is deployed" if refined else ""
     )
     return (
-        f"{test['queries']} queries of {test['classes']} unseen classes; protocol {result['protocol']}: "
-        f"{_tested(result)}\n{_setting(result)}\nlargest change of an embedding by its batch: "
-        f"{result['leakage']:.1e} of its norm{depend}"
+        f"{test['queries']} queries of {test['classes']} unseen classes; protocol {result.protocol}: "
+        f"{_tested(result)}\n{_setting(result)}\nbatch independence: "
+        f"{'FAILED' if result.batch_dependent else 'OK'} "
+        f"(largest relative change {result.batch_dependence:.1e}){depend}"
     )
 
 
-def _setting(result: dict[str, Any]) -> str:
-    encoder, data = result["config"]["encoder"], result["config"]["data"]
+def _setting(result: RunResult) -> str:
+    encoder, data, origin = result.config["encoder"], result.config["data"], result.provenance
     return (
-        f"{encoder['name']}, weights {result['weights']}, {encoder['embedding_dim']} dimensions, "
-        f"{data['image_size']} px, {'partial' if result['dataset_partial'] else 'whole'} data; {result['device']}"
+        f"{encoder['name']}, weights {origin.weights}, {encoder['embedding_dim']} dimensions, "
+        f"{data['image_size']} px, {'partial' if origin.dataset_partial else 'whole'} data; {origin.device}"
     )
 
 
-def _tested(result: dict[str, Any]) -> str:
-    last = result.get("last")
-    if last is None:
+def _tested(result: RunResult) -> str:
+    if result.last is None:
         return "tested once, after the last epoch"
-    gap = 100 * (result["trained"]["embedding"]["recall_at_1"] - last["embedding"]["recall_at_1"])
+    gap = 100 * (result.trained["embedding"]["recall_at_1"] - result.last["embedding"]["recall_at_1"])
     return (
-        f"epoch {result['trained_epoch']} of {result['epochs']}, chosen on the test images themselves; gap to the "
+        f"epoch {result.trained_epoch} of {result.epochs}, chosen on the test images themselves; gap to the "
         f"last epoch {gap:+.1f} Recall@1 of the embedding"
     )

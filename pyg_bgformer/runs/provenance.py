@@ -1,10 +1,10 @@
-"""Where a result comes from: everything that names the run beside its recipe."""
+"""Where a result comes from: everything that identifies a run beside its recipe."""
 
 import platform
 import subprocess
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,56 +19,79 @@ PACKAGES = (
     "pytorch-metric-learning",
     "scikit-learn",
     "numpy",
-    "pillow",
 )
 
 
-def provenance(dataset: ImageDataset, encoder: Encoder, device: torch.device) -> dict[str, Any]:
-    """Data, weights, software and hardware of a run, as plain values."""
-    return {
-        "dataset": dataset.name,
-        "dataset_manifest_sha256": dataset.manifest_hash,
-        "dataset_partial": dataset.partial,
-        "dataset_cropped": dataset.cropped,
-        "weights": encoder.weights_tag,
-        "weights_sha256": encoder.weights_hash,
-        "python": platform.python_version(),
-        "packages": {
-            "pyg-bgformer": _own_version(),
+@dataclass(frozen=True)
+class Provenance:
+    """Data, weights, software and hardware of a run.
+
+    Args:
+        dataset: Name of the dataset.
+        dataset_manifest_sha256: Hash of the dataset's table.
+        dataset_partial: Whether the copy lacks images of the official dataset.
+        dataset_cropped: Whether images are cut to their annotated boxes.
+        weights: Tag or file of the backbone's first weights.
+        weights_sha256: Their hash; :obj:`None` for random weights.
+        python: Version of Python.
+        packages: Versions of this package and of those that results depend on.
+        git_commit: Commit of the checkout, with ``+changes`` where it was edited; :obj:`None` outside a checkout.
+        device: The processor or the GPU.
+        threads: Threads of torch on the CPU.
+    """
+
+    dataset: str
+    dataset_manifest_sha256: str
+    dataset_partial: bool
+    dataset_cropped: bool
+    weights: str
+    weights_sha256: str | None
+    python: str
+    packages: dict[str, str]
+    git_commit: str | None
+    device: str
+    threads: int
+
+
+def provenance(dataset: ImageDataset, encoder: Encoder, device: torch.device) -> Provenance:
+    """Returns where a run's result comes from.
+
+    Args:
+        dataset: What the run trains and tests on.
+        encoder: Its encoder.
+        device: Where it is trained.
+    """
+    from pyg_bgformer import __version__
+
+    return Provenance(
+        dataset=dataset.name,
+        dataset_manifest_sha256=dataset.manifest_hash,
+        dataset_partial=dataset.partial,
+        dataset_cropped=dataset.cropped,
+        weights=encoder.weights_tag,
+        weights_sha256=encoder.weights_hash,
+        python=platform.python_version(),
+        packages={
+            "pyg-bgformer": __version__,
             **{name: version(name) for name in PACKAGES},
             **dataset.versions,
         },
-        "git_commit": git_commit(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
-        "threads": torch.get_num_threads(),
-    }
+        git_commit=git_commit(),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
+        threads=torch.get_num_threads(),
+    )
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout that this package runs from, with ``+changes`` where it was edited since."""
+    """Returns the commit of the checkout that this package runs from, with ``+changes`` where it was edited."""
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None
-    commit = _git(folder, "rev-parse", "HEAD")
-    return f"{commit}+changes" if commit and _git(folder, "status", "--porcelain") else commit
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
-    except (
-        OSError,
-        subprocess.CalledProcessError,
-    ):  # no git here: the commit is then unknown, and said to be
+        commit, changes = (
+            subprocess.run(["git", *command], cwd=folder, capture_output=True, text=True, check=True).stdout
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        )
+    except (OSError, subprocess.CalledProcessError):  # without git the commit is not known
         return None
-    return done.stdout.strip()
-
-
-def _own_version() -> str:
-    from pyg_bgformer import __version__
-
-    return __version__
-
-
-def _processor() -> str:
-    return f"cpu ({platform.machine()})"
+    return commit.strip() + ("+changes" if changes else "")

@@ -1,26 +1,19 @@
 """The runs of a study, each in a folder of its own, and how far each of them is."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import yaml
-
-from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.config.schema import Config
 from pyg_bgformer.data import ImageDataset
-from pyg_bgformer.engine.evaluate import leaks
-from pyg_bgformer.engine.run import RECIPE, RESULT
 from pyg_bgformer.engine.setup import build_dataset, build_fabric, build_sampler, protocol_part
 from pyg_bgformer.errors import InputError, RunError
-from pyg_bgformer.files import atomic_path, read_mapping
 from pyg_bgformer.runs.diff import differing
+from pyg_bgformer.runs.folder import RunFolder, State
+from pyg_bgformer.runs.result import RunResult, read_result
 from pyg_bgformer.study.definition import Study
 from pyg_bgformer.study.executor import Job
-
-State = Literal["pending", "unfinished", "finished"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,7 @@ class StudyRun:
     def job(self) -> Job:
         """What carries it out."""
         command = ["-m", "pyg_bgformer", "run", "--resume", str(self.folder.resolve())]
-        return Job(str(self), command, self.folder / "log.txt", self.outcome, self.prepare)
+        return Job(str(self), command, RunFolder(self.folder).log, self.outcome, self.prepare)
 
     def outcome(self) -> str:
         """What came out of a finished run, in a few words.
@@ -53,7 +46,7 @@ class StudyRun:
         """
         if reason := fault(self):
             raise RunError(reason)
-        return f"has MAP@R {100 * self.result()['trained']['embedding']['map_at_r']:.1f}"
+        return f"has MAP@R {100 * self.result().trained['embedding']['map_at_r']:.1f}"
 
     def prepare(self) -> None:
         """Makes the folder, with the recipe.
@@ -61,19 +54,12 @@ class StudyRun:
         Raises:
             InputError: It cannot be written.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if not (self.folder / RECIPE).exists():
-                with atomic_path(self.folder / RECIPE) as path:
-                    path.write_text(yaml.safe_dump(self.config.as_dict(), sort_keys=False), encoding="utf-8")
-        except OSError as error:
-            raise InputError(
-                f"run folder {self.folder} cannot be made: {error.strerror}; see --runs"
-            ) from error
+        if not RunFolder(self.folder).recipe.exists():
+            RunFolder.create(self.folder, self.config.as_dict())
 
-    def result(self) -> dict[str, Any]:
-        """What the finished run found."""
-        return json.loads((self.folder / RESULT).read_text(encoding="utf-8"))
+    def result(self) -> RunResult:
+        """Returns what the finished run found."""
+        return read_result(RunFolder(self.folder))
 
 
 def study_runs(study: Study, place: Path) -> list[StudyRun]:
@@ -93,14 +79,10 @@ def state(run: StudyRun) -> State:
     Raises:
         InputError: Its folder holds a run by another recipe.
     """
-    recipe = run.folder / RECIPE
-    if not recipe.exists():
-        return "pending"
-    asked_for = run.config.as_dict()
-    different = differing({**read_mapping(recipe, "recipe"), "runs": run.config.runs}, asked_for)
-    if different:  # perhaps only by keys that recipes did not have yet: their defaults count
-        known = read_config(["--config", str(recipe), "--runs", run.config.runs])
-        different = differing(known.as_dict(), asked_for)
+    folder = RunFolder(run.folder)
+    if not folder.recipe.exists():
+        return folder.state
+    different = differing({**folder.read_recipe(), "runs": run.config.runs}, run.config.as_dict())
     if different:
         key, (there, asked) = next(iter(different.items()))
         more = f" (and {len(different) - 1} keys more)" if len(different) > 1 else ""
@@ -108,7 +90,7 @@ def state(run: StudyRun) -> State:
             f"{run.folder} holds a run with {key}: {there}, but the study asks for {asked}{more}; remove that "
             "folder, or name another with --runs"
         )
-    return "finished" if (run.folder / RESULT).exists() else "unfinished"
+    return folder.state
 
 
 def check_here(configs: Iterable[Config]) -> None:
@@ -129,5 +111,7 @@ def check_here(configs: Iterable[Config]) -> None:
 
 def fault(run: StudyRun) -> str | None:
     """Why the result of a finished run must not be compared; nothing where it may be."""
-    leakage = run.result()["leakage"]
-    return f"embeddings depend on their batch (by {leakage:.1e} of their norm)" if leaks(leakage) else None
+    result = run.result()
+    if result.batch_dependent:
+        return f"embeddings depend on their batch (by {result.batch_dependence:.1e} of their norm)"
+    return None

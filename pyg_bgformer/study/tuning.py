@@ -41,6 +41,7 @@ from pyg_bgformer.errors import InputError, RunError
 from pyg_bgformer.evaluation.clustering import ClusteringResult
 from pyg_bgformer.report.progress import Display
 from pyg_bgformer.runs.diff import differing
+from pyg_bgformer.runs.folder import RunFolder
 from pyg_bgformer.study.definition import Row, Study, settings_arguments
 from pyg_bgformer.study.executor import Job
 from pyg_bgformer.study.space import Budget, Range, read_space
@@ -228,7 +229,9 @@ def train_and_score(
     _, optimizer = fabric.setup(method, build_optimizer(method, config.train))
     state = TrainState(method, optimizer, build_schedule(optimizer, config.train))
     with tempfile.TemporaryDirectory() as folder:
-        fit(fabric, state, cast(Batches, fabric.setup_dataloaders(loader)), sampler, config, Path(folder))
+        fit(
+            fabric, state, cast(Batches, fabric.setup_dataloaders(loader)), sampler, config, RunFolder(folder)
+        )
     extracted = extract_all(fabric, method, loaders)
     if feature not in extracted[0].features:
         known = ", ".join(extracted[0].features)

@@ -12,6 +12,8 @@ from pyg_bgformer.engine.best_epoch import TEST_SCORE, best_epoch, is_tested
 from pyg_bgformer.engine.interruption import Interrupted
 from pyg_bgformer.engine.run import run
 from pyg_bgformer.errors import InputError
+from pyg_bgformer.runs.folder import RunFolder
+from pyg_bgformer.runs.result import read_result
 
 
 @pytest.fixture
@@ -26,10 +28,6 @@ def constant(tiny):
 
 def literature(config, every=1):
     return replace(config, protocol=ProtocolConfig(name="literature", every=every))
-
-
-def result_of(folder):
-    return json.loads((folder / "result.json").read_text())
 
 
 def tested_as(monkeypatch, *recalls):
@@ -47,14 +45,14 @@ def test_the_best_test_epoch_is_kept_and_the_last_one_stands_beside_it(
     )
     tested_as(monkeypatch, 0.7, 0.6, 0.7)
     folder = run(literature(constant), display)
-    result = result_of(folder)
-    assert result["protocol"] == "literature, best test epoch"
-    assert (result["trained_epoch"], result["epochs"]) == (1, 3)
-    assert result["trained"] == result_of(first)["trained"]
-    assert result["last"] == result_of(last)["trained"]  # tests between epochs leave the training as it is
-    deployed, expected = load_encoder(folder).state_dict(), load_encoder(first).state_dict()
+    result = read_result(folder)
+    assert result.protocol == "literature, best test epoch"
+    assert (result.trained_epoch, result.epochs) == (1, 3)
+    assert result.trained == read_result(first).trained
+    assert result.last == read_result(last).trained  # tests between epochs leave the training as it is
+    deployed, expected = load_encoder(folder.path).state_dict(), load_encoder(first.path).state_dict()
     assert all(torch.equal(deployed[name], expected[name]) for name in expected)
-    described = json.loads((folder / "encoder.json").read_text())
+    described = json.loads((folder.path / "encoder.json").read_text())
     assert "literature, best test epoch" in json.dumps(described)
     assert '"trained_epoch": 1' in json.dumps(described)
     screen = " ".join((tmp_path / "screen.txt").read_text().split())
@@ -64,25 +62,25 @@ def test_the_best_test_epoch_is_kept_and_the_last_one_stands_beside_it(
 
 def test_the_score_of_each_tested_epoch_is_that_of_the_embeddings(constant, display):
     folder = run(literature(constant, every=2), display)
-    result, metrics = result_of(folder), pd.read_csv(folder / "metrics.csv")
+    result, metrics = read_result(folder), pd.read_csv(folder.metrics)
     assert metrics[TEST_SCORE].isna().tolist() == [True, False, False]
-    assert metrics[TEST_SCORE].iloc[2] == result["last"]["embedding"]["recall_at_1"]
+    assert metrics[TEST_SCORE].iloc[2] == result.last["embedding"]["recall_at_1"]
     best = metrics[TEST_SCORE].idxmax()
-    assert result["trained_epoch"] == best + 1
-    assert result["trained"]["embedding"]["recall_at_1"] == metrics[TEST_SCORE][best]
+    assert result.trained_epoch == best + 1
+    assert result.trained["embedding"]["recall_at_1"] == metrics[TEST_SCORE][best]
 
 
 def test_a_resumed_run_keeps_the_best_epoch_from_before(constant, display, monkeypatch, tmp_path):
     tested_as(monkeypatch, 0.9, 0.1, 0.2)
     whole = run(replace(literature(constant), runs=str(tmp_path / "whole")), display)
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "measure_leakage", _raise_keyboard_interrupt)
+        patch.setattr(run_module, "measure_batch_dependence", _raise_keyboard_interrupt)
         tested_as(monkeypatch, 0.9, 0.1, 0.2)
         with pytest.raises(Interrupted) as stop:
             run(literature(constant), display)
-    folder = run(literature(constant), display, resume=tmp_path.joinpath(str(stop.value)))
+    folder = run(literature(constant), display, resume=RunFolder(str(stop.value)))
     for key in ("trained_epoch", "trained", "last"):
-        assert result_of(folder)[key] == result_of(whole)[key]
+        assert getattr(read_result(folder), key) == getattr(read_result(whole), key)
 
 
 def _raise_keyboard_interrupt(*_):
@@ -90,8 +88,8 @@ def _raise_keyboard_interrupt(*_):
 
 
 def test_other_protocols_test_once(tiny, display):
-    result = result_of(run(tiny, display))
-    assert (result["trained_epoch"], result["last"]) == (2, None)
+    result = read_result(run(tiny, display))
+    assert (result.trained_epoch, result.last) == (2, None)
     assert not is_tested(tiny, tiny.train.epochs)
 
 

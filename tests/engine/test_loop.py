@@ -10,6 +10,7 @@ from pyg_bgformer.engine.loop import check_finite, train_batch
 from pyg_bgformer.engine.state import TrainState, load_checkpoint
 from pyg_bgformer.errors import RunError
 from pyg_bgformer.methods import METHODS, Method, Update
+from pyg_bgformer.runs.folder import RunFolder
 from tests.training import Training
 
 
@@ -32,7 +33,7 @@ def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(
         Training(tiny, tmp_path).fit(on_batch=interrupt_after(epoch, batch))
     resumed = Training(tiny, tmp_path)
     torch.rand(7)  # a new process has other random numbers behind it
-    load_checkpoint(resumed.fabric, resumed.state, tmp_path, "bgformer")
+    load_checkpoint(resumed.fabric, resumed.state, RunFolder(tmp_path), "bgformer")
     assert (resumed.state.epoch, resumed.state.batch) == (epoch + batch // 3, batch % 3)
     resumed = resumed.fit()
     for name, value in whole.method.state_dict().items():
@@ -50,7 +51,7 @@ def test_a_signal_after_the_last_batch_of_a_resumed_epoch_does_not_undo_it_eithe
     with pytest.raises(Interrupted):
         Training(tiny, tmp_path).fit(on_batch=interrupt_after(1, 1))
     resumed = Training(tiny, tmp_path)
-    load_checkpoint(resumed.fabric, resumed.state, tmp_path, "bgformer")
+    load_checkpoint(resumed.fabric, resumed.state, RunFolder(tmp_path), "bgformer")
     state = resumed.fit(on_batch=interrupt_after(1, 3))
     assert (state.epoch, state.batch) == (2, 0)
 

@@ -1,11 +1,9 @@
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-import yaml
 
 from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.config.schema import ProtocolConfig
@@ -15,18 +13,19 @@ from pyg_bgformer.engine import run as run_module
 from pyg_bgformer.engine.interruption import Interrupted
 from pyg_bgformer.engine.run import run
 from pyg_bgformer.engine.setup import new_run_folder
-from pyg_bgformer.engine.state import CHECKPOINT
 from pyg_bgformer.errors import InputError, RunError
 from pyg_bgformer.methods import BGFormer, KReciprocalRefinement, Plain
+from pyg_bgformer.runs.folder import RunFolder
+from pyg_bgformer.runs.result import read_result
 
 
 def interrupted_run(tiny, display, monkeypatch):
-    """A run that Ctrl-C stops between training and test; its folder."""
+    """The folder of a run that Ctrl-C stops between training and test."""
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "measure_leakage", _raise_keyboard_interrupt)
+        patch.setattr(run_module, "measure_batch_dependence", _raise_keyboard_interrupt)
         with pytest.raises(Interrupted) as stop:
             run(tiny, display)
-    return stop.value
+    return RunFolder(str(stop.value))
 
 
 def _raise_keyboard_interrupt(*_):
@@ -35,8 +34,8 @@ def _raise_keyboard_interrupt(*_):
 
 def test_a_run_leaves_everything_that_its_docstring_names(tiny, display, tmp_path):
     folder = run(tiny, display)
-    assert sorted(path.name for path in folder.iterdir()) == [
-        CHECKPOINT,
+    assert sorted(path.name for path in folder.path.iterdir()) == [
+        "checkpoint.pt",
         "config.yaml",
         "encoder.json",
         "encoder.safetensors",
@@ -46,8 +45,8 @@ def test_a_run_leaves_everything_that_its_docstring_names(tiny, display, tmp_pat
         "tensorboard",
         "untrained.json",
     ]
-    assert list((folder / "tensorboard").iterdir())
-    metrics = pd.read_csv(folder / "metrics.csv")
+    assert list(folder.events.iterdir())
+    metrics = pd.read_csv(folder.metrics)
     assert metrics["epoch"].tolist() == [1, 2]
     assert {"loss", "plain", "refined", "lr_backbone", "lr_blocks"} <= set(metrics.columns)
     screen = (tmp_path / "screen.txt").read_text()
@@ -57,44 +56,44 @@ def test_a_run_leaves_everything_that_its_docstring_names(tiny, display, tmp_pat
 
 def test_the_result_says_where_it_comes_from(tiny, display):
     folder = run(tiny, display)
-    result = json.loads((folder / "result.json").read_text())
-    assert result["seed"] == tiny.seed
-    assert result["protocol"] == "final"
-    assert result["dataset"] == "digits"
-    assert result["dataset_partial"] is False
-    assert result["dataset_cropped"] is False
-    assert len(result["dataset_manifest_sha256"]) == 64
-    assert (result["weights"], result["weights_sha256"]) == ("random", None)
-    assert result["packages"]["torch"] == torch.__version__.partition("+")[0]
-    assert result["config"] == tiny.as_dict()
-    assert result["leakage"] <= 1e-4
-    for when in ("untrained", "trained"):
+    result = read_result(folder)
+    assert result.seed == tiny.seed
+    assert result.protocol == "final"
+    assert result.provenance.dataset == "digits"
+    assert result.provenance.dataset_partial is False
+    assert result.provenance.dataset_cropped is False
+    assert len(result.provenance.dataset_manifest_sha256) == 64
+    assert (result.provenance.weights, result.provenance.weights_sha256) == ("random", None)
+    assert result.provenance.packages["torch"] == torch.__version__.partition("+")[0]
+    assert result.config == tiny.as_dict()
+    assert result.batch_dependence <= 1e-4
+    for when in (result.untrained, result.trained):
         for feature in ("backbone", "embedding"):
-            scores = result[when][feature]
+            scores = when[feature]
             assert 0 < scores["map_at_r"] <= scores["r_precision"] <= scores["recall_at_8"] <= 1
             assert (scores["queries"], scores["classes"]) == (896, 5)
 
 
 def test_the_recipe_in_the_folder_repeats_the_run(tiny, display, tmp_path):
     first = run(tiny, display)
-    config = read_config(["--config", str(first / "config.yaml"), "--runs", str(tmp_path / "again")])
+    config = read_config(["--config", str(first.recipe), "--runs", str(tmp_path / "again")])
     second = run(config, display)
-    scores = [json.loads((f / "result.json").read_text())["trained"] for f in (first, second)]
+    scores = [read_result(f).trained for f in (first, second)]
     assert scores[0] == scores[1]
 
 
 def test_the_deployed_encoder_is_the_trained_one(tiny, display):
     folder = run(tiny, display)
-    saved = torch.load(folder / CHECKPOINT, weights_only=True)["method"]
-    encoder = load_encoder(folder)
+    saved = torch.load(folder.checkpoint, weights_only=True)["method"]
+    encoder = load_encoder(folder.path)
     for name, value in encoder.state_dict().items():
         assert torch.equal(value, saved[f"encoder.{name}"]), name
 
 
 def test_queries_average_to_the_result(tiny, display):
     folder = run(tiny, display)
-    queries = pd.read_csv(folder / "queries.csv")
-    scores = json.loads((folder / "result.json").read_text())["trained"]["embedding"]
+    queries = pd.read_csv(folder.queries)
+    scores = read_result(folder).trained["embedding"]
     assert (queries["embedding_first_rank"] <= 1).mean() == pytest.approx(scores["recall_at_1"])
     assert queries["embedding_average_precision_at_r"].mean() == pytest.approx(scores["map_at_r"])
 
@@ -102,21 +101,17 @@ def test_queries_average_to_the_result(tiny, display):
 def test_an_interrupted_run_is_resumed_to_the_same_result(tiny, display, monkeypatch, tmp_path):
     whole = run(replace(tiny, runs=str(tmp_path / "whole")), display)
     stopped = interrupted_run(tiny, display, monkeypatch)
-    folder = run(tiny, display, resume=tmp_path.joinpath(str(stopped)))
-    results = [json.loads((f / "result.json").read_text()) for f in (whole, folder)]
-    assert results[0]["trained"] == results[1]["trained"]
-    assert results[0]["untrained"] == results[1]["untrained"]
+    folder = run(tiny, display, resume=stopped)
+    results = [read_result(f) for f in (whole, folder)]
+    assert results[0].trained == results[1].trained
+    assert results[0].untrained == results[1].untrained
 
 
 def test_a_folder_with_a_recipe_alone_is_started_from_the_beginning(tiny, display, tmp_path):
     whole = run(replace(tiny, runs=str(tmp_path / "whole")), display)
-    prepared = tmp_path / "prepared"
-    prepared.mkdir()
-    (prepared / "config.yaml").write_text(yaml.safe_dump(tiny.as_dict()))
-    results = [
-        json.loads((f / "result.json").read_text()) for f in (whole, run(tiny, display, resume=prepared))
-    ]
-    assert results[0]["trained"] == results[1]["trained"]
+    prepared = RunFolder.create(tmp_path / "prepared", tiny.as_dict())
+    results = [read_result(f) for f in (whole, run(tiny, display, resume=prepared))]
+    assert results[0].trained == results[1].trained
 
 
 def test_noise_is_of_the_training_images_alone(tiny, display, monkeypatch):
@@ -132,7 +127,7 @@ def test_noise_is_of_the_training_images_alone(tiny, display, monkeypatch):
     for name in ("sampler", "train_loader", "test_loaders"):
         spy(name, getattr(run_module, f"build_{name}"))
     noisy = replace(tiny, data=replace(tiny.data, label_noise=0.4, image_noise=0.2))
-    result = json.loads((run(noisy, display) / "result.json").read_text())
+    result = read_result(run(noisy, display))
     train, test = seen["train_loader"].dataset, seen["test_loaders"][0].dataset
     clean = train.dataset.table["original_class"].astype(int).to_numpy()
     assert (train.labels != clean[train.rows]).mean() == pytest.approx(0.4, abs=1e-3)
@@ -141,7 +136,7 @@ def test_noise_is_of_the_training_images_alone(tiny, display, monkeypatch):
     assert type(test) is ImageSamples
     batch = [train[draw][1] for draw in seen["sampler"].plan(0)[0]]
     assert batch == sorted(batch, key=batch.index)  # batches are made by the wrong labels
-    assert result["config"]["data"]["label_noise"] == 0.4
+    assert result.config["data"]["label_noise"] == 0.4
 
 
 def test_a_finished_run_is_not_resumed(tiny, display):
@@ -152,29 +147,29 @@ def test_a_finished_run_is_not_resumed(tiny, display):
 
 @pytest.mark.parametrize("size", [0, 100, 5000])
 def test_a_truncated_checkpoint_is_refused_by_name(tiny, display, monkeypatch, size, tmp_path):
-    folder = tmp_path / str(interrupted_run(tiny, display, monkeypatch))
-    checkpoint = folder / CHECKPOINT
+    folder = interrupted_run(tiny, display, monkeypatch)
+    checkpoint = folder.checkpoint
     checkpoint.write_bytes(checkpoint.read_bytes()[:size])
-    with pytest.raises(InputError, match=rf"{CHECKPOINT} is damaged"):
+    with pytest.raises(InputError, match=r"checkpoint\.pt is damaged"):
         run(tiny, display, resume=folder)
 
 
 def test_a_missing_checkpoint_is_named(tiny, display, monkeypatch, tmp_path):
-    folder = tmp_path / str(interrupted_run(tiny, display, monkeypatch))
-    (folder / CHECKPOINT).unlink()
-    with pytest.raises(InputError, match=rf"{CHECKPOINT} is missing"):
+    folder = interrupted_run(tiny, display, monkeypatch)
+    (folder.checkpoint).unlink()
+    with pytest.raises(InputError, match=r"checkpoint\.pt is missing"):
         run(tiny, display, resume=folder)
 
 
 def test_a_checkpoint_of_another_method_is_refused(tiny, display, monkeypatch, tmp_path):
-    folder = tmp_path / str(interrupted_run(tiny, display, monkeypatch))
+    folder = interrupted_run(tiny, display, monkeypatch)
     other = replace(tiny, method=replace(tiny.method, name="plain", options={}))
     with pytest.raises(InputError, match="is of method 'bgformer', the recipe's is 'plain'"):
         run(other, display, resume=folder)
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused(tiny, display, monkeypatch, tmp_path):
-    folder = tmp_path / str(interrupted_run(tiny, display, monkeypatch))
+    folder = interrupted_run(tiny, display, monkeypatch)
     wider = replace(tiny, encoder=replace(tiny.encoder, embedding_dim=32))
     with pytest.raises(InputError, match="does not fit the recipe"):
         run(wider, display, resume=folder)
@@ -185,8 +180,8 @@ def test_no_pickle_is_loaded_from_a_run_folder(tiny, display, monkeypatch, tmp_p
         def __reduce__(self):
             return (print, ("evil",))
 
-    folder = tmp_path / str(interrupted_run(tiny, display, monkeypatch))
-    torch.save({"method_name": Evil()}, folder / CHECKPOINT)
+    folder = interrupted_run(tiny, display, monkeypatch)
+    torch.save({"method_name": Evil()}, folder.checkpoint)
     with pytest.raises(InputError, match="damaged or not a checkpoint"):
         run(tiny, display, resume=folder)
 
@@ -222,28 +217,28 @@ def test_a_run_folder_that_cannot_be_made_is_named(tiny, display, tmp_path):
 
 def test_config_yaml_is_whole(tiny, display):
     folder = run(tiny, display)
-    assert yaml.safe_load((folder / "config.yaml").read_text()) == tiny.as_dict()
+    assert folder.read_recipe() == tiny.as_dict()
 
 
 def test_validation_tests_on_training_classes_alone(tiny, display):
     tiny = replace(tiny, protocol=ProtocolConfig("validation", folds=2, fold=1))
     tiny = replace(tiny, sampler=replace(tiny.sampler, classes=2))
     folder = run(tiny, display)
-    result = json.loads((folder / "result.json").read_text())
-    assert result["protocol"] == "validation, fold 1 of 2"
-    assert set(pd.read_csv(folder / "queries.csv")["original_class"]) == {2, 3, 4}  # of 0 to 4
-    assert result["trained"]["embedding"]["classes"] == 3
+    result = read_result(folder)
+    assert result.protocol == "validation, fold 1 of 2"
+    assert set(pd.read_csv(folder.queries)["original_class"]) == {2, 3, 4}  # of 0 to 4
+    assert result.trained["embedding"]["classes"] == 3
 
 
 def test_features_that_refine_each_other_stand_beside_the_plain_ones(tiny, display, monkeypatch):
-    plain = json.loads((run(tiny, display) / "result.json").read_text())
+    plain = read_result(run(tiny, display))
     monkeypatch.setattr(BGFormer, "test_refinement", KReciprocalRefinement(30, 7))
     monkeypatch.setattr(BGFormer, "refine_batches", lambda self, embeddings: embeddings.mean(dim=1))
-    result = json.loads((run(tiny, display) / "result.json").read_text())
-    assert (plain["refined_features"], result["refined_features"]) == ([], ["refined"])
-    assert set(result["trained"]) == {"backbone", "embedding", "refined"}
-    assert result["trained"]["embedding"] == plain["trained"]["embedding"]
-    assert "refined" not in result["untrained"]
+    result = read_result(run(tiny, display))
+    assert (plain.refined_features, result.refined_features) == ([], ["refined"])
+    assert set(result.trained) == {"backbone", "embedding", "refined"}
+    assert result.trained["embedding"] == plain.trained["embedding"]
+    assert "refined" not in result.untrained
 
 
 def test_queries_are_compared_with_the_gallery_where_there_is_one(display, tmp_path, monkeypatch):
@@ -255,11 +250,11 @@ def test_queries_are_compared_with_the_gallery_where_there_is_one(display, tmp_p
     recipe = Path(__file__).parents[2] / "experiments" / "recipes" / "digits" / "intra_batch.yaml"
     arguments = ["--config", str(recipe), "--runs", str(tmp_path), "--sampler.batches_per_epoch", "3"]
     folder = run(read_config([*arguments, "--method.refinement", "k_reciprocal"]), display)
-    result = json.loads((folder / "result.json").read_text())
-    assert set(result["trained"]) == {"backbone", "embedding", "refined"}
-    for scores in (*result["trained"].values(), *result["untrained"].values()):
+    result = read_result(folder)
+    assert set(result.trained) == {"backbone", "embedding", "refined"}
+    for scores in (*result.trained.values(), *result.untrained.values()):
         assert (scores["queries"], scores["gallery"]) == (len(test[::3]), len(test) - len(test[::3]))
-    assert len(pd.read_csv(folder / "queries.csv")) == len(test[::3])
+    assert len(pd.read_csv(folder.queries)) == len(test[::3])
 
 
 def test_intra_batch_as_published_with_chunks_redrawn_each_epoch_and_refinement(display, tmp_path):
@@ -268,10 +263,10 @@ def test_intra_batch_as_published_with_chunks_redrawn_each_epoch_and_refinement(
     arguments += ["--sampler.name", "chunks", "--sampler.redraw", "true", "--train.optimizer", "radam"]
     arguments += ["--method.refinement", "k_reciprocal", "--evaluation.clustering", "false"]
     folder = run(read_config(arguments), display)
-    result = json.loads((folder / "result.json").read_text())
-    assert result["refined_features"] == ["refined"]
-    assert result["trained"]["refined"]["queries"] == 896
-    assert result["leakage"] <= 1e-4  # what is deployed is still the encoder alone
+    result = read_result(folder)
+    assert result.refined_features == ["refined"]
+    assert result.trained["refined"]["queries"] == 896
+    assert result.batch_dependence <= 1e-4  # what is deployed is still the encoder alone
     screen = (tmp_path / "screen.txt").read_text()
     assert "test images refined by each other" in " ".join(screen.split())
 
@@ -285,5 +280,5 @@ def test_a_mistake_that_shows_before_the_first_epoch_leaves_no_folder(tiny, disp
 
 def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(tiny):
     folders = [new_run_folder(tiny, "20260101-000000") for _ in range(3)]
-    assert [folder.name[-9:] for folder in folders] == ["01-000000", "-000000-2", "-000000-3"]
-    assert all(folder.is_dir() for folder in folders)
+    assert [folder.path.name[-9:] for folder in folders] == ["01-000000", "-000000-2", "-000000-3"]
+    assert all(folder.state == "pending" for folder in folders)

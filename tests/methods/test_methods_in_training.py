@@ -13,6 +13,7 @@ from pyg_bgformer.encoders import load_encoder, save_encoder
 from pyg_bgformer.engine.interruption import Interrupted
 from pyg_bgformer.engine.state import load_checkpoint
 from pyg_bgformer.methods import METHODS
+from pyg_bgformer.runs.folder import RunFolder
 from tests.training import Training
 
 RECIPES = Path(__file__).parents[2] / "experiments" / "recipes"
@@ -56,7 +57,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(config, tmp_path):
     with pytest.raises(Interrupted):
         Training(config, tmp_path).fit(on_batch=stop_in_second_epoch)
     resumed = Training(config, tmp_path)
-    load_checkpoint(resumed.fabric, resumed.state, tmp_path, config.method.name)
+    load_checkpoint(resumed.fabric, resumed.state, RunFolder(tmp_path), config.method.name)
     assert (resumed.state.epoch, resumed.state.batch) == (1, 2)
     resumed = resumed.fit()
     for name, value in whole.method.state_dict().items():

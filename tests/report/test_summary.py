@@ -1,40 +1,20 @@
-import json
+from dataclasses import replace
 
 import pytest
 
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.report.summary import collect, statement, summary
-
-SETTINGS = {
-    "loss": {"name": "triplet"},
-    "train": {"lr": 0.1, "epochs": 3},
-    "data": {"image_size": 16},
-    "encoder": {"embedding_dim": 8},
-}
+from pyg_bgformer.runs.folder import RunFolder
+from pyg_bgformer.runs.result import read_result, write_result
+from tests.results import CONFIG, a_result, write_run
 
 
-def write_run(folder, method, seed, recall, **config):
-    scores = {"recall_at_1": recall, "map_at_r": recall / 2, "nmi": 0.5}
-    result = {
-        "dataset": "digits",
-        "dataset_partial": False,
-        "dataset_manifest_sha256": "abc",
-        "weights": "random",
-        "weights_sha256": None,
-        "protocol": "final",
-        "seed": seed,
-        "epochs": 3,
-        "git_commit": None,
-        "device": "cpu",
-        "train_seconds": 1.0,
-        "leakage": 0.0,
-        "untrained": {"embedding": {**scores, "recall_at_1": 0.1}},
-        "trained": {"embedding": scores},
-        "config": {"method": method, "seed": seed, "runs": str(folder), **SETTINGS, **config},
-    }
-    folder.mkdir()
-    (folder / "result.json").write_text(json.dumps(result))
-    return folder
+def write(path, method, seed, recall, *, changes=None, **config):
+    """The folder of a finished run; ``changes`` are of its result, others of its recipe."""
+    config = {**CONFIG, "method": method, "seed": seed, "runs": str(path), **config}
+    trained = {"embedding": {"recall_at_1": recall, "map_at_r": recall / 2, "nmi": 0.5}}
+    result = a_result(recall, config=config, seed=seed, trained=trained, **(changes or {}))
+    return write_run(path, result).path
 
 
 @pytest.fixture
@@ -47,7 +27,7 @@ def runs(tmp_path):
         (bgformer, 1, 0.60),
         (bgformer, 2, 0.99),
     ]
-    return [write_run(tmp_path / str(i), *run) for i, run in enumerate(recalls)]
+    return [write(tmp_path / str(i), *run) for i, run in enumerate(recalls)]
 
 
 def test_each_run_gives_a_row_for_each_state_of_the_encoder(runs):
@@ -68,53 +48,55 @@ def test_means_intervals_and_paired_differences(runs):
 
 def test_a_difference_is_bold_if_its_interval_leaves_zero_out(tmp_path):
     recalls = [("plain", 0, 0.5), ("plain", 1, 0.6), ("new", 0, 0.6), ("new", 1, 0.7), ("bad", 0, 0.3)]
-    folders = [write_run(tmp_path / f"{name}{seed}", {"name": name}, seed, r) for name, seed, r in recalls]
+    folders = [write(tmp_path / f"{name}{seed}", {"name": name}, seed, r) for name, seed, r in recalls]
     bad, new = summary(collect(folders), "plain").splitlines()[-2:]
     assert "| **+10.0 ± 0.0** |" in new
     assert "| -20.0 |" in bad  # one seed has no interval
 
 
 def test_a_feature_that_the_reference_lacks_has_no_difference(tmp_path):
-    plain = write_run(tmp_path / "plain", {"name": "plain"}, 0, 0.5)
-    other = write_run(tmp_path / "other", {"name": "other"}, 0, 0.5)
-    result = json.loads((other / "result.json").read_text())
-    result["trained"]["refined"] = result["trained"]["embedding"]
-    (other / "result.json").write_text(json.dumps(result))
+    plain = write(tmp_path / "plain", {"name": "plain"}, 0, 0.5)
+    scores = {"recall_at_1": 0.5, "map_at_r": 0.25, "nmi": 0.5}
+    both = a_result(
+        trained={"embedding": scores, "refined": scores}, config={**CONFIG, "method": {"name": "other"}}
+    )
+    other = write_run(tmp_path / "other", both).path
     last = summary(collect([plain, other]), "plain").splitlines()[-1]
     assert last == "| refined | other | 1 | 50.0 |  | 25.0 |  | 50.0 |  |"
 
 
 def test_methods_are_told_apart_by_the_options_in_which_they_differ(tmp_path):
     options = [{"name": "bgformer", "k": 5, "lam": 0.5}, {"name": "bgformer", "k": 9, "lam": 0.5}]
-    folders = [write_run(tmp_path / str(i), method, 0, 0.5) for i, method in enumerate(options)]
+    folders = [write(tmp_path / str(i), method, 0, 0.5) for i, method in enumerate(options)]
     assert collect(folders)["method"].unique().tolist() == ["bgformer k=5", "bgformer k=9"]
 
 
 def test_runs_of_different_recipes_are_refused(tmp_path, runs):
-    other = write_run(tmp_path / "other", {"name": "plain"}, 0, 0.5, train={"lr": 0.1, "epochs": 4})
+    other = write(tmp_path / "other", {"name": "plain"}, 0, 0.5, train={"lr": 0.1, "epochs": 4})
     with pytest.raises(InputError, match="differ in train"):
         collect([*runs, other])
 
 
 def test_a_method_may_have_its_own_loss_and_learning_rate(tmp_path, runs):
     own = {"loss": {"name": "n_pair"}, "train": {"lr": 0.2, "epochs": 3}}
-    table = collect([*runs, write_run(tmp_path / "other", {"name": "gca_hng"}, 0, 0.5, **own)])
+    table = collect([*runs, write(tmp_path / "other", {"name": "gca_hng"}, 0, 0.5, **own)])
     assert table["loss"].iloc[-1] == "n_pair"
     assert table["lr"].iloc[-1] == 0.2
 
 
 def test_a_folder_without_a_result_and_a_missing_reference_are_named(tmp_path, runs):
-    with pytest.raises(InputError, match="no finished run"):
+    with pytest.raises(InputError, match="not the folder of a finished run"):
         collect([tmp_path])
     with pytest.raises(InputError, match="no run of 'triplet'"):
         summary(collect(runs), "triplet")
 
 
 def test_a_table_of_best_test_epochs_states_their_gap_to_the_last_ones(runs):
-    for folder, last in zip(runs, [0.49, 0.60, 0.50, 0.60, 0.99], strict=True):
-        result = json.loads((folder / "result.json").read_text())
-        result["last"] = {"embedding": {**result["trained"]["embedding"], "recall_at_1": last}}
-        (folder / "result.json").write_text(json.dumps({**result, "protocol": "literature, best test epoch"}))
+    for path, last in zip(runs, [0.49, 0.60, 0.50, 0.60, 0.99], strict=True):
+        folder = RunFolder(path)
+        result = read_result(folder)
+        scores = {"embedding": {**result.trained["embedding"], "recall_at_1": last}}
+        write_result(folder, replace(result, last=scores, protocol="literature, best test epoch"))
     table = collect(runs)
     assert table[table["encoder"] == "last"]["recall_at_1"].tolist() == [0.49, 0.60, 0.50, 0.60, 0.99]
     told = statement(table)
@@ -125,11 +107,3 @@ def test_a_table_of_best_test_epochs_states_their_gap_to_the_last_ones(runs):
 
 def test_a_table_of_last_epochs_has_no_gap(runs):
     assert "gap" not in statement(collect(runs))
-
-
-def test_runs_from_before_a_key_compare_with_those_that_have_its_default(tmp_path, runs):
-    newer = {**SETTINGS, "data": {"image_size": 16, "random_erasing": 0.0}}
-    assert len(collect([*runs, write_run(tmp_path / "newer", {"name": "plain"}, 7, 0.5, **newer)])) == 12
-    other = {**SETTINGS, "data": {"image_size": 16, "random_erasing": 0.5}}
-    with pytest.raises(InputError, match="differ in data"):
-        collect([*runs, write_run(tmp_path / "other", {"name": "plain"}, 8, 0.5, **other)])

@@ -129,7 +129,7 @@ def test_a_failed_run_ends_with_code_1_and_without_tables(study, monkeypatch, tm
 
 def test_an_old_result_that_depends_on_the_batch_fails_again(study, monkeypatch, tmp_path, capsys):
     path, runs = study
-    finish(study_runs(read_study(path), tmp_path / "runs" / "mine")[0], leakage=0.5)
+    finish(study_runs(read_study(path), tmp_path / "runs" / "mine")[0], batch_dependence=0.5)
     pretend(monkeypatch)
     assert main(["study", str(path), *runs]) == 1
     assert "depend on their batch" in capsys.readouterr().out

@@ -1,7 +1,6 @@
 from dataclasses import replace
 
 import pytest
-import yaml
 
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.study.definition import read_study
@@ -31,7 +30,7 @@ def test_a_row_with_fewer_seeds_has_fewer_runs(content, write, tmp_path):
 def test_the_state_of_a_run_is_what_its_folder_holds(runs):
     assert state(runs[0]) == "pending"
     runs[0].prepare()
-    assert state(runs[0]) == "unfinished"
+    assert state(runs[0]) == "pending"
     finish(runs[0])
     assert state(runs[0]) == "finished"
 
@@ -42,18 +41,6 @@ def test_a_run_by_another_recipe_is_refused_with_what_differs(runs):
         InputError, match=r"with_k=5-seed0 holds a run with seed: 1, but the study asks for 0; rem"
     ):
         state(runs[1])
-
-
-def test_a_run_from_before_a_key_existed_is_kept_if_the_default_is_asked_for(runs):
-    runs[0].prepare()
-    recipe = runs[0].folder / "config.yaml"
-    content = yaml.safe_load(recipe.read_text())
-    del content["data"]["label_noise"]
-    recipe.write_text(yaml.safe_dump(content))
-    assert state(runs[0]) == "unfinished"
-    asked = replace(runs[0].config, data=replace(runs[0].config.data, label_noise=0.1))
-    with pytest.raises(InputError, match=r"data\.label_noise: 0\.0, but the study asks for 0\.1"):
-        state(replace(runs[0], config=asked))
 
 
 def test_runs_may_be_moved(runs, tmp_path):
@@ -75,7 +62,7 @@ def test_what_would_let_all_runs_fail_is_found_before_the_first(runs):
 
 def test_a_result_that_depends_on_the_batch_is_a_fault(runs):
     finish(runs[0])
-    finish(runs[1], leakage=0.1)
+    finish(runs[1], batch_dependence=0.1)
     assert fault(runs[0]) is None
     assert "1.0e-01" in fault(runs[1])
 
