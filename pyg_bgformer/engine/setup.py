@@ -133,7 +133,7 @@ def build_train_loader(
     samples = NoisySamples(dataset, rows, transform, cache, **noise)
     if not encoder.spec.frozen:
         return DataLoader(samples, batch_sampler=sampler, **_loading(config))
-    features = frozen_samples(samples, encoder, views=data.views, seed=config.seed, **_extraction(config))
+    features = frozen_samples(samples, encoder, views=data.views, **_extraction(config))
     if encoder.spec.pca_dim is not None:
         encoder.fit_pca(features.features.flatten(0, 1))
     return DataLoader(features, batch_sampler=sampler, **_loading(config, workers=0))

@@ -32,7 +32,7 @@ def write(path: Path, text: str) -> str:
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_shipped_recipe_is_read_and_says_what_its_place_says(recipe):
     config = read_config(["--config", str(recipe)])
-    dataset, method = recipe.parent.name.removesuffix("_mobilenet"), VARIANTS.get(recipe.stem, recipe.stem)
+    dataset, method = recipe.parent.name.removesuffix("_cpu"), VARIANTS.get(recipe.stem, recipe.stem)
     assert (config.data.name, config.method.name) == (dataset, method)
     if config.sampler.name == "classes":
         assert config.sampler.options["classes"] <= BENCHMARKS.get(dataset, 964)  # Omniglot's
@@ -63,7 +63,7 @@ def test_published_recipes_that_share_their_framework_differ_in_nothing_else(dat
     assert {key for key in one if one[key] != other[key]} == keys
 
 
-@pytest.mark.parametrize("dataset", ["digits", "omniglot", "cub200_mobilenet"])
+@pytest.mark.parametrize("dataset", ["digits", "glyphs", "omniglot", "cub200_cpu"])
 def test_recipes_of_a_dataset_differ_in_the_method_alone(dataset):
     plain, bgformer = (
         yaml.safe_load(next(r for r in RECIPES if (r.parent.name, r.stem) == (dataset, method)).read_text())

@@ -101,7 +101,7 @@ def test_training_in_mixed_precision_is_finite_and_near_float32(config, tmp_path
     assert all(torch.tensor(value).isfinite() for value in rows[0].values())
 
 
-@pytest.mark.parametrize("dataset", ["digits", "omniglot", "cub200_mobilenet"])
+@pytest.mark.parametrize("dataset", ["digits", "glyphs", "omniglot", "cub200_cpu"])
 @pytest.mark.parametrize("method", METHODS)
 def test_recipes_differ_from_plain_in_what_the_method_needs_alone(dataset, method):
     def shared(name):
