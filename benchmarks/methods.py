@@ -22,8 +22,15 @@ from torch import Tensor, nn
 from torchvision.models import resnet50
 
 from pyg_bgformer import batch_graph
-from pyg_bgformer.nn import BatchFormer, BGFormer, DyBGR, GCANetwork, IntraBatchNetwork, MarginAttentionConv
-from pyg_bgformer.nn.conv.margin_attention_conv import complete_edges
+from pyg_bgformer.nn import (
+    BatchFormerNetwork,
+    BGFormer,
+    DyBGRNetwork,
+    GCANetwork,
+    IntraBatchNetwork,
+    MarginAttentionConv,
+)
+from pyg_bgformer.nn.ops import complete_edges
 
 DIM = 512
 CLASSES = 100
@@ -87,13 +94,15 @@ def attention() -> Module:
 
 def batchformer() -> Module:
     x, _ = inputs(32, 4)
-    return Module(32, 4, {"dense": step(BatchFormer(DIM), x)})
+    return Module(32, 4, {"dense": step(BatchFormerNetwork(DIM), x)})
 
 
 def dybgr() -> Module:
     x, labels = inputs(45, 9)
     edges = batch_graph(x, labels).semantic_edge_index
-    return Module(45, 9, {p: step(DyBGR(DIM, backend=p), x, edges) for p in ("dense", "sparse", "message")})
+    return Module(
+        45, 9, {p: step(DyBGRNetwork(DIM, backend=p), x, edges) for p in ("dense", "sparse", "message")}
+    )
 
 
 def gca_hng() -> Module:

@@ -1,67 +1,84 @@
-"""The batch graph: a mini-batch of features, and labels where there are any, as one PyG ``Data`` object."""
+"""The graph of a mini-batch: samples joined by what they look like and, where there are labels, by their class."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
-Similarity = Literal["cosine", "euclidean"]
+from pyg_bgformer.errors import InputError, check_choice, check_range
+from pyg_bgformer.precision import wide
+
+Similarity = Literal["cosine", "euclidean", "correlation"]
+"""How alike two samples are: the cosine of their features, minus their distance, or Pearson's correlation of their
+entries (the cosine of the features after each sample's mean is subtracted)."""
+
+Labels = Tensor | NDArray[Any] | Sequence[int]
+"""Class labels ``(N,)``: a tensor, a NumPy array, or a list of integers."""
 
 
 def batch_graph(
     x: Tensor,
-    y: Tensor | None = None,
+    y: Labels | None = None,
     k: int = 10,
     *,
     self_loops: bool = True,
     mutual: bool = False,
     similarity: Similarity = "cosine",
 ) -> Data:
-    r"""Joins the samples of a mini-batch by what they look like and by what they are.
+    r"""Returns the samples of a mini-batch as one graph with two kinds of edges.
 
-    *Visual* edges lead to each node from its ``k`` most similar nodes; *semantic* edges join all nodes of one
-    class in both directions, self loops included. This is the batch graph of the `"Rethinking Batch Sample
+    *Visual* edges lead to each node from its ``k`` most similar nodes. *Semantic* edges join all nodes of one class
+    in both directions, self loops included. This is the batch graph of the `"Rethinking Batch Sample
     Relationships for Data Representation: A Batch-Graph Transformer based Approach"
-    <https://arxiv.org/abs/2211.10622>`_ paper, its visual neighbourhoods taken once from the features instead
-    of anew inside every layer.
+    <https://arxiv.org/abs/2211.10622>`_ paper. The visual neighbourhoods are taken once from the features; the
+    paper's code takes them anew inside every layer.
 
     Edges are chosen, not weighted: no gradient flows through the choice, and ``x`` is stored as it is.
 
     Args:
-        x (Tensor): Features ``(N, D)`` in any floating-point type; similarities are computed in float32 or
-            better.
-        y (Tensor, optional): Class labels ``(N,)``. Without them the graph has no semantic edges.
-            (default: :obj:`None`)
+        x (Tensor): Features ``(N, D)`` in any floating-point type; similarities are computed in float32, or in
+            float64 for float64 features.
+        y (Tensor or array or list, optional): Integer class labels ``(N,)``. Without them the graph has no
+            semantic edges. (default: :obj:`None`)
         k (int): Visual neighbours per node, itself included if ``self_loops``. With ``k >= N`` all nodes are
             neighbours. (default: :obj:`10`)
-        self_loops (bool): A node is its own first visual neighbour; otherwise it never is.
+        self_loops (bool): With :obj:`True` a node is its own first visual neighbour, otherwise it never is.
             (default: :obj:`True`)
         mutual (bool): Keep only reciprocal visual neighbours: an edge stays if its reverse was also chosen.
             (default: :obj:`False`)
-        similarity (str): ``"cosine"``, or ``"euclidean"`` for the smallest distance. (default: ``"cosine"``)
+        similarity (str): See :obj:`Similarity`. (default: ``"cosine"``)
 
     Returns:
-        Data: ``x``, ``y`` if given, ``visual_edge_index`` and, with ``y``, ``semantic_edge_index``: each
-        ``(2, E)`` int64, row 0 the sender :math:`j`, row 1 the receiver :math:`i`, sorted by receiver and
-        then by sender. Equally similar nodes are taken in the order of their index.
+        Data: ``x``, ``y`` if given, ``visual_edge_index`` and, with ``y``, ``semantic_edge_index``. Both are
+        ``(2, E)`` int64: row 0 the source :math:`j`, row 1 the target :math:`i`, sorted by target and then by
+        source. Of equally similar nodes the one with the lower index comes first.
 
     Raises:
-        ValueError: If ``x`` is not a floating-point ``(N, D)`` with ``N >= 1`` or holds a value that is not
-            finite, ``y`` does not have one label per row, ``k < 1``, or ``similarity`` is not known.
+        InputError: If ``x`` is not a floating-point ``(N, D)`` with ``N >= 1`` or holds a value that is not finite,
+            ``y`` is not one integer per row, ``k < 1``, or ``similarity`` is unknown.
     """
-    _check(x, y, k, similarity)
-    similarities = _similarities(x.detach(), similarity)
-    similarities.fill_diagonal_(float("inf") if self_loops else float("-inf"))
+    if x.dim() != 2 or x.size(0) == 0 or not x.is_floating_point():
+        raise InputError(f"x must be a floating-point (N, D) with N >= 1, found {x.dtype} {tuple(x.shape)}")
+    broken = int((~x.isfinite()).any(dim=1).sum())
+    if broken:
+        raise InputError(f"x has {broken} of {x.size(0)} rows with values that are not finite")
+    check_range("k", k, at_least=1)
+    check_choice("similarity", similarity, ("cosine", "euclidean", "correlation"))
+
+    similarities = pairwise_similarity(x.detach(), similarity)
+    similarities.fill_diagonal_(torch.inf if self_loops else -torch.inf)
     visual = nearest(similarities, min(k, len(x) if self_loops else len(x) - 1))
     if mutual:
         visual = visual & visual.t()
-    data = Data(x=x, visual_edge_index=_edges(visual))
+    data = Data(x=x, visual_edge_index=mask_to_edges(visual))
     if y is not None:
-        data.y = y
-        data.semantic_edge_index = _edges(y[:, None] == y[None, :])
+        data.y = _checked_labels(y, x)
+        data.semantic_edge_index = mask_to_edges(data.y[:, None] == data.y[None, :])
     return data
 
 
@@ -70,10 +87,12 @@ class BatchGraph(BaseTransform):
 
     Args:
         k (int): Visual neighbours per node. (default: :obj:`10`)
-        **options: ``self_loops``, ``mutual``, ``similarity`` as in :func:`batch_graph`.
+        self_loops (bool): See :func:`batch_graph`. (default: :obj:`True`)
+        mutual (bool): See :func:`batch_graph`. (default: :obj:`False`)
+        similarity (str): See :func:`batch_graph`. (default: ``"cosine"``)
 
     Raises:
-        ValueError: When applied: see :func:`batch_graph`.
+        InputError: When it is applied, as in :func:`batch_graph`.
     """
 
     def __init__(
@@ -92,7 +111,7 @@ class BatchGraph(BaseTransform):
     def forward(self, data: Data) -> Data:
         """Returns ``data`` with its edges set."""
         if data.x is None:
-            raise ValueError("BatchGraph needs features: data.x is not set")
+            raise InputError("BatchGraph needs features: data.x is not set")
         graph = batch_graph(
             data.x,
             data.y,
@@ -101,24 +120,75 @@ class BatchGraph(BaseTransform):
             mutual=self.mutual,
             similarity=self.similarity,
         )
-        for key, edge_index in graph.items():
-            data[key] = edge_index
+        for key, value in graph.items():
+            data[key] = value
         return data
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(k={self.k}, similarity={self.similarity!r})"
 
 
-def nearest(similarities: Tensor, k: int) -> Tensor:
-    """Marks the k largest entries of each row, the lowest index first among equals.
+def intra_batch_graph(
+    x: Tensor, similarity: Similarity = "correlation", threshold: float | None = None
+) -> tuple[Tensor, Tensor]:
+    r"""Returns the weighted graph of a mini-batch from the `"Learning Intra-Batch Connections for Deep Metric
+    Learning" <https://arxiv.org/abs/2102.07753>`_ paper.
+
+    Its edges join samples that are alike enough, each sample with itself among them. Their weights are the
+    similarities, negative ones set to 0. Gradients flow through the weights.
 
     Args:
-        similarities (Tensor): ``(..., M)`` without NaN.
-        k (int): Entries to mark; all, where there are no more than ``k``.
+        x (Tensor): Features :math:`(N, D)`, or those of several batches :math:`(*, N, D)`, whose nodes are then
+            numbered consecutively.
+        similarity (str): ``"correlation"`` or ``"cosine"``. (default: ``"correlation"``)
+        threshold (float, optional): Edges are the pairs with a weight above it; :obj:`None` takes all pairs.
+            (default: :obj:`None`)
 
     Returns:
-        Tensor: A mask ``(..., M)`` with ``min(k, M)`` marks in each row. ``torch.topk`` alone does not say which
-        of several equals it takes.
+        Edge indices :math:`(2, E)`, sorted by source, and edge weights :math:`(E)`.
+
+    Raises:
+        InputError: If ``similarity`` is another one.
+    """
+    check_choice("similarity", similarity, ("correlation", "cosine"))
+    weights = pairwise_similarity(x, similarity).clamp(min=0)
+    weights = weights.view(-1, *weights.shape[-2:])
+    chosen = torch.ones_like(weights, dtype=torch.bool) if threshold is None else weights > threshold
+    graph, source, target = chosen.nonzero(as_tuple=True)
+    edge_index = torch.stack([source, target]) + graph * x.size(-2)
+    return edge_index, weights[graph, source, target]
+
+
+def pairwise_similarity(x: Tensor, similarity: Similarity) -> Tensor:
+    """Returns the similarity of all pairs of samples ``(*, N, D) -> (*, N, N)``; larger is more alike.
+
+    It is computed outside autocast, because half precision would make samples equally similar that are not.
+
+    Args:
+        x: Features.
+        similarity: See :obj:`Similarity`.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        x = wide(x)
+        if similarity == "euclidean":
+            return -torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+        if similarity == "correlation":
+            x = x - x.mean(dim=-1, keepdim=True)
+        x = F.normalize(x, dim=-1)
+        return x @ x.transpose(-1, -2)
+
+
+def nearest(similarities: Tensor, k: int) -> Tensor:
+    """Returns a mask of the k largest entries of each row, the lowest index first among equals.
+
+    ``torch.topk`` alone does not say which of several equals it takes.
+
+    Args:
+        similarities: ``(..., M)`` without NaN.
+        k: Number of entries; with more than M, all entries.
+
+    Returns:
+        A mask ``(..., M)`` with ``min(k, M)`` entries in each row.
     """
     if k >= similarities.size(-1):
         return torch.ones_like(similarities, dtype=torch.bool)
@@ -130,31 +200,26 @@ def nearest(similarities: Tensor, k: int) -> Tensor:
     return above | (equal & (equal.cumsum(dim=-1) <= places))
 
 
-def _check(x: Tensor, y: Tensor | None, k: int, similarity: str) -> None:
-    if x.dim() != 2 or x.size(0) == 0 or not x.is_floating_point():
-        raise ValueError(f"x must be a floating-point (N, D) with N >= 1, found {x.dtype} {tuple(x.shape)}")
-    if y is not None and y.shape != x.shape[:1]:
-        raise ValueError(f"y must have one label per row of x: ({x.size(0)},), found {tuple(y.shape)}")
-    if k < 1:
-        raise ValueError(f"k must be at least 1, found {k}")
-    if similarity not in ("cosine", "euclidean"):
-        raise ValueError(f"similarity must be 'cosine' or 'euclidean', found {similarity!r}")
-    broken = int((~x.isfinite()).any(dim=1).sum())
-    if broken:
-        raise ValueError(f"x has {broken} of {x.size(0)} rows with values that are not finite")
+def mask_to_edges(mask: Tensor) -> Tensor:
+    """Returns the edges of a mask as an edge index ``(2, E)``, sorted by target, then by source.
+
+    Args:
+        mask: ``(N, N)``; rows are targets, columns are sources.
+    """
+    target, source = mask.nonzero(as_tuple=True)
+    return torch.stack([source, target])
 
 
-def _similarities(x: Tensor, similarity: Similarity) -> Tensor:
-    """``(N, N)``, larger is more alike; outside autocast, whose half precision would invent ties."""
-    with torch.autocast(x.device.type, enabled=False):
-        x = x if x.dtype == torch.float64 else x.float()
-        if similarity == "cosine":
-            x = F.normalize(x, dim=1)
-            return x @ x.t()
-        return -torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def _edges(mask: Tensor) -> Tensor:
-    """Edge index ``(2, E)`` of a mask whose rows are receivers and whose columns are senders."""
-    receiver, sender = mask.nonzero(as_tuple=True)
-    return torch.stack([sender, receiver])
+def _checked_labels(y: Labels, x: Tensor) -> Tensor:
+    try:
+        labels = torch.as_tensor(y, device=None if isinstance(y, Tensor) else x.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"y must be integer class labels, one per row of x; found {type(y).__name__} of something else. "
+            "Number the classes first, for example with numpy.unique(y, return_inverse=True)"
+        ) from error
+    if labels.shape != x.shape[:1]:
+        raise InputError(f"y must have one label per row of x: ({x.size(0)},), found {tuple(labels.shape)}")
+    if labels.is_floating_point() or labels.is_complex():
+        raise InputError(f"y must be integer class labels, found {labels.dtype}")
+    return labels

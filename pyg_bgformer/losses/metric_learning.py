@@ -184,8 +184,8 @@ def _find(kind: str, name: str) -> type[nn.Module]:
     for known, owner in classes.items():
         if _key(known) == _key(name):
             return owner
-    others = [*ALIASES, *LOSSES] if kind == "loss" else []
-    raise InputError(f"unknown {kind} '{name}'; {did_you_mean(name, [*classes, *others])}")
+    names = [*metric_learning_names(), *ALIASES, *LOSSES] if kind == "loss" else [*classes]
+    raise InputError(f"unknown {kind} '{name}'; {did_you_mean(name, names)}")
 
 
 def _classes(room: ModuleType) -> dict[str, type[nn.Module]]:

@@ -1,14 +1,12 @@
 """BatchFormer: the encoder trained together with self-attention over its batch that is left behind at test time."""
 
-from typing import Literal
-
 from torch import Tensor, nn
 
 from pyg_bgformer.encoders import Encoder
 from pyg_bgformer.geometry import Geometry
 from pyg_bgformer.methods.method import METHODS, Edges
 from pyg_bgformer.methods.refining import RefiningMethod
-from pyg_bgformer.nn.models.batchformer import BatchFormer as BatchFormerBlock
+from pyg_bgformer.nn.models.batchformer import BatchFormerNetwork
 
 
 @METHODS.register("batchformer")
@@ -24,13 +22,13 @@ class BatchFormer(RefiningMethod):
         encoder, loss, geometry, num_classes: See :class:`Method`.
         alpha (float): Weight of the plain features' loss, in [0, 1]. (default: :obj:`0.5`)
         block_lr (float, optional): Learning rate of the block, where it is not the encoder's.
-        heads, dropout, norm: See :class:`~pyg_bgformer.nn.BatchFormer`.
+        heads, dropout: See :class:`~pyg_bgformer.nn.BatchFormerNetwork`.
 
     Raises:
         ValueError: If an option is out of its range.
     """
 
-    blocks: BatchFormerBlock
+    blocks: BatchFormerNetwork
 
     def __init__(
         self,
@@ -43,9 +41,8 @@ class BatchFormer(RefiningMethod):
         block_lr: float | None = None,
         heads: int = 4,
         dropout: float = 0.5,
-        norm: Literal["post", "pre"] = "post",
     ) -> None:
-        block = BatchFormerBlock(encoder.feature_dim, heads, dropout, norm)
+        block = BatchFormerNetwork(encoder.feature_dim, heads, dropout)
         super().__init__(encoder, loss, geometry, num_classes, block, alpha, block_lr)
 
     def refine(self, features: Tensor, labels: Tensor) -> Tensor:

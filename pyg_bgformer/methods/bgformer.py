@@ -27,7 +27,7 @@ class BGFormer(RefiningMethod):
         alpha (float): Weight of the plain features' loss, in [0, 1]. (default: :obj:`0.5`)
         num_layers (int): Number of blocks. (default: :obj:`1`)
         block_lr (float, optional): Learning rate of the blocks, where it is not the encoder's.
-        heads, lam, learn_lam, branches, visual, semantic, neighbours, norm, mlp_ratio, dropout, drop_path:
+        heads, lam, learn_lam, branches, visual, semantic, neighbours, norm, mlp_ratio, dropout:
             See :class:`~pyg_bgformer.nn.BGFormerLayer`.
 
     Raises:
@@ -55,7 +55,6 @@ class BGFormer(RefiningMethod):
         norm: Norm = "graph",
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
-        drop_path: float = 0.0,
     ) -> None:
         if k < 1:
             raise ValueError(f"k must be at least 1, found {k}")
@@ -73,7 +72,6 @@ class BGFormer(RefiningMethod):
             norm=norm,
             mlp_ratio=mlp_ratio,
             dropout=dropout,
-            drop_path=drop_path,
         )
         super().__init__(encoder, loss, geometry, num_classes, blocks, alpha, block_lr)
         self.k = k

@@ -7,7 +7,7 @@ from pyg_bgformer.geometry import Geometry
 from pyg_bgformer.graph import batch_graph
 from pyg_bgformer.methods.method import METHODS, Edges
 from pyg_bgformer.methods.refining import RefiningMethod
-from pyg_bgformer.nn.models.dybgr import DyBGR as DyBGRNetwork
+from pyg_bgformer.nn.models.dybgr import DyBGRNetwork
 
 
 @METHODS.register("dybgr")
@@ -25,7 +25,6 @@ class DyBGR(RefiningMethod):
         num_layers (int): Number of blocks. (default: :obj:`2`)
         block_lr (float, optional): Learning rate of the blocks, where it is not the encoder's.
         beta, lam, eps, num_iterations: See :class:`~pyg_bgformer.nn.DynamicGraphConv`.
-        mlp_ratio: See :class:`~pyg_bgformer.nn.DyBGRLayer`.
 
     Raises:
         ValueError: If an option is out of its range.
@@ -46,7 +45,6 @@ class DyBGR(RefiningMethod):
         lam: float = 0.3,
         eps: float = 0.5,
         num_iterations: int = 3,
-        mlp_ratio: float = 4.0,
     ) -> None:
         blocks = DyBGRNetwork(
             encoder.feature_dim,
@@ -56,7 +54,6 @@ class DyBGR(RefiningMethod):
             lam=lam,
             eps=eps,
             num_iterations=num_iterations,
-            mlp_ratio=mlp_ratio,
         )
         super().__init__(encoder, loss, geometry, num_classes, blocks, alpha, block_lr)
 

@@ -20,6 +20,7 @@ from pyg_bgformer.losses.negative_synthesis import (
 )
 from pyg_bgformer.methods.method import METHODS, Edges, Method, ParameterGroup, Update
 from pyg_bgformer.nn.models.gca_hng import GCANetwork
+from pyg_bgformer.nn.original import gca_from_original
 
 CLASSIFIER_WEIGHT = 10.0
 SMALLEST_MEAN = 1e-6
@@ -237,7 +238,7 @@ class GCAHNG(Method):
         Raises:
             ValueError: If keys or shapes do not fit (of the encoder's, :class:`~pyg_bgformer.errors.InputError`).
         """
-        network = GCANetwork.from_original(state_dict, heads=heads, dropout=options.get("dropout", 0.1))
+        network = gca_from_original(state_dict, heads=heads, dropout=options.get("dropout", 0.1))
         options |= {"num_layers": len(network.layers), "heads": heads}
         num_classes = network.classifier.out_features
         method = cls(encoder, NPairLoss(), Sphere(), num_classes, **options)

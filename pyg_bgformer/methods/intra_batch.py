@@ -2,16 +2,15 @@
 
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyg_bgformer.encoders import Encoder
+from pyg_bgformer.errors import check_choice
 from pyg_bgformer.geometry import Geometry, Sphere
+from pyg_bgformer.graph import Similarity, intra_batch_graph
 from pyg_bgformer.losses import LabelSmoothedCrossEntropyLoss
 from pyg_bgformer.methods.method import METHODS, Edges, KReciprocalRefinement, Method, ParameterGroup
-from pyg_bgformer.nn.conv.margin_attention_conv import Aggregation
-from pyg_bgformer.nn.intra_batch_graph import Similarity, intra_batch_graph
 from pyg_bgformer.nn.models.intra_batch import IntraBatchNetwork
 
 
@@ -32,10 +31,10 @@ class IntraBatch(Method):
         network_weight (float): :math:`w`. (default: :obj:`1.`)
         network_lr (float, optional): Learning rate of the network, where it is not the encoder's.
         weighted (bool): Weigh the attention by how alike two samples are. (default: :obj:`False`)
-        similarity, threshold: See :func:`~pyg_bgformer.nn.intra_batch_graph`. Without a threshold all samples
+        similarity, threshold: See :func:`~pyg_bgformer.graph.intra_batch_graph`. Without a threshold all samples
             attend to all.
-        num_layers, heads, reduction, cat, every, neck: See :class:`~pyg_bgformer.nn.IntraBatchNetwork`.
-        margin, aggr, attention_dropout, dropout, mlp_dropout: See :class:`~pyg_bgformer.nn.IntraBatchLayer`.
+        num_layers, heads, cat: See :class:`~pyg_bgformer.nn.IntraBatchNetwork`.
+        margin, attention_dropout, dropout, mlp_dropout: See :class:`~pyg_bgformer.nn.IntraBatchLayer`.
         refinement (str): With ``"k_reciprocal"`` the evaluation also scores features that the network refines in
             batches of similar test images; see :meth:`refine_batches`. (default: ``"none"``)
         refinement_k, refinement_batch (int): ``k`` and ``batch`` of
@@ -61,12 +60,8 @@ class IntraBatch(Method):
         threshold: float | None = None,
         num_layers: int = 1,
         heads: int = 2,
-        reduction: int = 1,
         cat: bool = False,
-        every: bool = False,
-        neck: bool = True,
         margin: bool = True,
-        aggr: Aggregation = "add",
         attention_dropout: float = 0.1,
         dropout: float = 0.1,
         mlp_dropout: float = 0.1,
@@ -82,12 +77,11 @@ class IntraBatch(Method):
             raise ValueError(f"intra_batch embeds on the sphere: use geometry sphere, found {geometry}")
         if network_weight < 0:
             raise ValueError(f"network_weight must not be negative, found {network_weight}")
+        check_choice("similarity", similarity, ("correlation", "cosine"))
         if refinement not in ("none", "k_reciprocal"):
             raise ValueError(f"refinement must be 'none' or 'k_reciprocal', found {refinement!r}")
         if not 2 <= refinement_batch <= refinement_k + 1:
             raise ValueError(f"refinement_batch must lie in [2, refinement_k + 1], found {refinement_batch}")
-        if refinement != "none" and reduction != 1:
-            raise ValueError("refined samples are compared with embeddings: leave reduction at 1")
         if refinement == "k_reciprocal":
             self.test_refinement = KReciprocalRefinement(refinement_k, refinement_batch)
         self.network_weight = network_weight
@@ -100,12 +94,8 @@ class IntraBatch(Method):
             num_classes,
             num_layers,
             heads,
-            reduction=reduction,
             cat=cat,
-            every=every,
-            neck=neck,
             margin=margin,
-            aggr=aggr,
             attention_dropout=attention_dropout,
             dropout=dropout,
             mlp_dropout=mlp_dropout,
@@ -115,9 +105,9 @@ class IntraBatch(Method):
         """Returns ``loss`` and its terms ``plain`` and ``network``."""
         outputs = self.encoder.head(features)
         embeddings = self.geometry.project(outputs)
-        logits = self.network(embeddings, *self._graph(embeddings)).logits
+        out = self.network(embeddings, *self._graph(embeddings))
         plain = self.loss(outputs, labels)
-        network = torch.stack([self.loss.of_logits(each, labels) for each in logits]).sum()
+        network = self.loss.of_logits(out.logits, labels)
         return {"loss": plain + self.network_weight * network, "plain": plain, "network": network}
 
     def edges(self, features: Tensor, labels: Tensor) -> Edges:
@@ -134,7 +124,7 @@ class IntraBatch(Method):
         """
         edge_index, edge_weight = self._graph(embeddings)
         nodes = embeddings if edge_index is None else embeddings.flatten(0, 1)
-        outputs = self.network.layer_outputs(nodes, edge_index, edge_weight)[-1]
+        outputs = self.network(nodes, edge_index, edge_weight).hidden[-1]
         return F.normalize(outputs.view(*embeddings.shape[:2], -1)[:, 0], dim=1)
 
     def parameter_groups(self) -> list[ParameterGroup]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pyg_bgformer.encoders import Encoder
 from pyg_bgformer.geometry import Geometry
-from pyg_bgformer.nn.backend import Edges
+from pyg_bgformer.nn.ops import Edges
 from pyg_bgformer.registry import Option, Registry, signature_options
 
 

@@ -1,85 +1,254 @@
-"""Attention's two products along the edges of a graph, without one copy of the features per edge.
+"""What the paths of the layers share: the choice of a path, edges as matrices, and products along edges.
 
-A message-passing layer gathers the features of both ends of every edge: ``E x D`` numbers for each of query,
-key and value, and again for their gradients. The two products it needs from them are matrix products with a
-sparse operand - scores are a *sampled dense-dense product*, the weighted sum is a *sparse-dense product* - and
-so are their gradients. Held in compressed rows, memory is ``O(N D + E H)`` for ``H`` heads.
+A message-passing layer copies the features of both ends of every edge: ``E x D`` numbers for each of query, key
+and value, and again for their gradients. The two products that it needs are matrix products with a sparse operand.
+Scores are a *sampled dense-dense product*, the weighted sum is a *sparse-dense product*, and so are their
+gradients. With compressed rows, memory is ``O(N D + E H)`` for ``H`` heads.
 """
 
 import warnings
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from pyg_bgformer.errors import InputError
+
+Backend = Literal["auto", "message", "sparse", "dense"]
+"""How a layer computes; all backends give the same numbers.
+
+``message``: PyG message passing, one message per edge; this is the definition. ``sparse``: the same sums as
+products with a sparse matrix, in memory linear in the edges. ``dense``: over all pairs of nodes with a mask.
+``auto``: the faster of the last two, as measured by ``benchmarks/layers.py``. ``torch.compile`` and
+``torch.export`` take ``dense``, ``auto`` (which is then dense) and, where edges are given, ``message``.
+"""
+
+Edges = dict[str, tuple[Tensor, Tensor]]
+"""The edges ``(2, E)`` and weights, ``(E,)`` or per head ``(E, H)``, of each of a network's layers.
+
+Networks return them with ``return_attention_weights``. A key is the layer's name as a submodule, in the order of
+the forward pass: ``network.get_submodule(key)`` is the layer that has these edges."""
+
+DENSE_UP_TO = 160
+"""Nodes up to which ``auto`` is dense on a CPU: the fixed costs of sparse products exceed their savings."""
+
+DENSE_FROM_SHARE = 1 / 9
+"""Share of all pairs that are edges from which ``auto`` is dense on a CPU."""
+
+DENSE_UP_TO_ON_GPU = 8192
+"""Nodes up to which ``auto`` is dense on a GPU."""
+
+FLAT = 16
+"""Spread of values, in rounding errors of the largest of them, up to which they count as equal."""
+
+
+def pick_backend(backend: Backend, edge_index: Tensor, num_nodes: int) -> Backend:
+    """Returns the backend that runs; only ``auto`` is resolved.
+
+    Args:
+        backend: What the layer was built with.
+        edge_index: Edges ``(2, E)``.
+        num_nodes: Number of nodes.
+
+    Raises:
+        InputError: If ``sparse`` is compiled or exported.
+    """
+    if backend == "sparse":
+        refuse_compiling("backend='sparse'", "'auto', 'dense' or 'message'")
+    if backend != "auto":
+        return backend
+    if torch.compiler.is_compiling():
+        return "dense"
+    if edge_index.is_cuda:
+        return "dense" if num_nodes <= DENSE_UP_TO_ON_GPU else "sparse"
+    share = edge_index.size(1) / max(1, num_nodes) ** 2
+    return "dense" if num_nodes <= DENSE_UP_TO or share >= DENSE_FROM_SHARE else "sparse"
+
+
+def refuse_compiling(what: str, instead: str) -> None:
+    """Raises an error inside ``torch.compile`` and ``torch.export``.
+
+    Args:
+        what: What cannot be compiled.
+        instead: What to use instead.
+
+    Raises:
+        InputError: If the caller is being compiled or exported.
+    """
+    if torch.compiler.is_compiling():
+        raise InputError(f"{what} cannot be compiled or exported; use {instead}")
+
+
+def check_heads(in_channels: int, heads: int) -> None:
+    """Raises an error unless the heads share the channels evenly.
+
+    Args:
+        in_channels: Number of channels.
+        heads: Number of attention heads.
+
+    Raises:
+        InputError: If ``heads`` does not divide ``in_channels``.
+    """
+    if heads < 1 or in_channels % heads != 0:
+        raise InputError(f"heads must divide in_channels: found {heads} heads, {in_channels} channels")
+
+
+def edge_counts(edge_index: Tensor, num_nodes: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Returns ``(N, N)``: the number of edges to the node of the row from the node of the column.
+
+    Args:
+        edge_index: Edges ``(2, E)``.
+        num_nodes: Number of nodes N.
+        dtype: Type of the result.
+    """
+    source, target = edge_index
+    counts = torch.zeros(num_nodes * num_nodes, dtype=dtype, device=edge_index.device)
+    ones = torch.ones_like(source, dtype=dtype)
+    return counts.scatter_add_(0, target * num_nodes + source, ones).view(num_nodes, num_nodes)
+
+
+def edge_mask(counts: Tensor) -> Tensor:
+    """Returns what to add to attention scores: 0 for an edge, -inf for none, log 2 for an edge given twice.
+
+    Args:
+        counts: ``(N, N)`` of :func:`edge_counts`.
+    """
+    return counts.clamp(min=1).log_().masked_fill_(counts == 0, -torch.inf)  # the logarithm of 0 is slow
+
+
+def same_graph(batch: Tensor | None, num_nodes: int, device: torch.device) -> Tensor:
+    """Returns ``(N, N)``: whether two nodes belong to the same graph of a PyG ``Batch``.
+
+    Args:
+        batch: Graph of each node ``(N,)``, or :obj:`None` for a single graph.
+        num_nodes: Number of nodes N.
+        device: Where the result is.
+    """
+    if batch is None:
+        return torch.ones(num_nodes, num_nodes, dtype=torch.bool, device=device)
+    return batch[:, None] == batch[None, :]
+
+
+def complete_edges(num_nodes: int, num_graphs: int = 1, device: torch.device | None = None) -> Tensor:
+    """Returns all pairs of nodes of each graph, self loops included, sorted by source: ``(2, G * N ** 2)``.
+
+    Args:
+        num_nodes: Nodes N of each graph.
+        num_graphs: Graphs G, whose nodes are numbered consecutively.
+        device: Where the result is.
+    """
+    nodes = torch.arange(num_graphs * num_nodes, device=device).view(num_graphs, num_nodes)
+    source = nodes[:, :, None].expand(-1, -1, num_nodes)
+    return torch.stack([source.flatten(), source.transpose(1, 2).flatten()])
+
+
+def rescale(values: Tensor, low: Tensor, high: Tensor, *, flat: float) -> Tensor:
+    """Returns values in ``[low, high]`` rescaled to [0, 1].
+
+    Args:
+        values: The values.
+        low: Smallest value, in a shape that broadcasts.
+        high: Largest value.
+        flat: The result where ``low`` and ``high`` are equal to within rounding.
+    """
+    spread = high - low
+    rounding = FLAT * torch.finfo(values.dtype).eps * torch.maximum(high.abs(), low.abs())
+    equal = spread <= rounding  # a comparison that lets NaN through
+    return ((values - low) / spread.masked_fill(equal, 1.0)).masked_fill(equal, flat)
+
 
 class CompressedEdges(NamedTuple):
-    """Edges sorted by receiver, as compressed sparse rows, and the same edges sorted by sender.
+    """Edges sorted by target, as compressed sparse rows, and the same edges sorted by source.
 
     With several heads they are one graph of ``H x N`` nodes: a copy of the edges per head, one after another.
     One sparse product then serves all heads.
 
     Attributes:
         rowptr: ``(H N + 1,)``; the edges into node i are ``rowptr[i]:rowptr[i + 1]``.
-        sender: ``(H E,)`` sender of each edge.
-        receiver: ``(H E,)`` receiver of each edge, ascending.
+        source: ``(H E,)`` source of each edge.
+        target: ``(H E,)`` target of each edge, ascending.
         colptr: ``(H N + 1,)``; the same for the edges out of each node.
-        by_sender: ``(H E,)`` the edges' order by sender.
-        receiver_by_sender: ``(H E,)`` receiver of each edge in that order.
+        by_source: ``(H E,)`` the edges' order by source.
+        target_by_source: ``(H E,)`` target of each edge in that order.
     """
 
     rowptr: Tensor
-    sender: Tensor
-    receiver: Tensor
+    source: Tensor
+    target: Tensor
     colptr: Tensor
-    by_sender: Tensor
-    receiver_by_sender: Tensor
+    by_source: Tensor
+    target_by_source: Tensor
 
 
 def compress_edges(edge_index: Tensor, num_nodes: int, heads: int = 1) -> CompressedEdges:
-    """Sorts an edge index ``(2, E)`` of senders and receivers in any order.
+    """Returns an edge index ``(2, E)`` in any order in its compressed form.
+
+    Args:
+        edge_index: Edges ``(2, E)``.
+        num_nodes: Number of nodes.
+        heads: Number of attention heads.
 
     Raises:
-        ValueError: If an edge leads from or to a node that there is not.
+        InputError: If an edge names a node outside the graph.
     """
-    sender, receiver = edge_index
-    if receiver.numel() > 1 and bool((receiver[1:] < receiver[:-1]).any()):
-        receiver, order = receiver.sort(stable=True)
-        sender = sender[order]
-    in_degree, out_degree = receiver.bincount(minlength=num_nodes), sender.bincount(minlength=num_nodes)
-    # The sparse products do not look: they would read past the end of the features.
+    source, target = edge_index
+    if target.numel() > 1 and bool((target[1:] < target[:-1]).any()):
+        target, order = target.sort(stable=True)
+        source = source[order]
+    in_degree, out_degree = target.bincount(minlength=num_nodes), source.bincount(minlength=num_nodes)
+    # The sparse products do not check: they would read past the end of the features.
     if max(in_degree.numel(), out_degree.numel()) > num_nodes:
-        raise ValueError(f"edge_index names node {int(edge_index.max())}, but there are {num_nodes} nodes")
-    by_sender, num_edges = sender.argsort(stable=True), sender.numel()
+        raise InputError(f"edge_index names node {int(edge_index.max())}, but there are {num_nodes} nodes")
+    by_source, num_edges = source.argsort(stable=True), source.numel()
     return CompressedEdges(
         rowptr=_offsets(in_degree, heads, num_edges),
-        sender=_copies(sender, heads, num_nodes),
-        receiver=_copies(receiver, heads, num_nodes),
+        source=_copies(source, heads, num_nodes),
+        target=_copies(target, heads, num_nodes),
         colptr=_offsets(out_degree, heads, num_edges),
-        by_sender=_copies(by_sender, heads, num_edges),
-        receiver_by_sender=_copies(receiver[by_sender], heads, num_nodes),
+        by_source=_copies(by_source, heads, num_edges),
+        target_by_source=_copies(target[by_source], heads, num_nodes),
     )
 
 
-def edge_dot(receiver_x: Tensor, sender_x: Tensor, edges: CompressedEdges) -> Tensor:
-    """Inner products of both ends of each edge, ``(H N, d), (H N, d) -> (H E,)``; float32 or float64."""
-    return _EdgeDot.apply(receiver_x, sender_x, edges)
+def edge_dot(target_x: Tensor, source_x: Tensor, edges: CompressedEdges) -> Tensor:
+    """Returns the inner products of both ends of each edge, ``(H N, d), (H N, d) -> (H E,)``.
+
+    Args:
+        target_x: Features of the targets in float32 or float64.
+        source_x: Features of the sources.
+        edges: The edges.
+    """
+    out: Tensor = _EdgeDot.apply(target_x, source_x, edges)
+    return out
 
 
-def edge_sum(weight: Tensor, sender_x: Tensor, edges: CompressedEdges) -> Tensor:
-    """Weighted sums over the edges into each node, ``(H E,), (H N, d) -> (H N, d)``; float32 or float64."""
-    return _EdgeSum.apply(weight, sender_x, edges)
+def edge_sum(weight: Tensor, source_x: Tensor, edges: CompressedEdges) -> Tensor:
+    """Returns the weighted sums over the edges into each node, ``(H E,), (H N, d) -> (H N, d)``.
+
+    Args:
+        weight: Weight of each edge in float32 or float64.
+        source_x: Features of the sources.
+        edges: The edges.
+    """
+    out: Tensor = _EdgeSum.apply(weight, source_x, edges)
+    return out
 
 
 def edge_softmax(scores: Tensor, edges: CompressedEdges) -> Tensor:
-    """Softmax of ``(H E,)`` over the edges into each node; float32 or float64."""
-    return _EdgeSoftmax.apply(scores, edges)
+    """Returns the softmax over the edges into each node, ``(H E,) -> (H E,)``.
+
+    Args:
+        scores: Score of each edge in float32 or float64.
+        edges: The edges.
+    """
+    out: Tensor = _EdgeSoftmax.apply(scores, edges)
+    return out
 
 
 def _copies(index: Tensor, heads: int, step: int) -> Tensor:
-    """The index once per head, shifted; int32, to which the sparse products would convert at every call."""
+    """Returns the index once per head, shifted, in int32: the sparse products would convert it at every call."""
     fits = heads * step <= torch.iinfo(torch.int32).max
     index = index.int() if fits else index
     shifts = step * torch.arange(heads, dtype=index.dtype, device=index.device)
@@ -87,7 +256,7 @@ def _copies(index: Tensor, heads: int, step: int) -> Tensor:
 
 
 def _offsets(degree: Tensor, heads: int, num_edges: int) -> Tensor:
-    """Where the edges of each node begin and, at last, where they end."""
+    """Returns where the edges of each node begin and, at last, where they end."""
     begins = degree.cumsum(0) - degree
     return F.pad(_copies(begins, heads, num_edges), (0, 1), value=heads * num_edges)
 
@@ -99,62 +268,59 @@ def _matrix(pointer: Tensor, index: Tensor, values: Tensor) -> Tensor:
         return torch.sparse_csr_tensor(pointer, index, values, size, check_invariants=False)
 
 
-def _product(matrix: Tensor, x: Tensor) -> Tensor:
-    """Outside autocast, in which backward passes may run too: there are no half-precision products on a CPU."""
+def _weighted_sum(weight: Tensor, x: Tensor, edges: CompressedEdges, to_source: bool = False) -> Tensor:
+    """Returns ``(H N, d)``: at each target the weighted sum over its sources, or the other way round."""
+    if to_source:
+        matrix = _matrix(edges.colptr, edges.target_by_source, weight.index_select(0, edges.by_source))
+    else:
+        matrix = _matrix(edges.rowptr, edges.source, weight)
+    # Outside autocast, in which backward passes may also run: a CPU has no sparse products in half precision.
     with torch.autocast(x.device.type, enabled=False):
-        return torch.addmm(x, matrix, x, beta=0.0)  # what `@` calls, less its matrix of zeros to add to
+        return torch.addmm(x, matrix, x, beta=0.0)  # what `@` calls, without its matrix of zeros to add to
 
 
-def _sampled_product(left: Tensor, right: Tensor, edges: CompressedEdges) -> Tensor:
-    """``(H E,)``: for each edge, left at its receiver times right at its sender."""
-    pattern = _matrix(edges.rowptr, edges.sender, left.new_zeros(edges.sender.numel()))
-    return torch.sparse.sampled_addmm(pattern, left, right.t(), beta=0.0, out=pattern).values()
-
-
-def _gathered(weight: Tensor, sender_x: Tensor, edges: CompressedEdges) -> Tensor:
-    """``(H N, d)``: at each node, the weighted sum over its senders."""
-    return _product(_matrix(edges.rowptr, edges.sender, weight), sender_x)
-
-
-def _returned(weight: Tensor, receiver_x: Tensor, edges: CompressedEdges) -> Tensor:
-    """``(H N, d)``: at each node, the weighted sum over its receivers: the transpose of the sum above."""
-    weight = weight.index_select(0, edges.by_sender)
-    return _product(_matrix(edges.colptr, edges.receiver_by_sender, weight), receiver_x)
+def _sampled_product(target_x: Tensor, source_x: Tensor, edges: CompressedEdges) -> Tensor:
+    """Returns ``(H E,)``: for each edge, the product of both ends."""
+    pattern = _matrix(edges.rowptr, edges.source, target_x.new_zeros(edges.source.numel()))
+    out: Tensor = torch.sparse.sampled_addmm(pattern, target_x, source_x.t(), beta=0.0, out=pattern)
+    return out.values()
 
 
 def _reduced(values: Tensor, edges: CompressedEdges, reduce: str) -> Tensor:
-    """``(H E,)``: for each edge, the ``sum`` or ``max`` over all edges into the same node."""
+    """Returns ``(H E,)``: for each edge, the ``sum`` or ``max`` over all edges into the same node."""
     nodes = torch.segment_reduce(values, reduce, offsets=edges.rowptr)
-    return nodes.index_select(0, edges.receiver)
+    return nodes.index_select(0, edges.target)
 
 
 class _EdgeDot(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, receiver_x: Tensor, sender_x: Tensor, edges: CompressedEdges) -> Tensor:
-        ctx.save_for_backward(receiver_x, sender_x)
+    def forward(ctx: Any, target_x: Tensor, source_x: Tensor, edges: CompressedEdges) -> Tensor:
+        ctx.save_for_backward(target_x, source_x)
         ctx.edges = edges
-        return _sampled_product(receiver_x, sender_x, edges)
+        return _sampled_product(target_x, source_x, edges)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        receiver_x, sender_x = ctx.saved_tensors
-        return _gathered(grad, sender_x, ctx.edges), _returned(grad, receiver_x, ctx.edges), None
+        target_x, source_x = ctx.saved_tensors
+        to_source = _weighted_sum(grad, target_x, ctx.edges, to_source=True)
+        return _weighted_sum(grad, source_x, ctx.edges), to_source, None
 
 
 class _EdgeSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, sender_x: Tensor, edges: CompressedEdges) -> Tensor:
-        ctx.save_for_backward(weight, sender_x)
+    def forward(ctx: Any, weight: Tensor, source_x: Tensor, edges: CompressedEdges) -> Tensor:
+        ctx.save_for_backward(weight, source_x)
         ctx.edges = edges
-        return _gathered(weight, sender_x, edges)
+        return _weighted_sum(weight, source_x, edges)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        weight, sender_x = ctx.saved_tensors
+        weight, source_x = ctx.saved_tensors
         grad = grad.contiguous()
-        return _sampled_product(grad, sender_x, ctx.edges), _returned(weight, grad, ctx.edges), None
+        to_source = _weighted_sum(weight, grad, ctx.edges, to_source=True)
+        return _sampled_product(grad, source_x, ctx.edges), to_source, None
 
 
 class _EdgeSoftmax(torch.autograd.Function):

@@ -12,7 +12,7 @@ def tiny(tmp_path):
     """A configuration of two short epochs on digits, with everything random switched on."""
     config = read_config(
         [
-            *("--method.name", "bgformer", "--method.dropout", "0.1", "--method.drop_path", "0.1"),
+            *("--method.name", "bgformer", "--method.dropout", "0.1"),
             *("--sampler.classes", "5", "--sampler.samples", "4", "--sampler.batches_per_epoch", "3"),
             *("--encoder.embedding_dim", "16", "--train.epochs", "2", "--train.schedule", "cosine"),
             *("--data.image_size", "16", "--data.resize", "16", "--data.workers", "0"),

@@ -47,9 +47,7 @@ def test_the_graph_is_the_attention_of_all_pairs(features):
     torch.testing.assert_close(received, torch.ones(12, 4))
 
 
-@pytest.mark.parametrize(
-    "options", [{"norm": "pre"}, {"heads": 8, "dropout": 0.1}, {"block_lr": 0.01}], ids=str
-)
+@pytest.mark.parametrize("options", [{"heads": 8, "dropout": 0.1}, {"block_lr": 0.01}], ids=str)
 def test_every_option_trains(features, options):
     method = build(**options)
     method(features, LABELS)["loss"].backward()
@@ -57,7 +55,7 @@ def test_every_option_trains(features, options):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in own)
 
 
-@pytest.mark.parametrize(("option", "value"), [("alpha", 1.5), ("heads", 5), ("dropout", 1.0), ("norm", "x")])
+@pytest.mark.parametrize(("option", "value"), [("alpha", 1.5), ("heads", 5), ("dropout", 1.0)])
 def test_options_out_of_range_are_refused(option, value):
     with pytest.raises(ValueError, match=f"{option} must"):
         build(**{option: value})

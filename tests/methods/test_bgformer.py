@@ -80,7 +80,7 @@ def test_each_branch_of_each_block_is_a_graph(features, options, names):
         {"learn_lam": True},
         {"branches": "full"},
         {"branches": "semantic"},
-        {"num_layers": 3, "dropout": 0.1, "drop_path": 0.1},
+        {"num_layers": 3, "dropout": 0.1},
     ],
     ids=str,
 )

@@ -73,7 +73,6 @@ def test_features_that_are_not_finite_are_refused():
         {"num_layers": 3, "num_iterations": 1},
         {"beta": 0.0},
         {"lam": 0.0, "eps": 1.0},
-        {"mlp_ratio": 1.0},
     ],
     ids=str,
 )

@@ -4,9 +4,9 @@ import torch.nn.functional as F
 
 from pyg_bgformer.encoders import build_encoder
 from pyg_bgformer.geometry import PoincareBall, Sphere
+from pyg_bgformer.graph import intra_batch_graph
 from pyg_bgformer.losses import LabelSmoothedCrossEntropyLoss, PairwiseCrossEntropyLoss
 from pyg_bgformer.methods.intra_batch import IntraBatch
-from pyg_bgformer.nn import intra_batch_graph
 
 LABELS = torch.arange(4).repeat_interleave(3)
 QUIET = {"attention_dropout": 0.0, "dropout": 0.0, "mlp_dropout": 0.0}
@@ -39,7 +39,7 @@ def test_the_classifier_sees_outputs_and_the_network_unit_vectors(images):
     again = build()  # BatchNorm has moved its statistics, but trains on the batch's
     outputs = again.encoder(images)
     torch.testing.assert_close(terms["plain"], again.loss(outputs, LABELS))
-    logits = again.network(F.normalize(outputs, dim=1)).logits[0]
+    logits = again.network(F.normalize(outputs, dim=1)).logits
     smoothed = F.cross_entropy(logits / 0.2, LABELS, label_smoothing=0.1)
     torch.testing.assert_close(terms["network"], smoothed)
 
@@ -51,17 +51,8 @@ def test_both_terms_reach_the_encoder_and_labels_are_no_input(images):
         grad = torch.autograd.grad(run(method, images)[name], weight)[0]
         assert grad.abs().max() > 0
     outputs = method.encoder(images)
-    logits = method.network(F.normalize(outputs, dim=1)).logits[0]
+    logits = method.network(F.normalize(outputs, dim=1)).logits
     assert logits.shape == (12, 4)
-
-
-def test_with_every_the_layers_losses_add_up(images):
-    method = build(every=True, num_layers=3)
-    terms = run(method, images)
-    again = build(every=True, num_layers=3)
-    logits = again.network(again.embed(images)).logits
-    assert len(logits) == 3
-    torch.testing.assert_close(terms["network"], sum(again.loss.of_logits(z, LABELS) for z in logits))
 
 
 def test_weights_and_threshold_are_those_of_the_graph(images):
@@ -70,7 +61,7 @@ def test_weights_and_threshold_are_those_of_the_graph(images):
     again = build(weighted=True, similarity="cosine", threshold=0.1)
     embeddings = again.embed(images)
     edge_index, edge_weight = intra_batch_graph(embeddings, "cosine", 0.1)
-    logits = again.network(embeddings, edge_index, edge_weight).logits[0]
+    logits = again.network(embeddings, edge_index, edge_weight).logits
     torch.testing.assert_close(network, again.loss.of_logits(logits, LABELS))
 
 
@@ -98,9 +89,8 @@ def test_the_networks_parameters_are_a_group_with_its_own_rate():
     "options",
     [
         {"num_layers": 2, "cat": True},
-        {"neck": False, "reduction": 2},
-        {"aggr": "max", "margin": False},
-        {"weighted": True, "aggr": "mean"},
+        {"margin": False},
+        {"weighted": True},
         {"threshold": 0.5},
         {"attention_dropout": 0.3, "dropout": 0.3, "mlp_dropout": 0.3},
     ],
@@ -121,7 +111,7 @@ def test_the_first_of_each_batch_is_refined(options):
     refined = method.refine_batches(batches)
     for x, ours in zip(batches, refined, strict=True):
         graph = intra_batch_graph(x, threshold=0.3) if options.get("weighted") else (None, None)
-        expected = method.network.layer_outputs(x, *graph)[-1][0]
+        expected = method.network(x, *graph).hidden[-1][0]
         torch.testing.assert_close(ours, F.normalize(expected, dim=0), atol=1e-5, rtol=1e-5)
 
 

@@ -1,4 +1,7 @@
-"""The layers' definitions once more, as plain loops in float64, and graphs to try them on."""
+"""The layers' definitions as plain loops in float64, and graphs to try them on.
+
+Paths of a layer are compared in float64: in float32 their difference depends on the machine's instructions.
+"""
 
 import math
 
@@ -17,7 +20,7 @@ def _random_edges(num_nodes: int, num_edges: int, seed: int) -> Tensor:
 _SOME = _random_edges(9, 30, seed=1)
 GRAPHS: dict[str, tuple[int, Tensor]] = {
     "unsorted": (9, _SOME),
-    "sorted by receiver": (9, _SOME[:, _SOME[1].argsort(stable=True)]),
+    "sorted by target": (9, _SOME[:, _SOME[1].argsort(stable=True)]),
     "duplicated edges": (9, torch.cat([_SOME, _SOME[:, :12], _SOME[:, :5]], dim=1)),
     "isolated nodes": (14, _SOME + 2),
     "no edges": (4, torch.empty(2, 0, dtype=torch.long)),
@@ -28,7 +31,7 @@ GRAPHS: dict[str, tuple[int, Tensor]] = {
 }
 
 
-def features(num_nodes: int, channels: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+def features(num_nodes: int, channels: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(num_nodes, channels, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
@@ -41,17 +44,22 @@ def gradients(layer: nn.Module, x: Tensor, *inputs: Tensor | None) -> list[Tenso
     return [out.detach(), *(torch.zeros(()) if grad is None else grad for grad in grads)]
 
 
+def close(ours: object, theirs: object, tolerance: float = 1e-10) -> None:
+    """Asserts that float64 results of two paths are equal to within rounding."""
+    torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=tolerance)
+
+
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:
     bias = 0.0 if layer.bias is None else layer.bias.double()
     return x.double() @ layer.weight.double().t() + bias
 
 
 def edge_lists(edge_index: Tensor, num_nodes: int) -> list[list[int]]:
-    """The senders of each node, as often as they occur."""
-    senders: list[list[int]] = [[] for _ in range(num_nodes)]
-    for sender, receiver in edge_index.t().tolist():
-        senders[receiver].append(sender)
-    return senders
+    """The sources of each node, as often as they occur."""
+    sources: list[list[int]] = [[] for _ in range(num_nodes)]
+    for source, target in edge_index.t().tolist():
+        sources[target].append(source)
+    return sources
 
 
 @torch.no_grad()
@@ -67,11 +75,11 @@ def naive_attention(conv: nn.Module, x: Tensor, edge_index: Tensor | None = None
             scores = [float(query[i, part] @ key[j, part]) / math.sqrt(size) for j in range(num_nodes)]
             if edge_index is None:
                 best = sorted(range(num_nodes), key=lambda j: (-scores[j], j))
-                senders = best if conv.k is None else best[: conv.k]
+                sources = best if conv.k is None else best[: conv.k]
             else:
-                senders = edge_lists(edge_index, num_nodes)[i]
-            total = sum(math.exp(scores[j]) for j in senders)
-            for j in senders:
+                sources = edge_lists(edge_index, num_nodes)[i]
+            total = sum(math.exp(scores[j]) for j in sources)
+            for j in sources:
                 out[i, part] += math.exp(scores[j]) / total * value[j, part]
     return linear(conv.proj, out)
 
@@ -81,8 +89,8 @@ def naive_label_propagation(conv: nn.Module, x: Tensor, edge_index: Tensor) -> T
     """LabelConv."""
     num_nodes = len(x)
     adjacency = torch.zeros(num_nodes, num_nodes, dtype=torch.float64)
-    for sender, receiver in edge_index.t().tolist():
-        adjacency[receiver, sender] += 1
+    for source, target in edge_index.t().tolist():
+        adjacency[target, source] += 1
     for i in range(num_nodes):
         adjacency[i, i] = conv.self_weight
     mapped, out = linear(conv.lin, x), torch.zeros(x.shape, dtype=torch.float64)
@@ -100,12 +108,12 @@ def naive_affinity(conv: nn.Module, x: Tensor, edge_index: Tensor | None = None)
     for i in range(num_nodes):
         scores = [float(x[i] @ x[j]) for j in range(num_nodes)]
         if edge_index is None:
-            senders = sorted(range(num_nodes), key=lambda j: (-scores[j], j))[: conv.k]
+            sources = sorted(range(num_nodes), key=lambda j: (-scores[j], j))[: conv.k]
         else:
-            senders = edge_lists(edge_index, num_nodes)[i]
-        low = min((scores[j] for j in senders), default=0.0)
-        high = max((scores[j] for j in senders), default=0.0)
-        for j in senders:
+            sources = edge_lists(edge_index, num_nodes)[i]
+        low = min((scores[j] for j in sources), default=0.0)
+        high = max((scores[j] for j in sources), default=0.0)
+        for j in sources:
             out[i] += (1.0 if high == low else (scores[j] - low) / (high - low)) * x[j]
     return out
 

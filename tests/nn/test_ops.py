@@ -1,65 +1,106 @@
-"""Products along edges against loops, and their gradients against finite differences."""
+"""The choice of a path, edges as matrices, and products along edges against loops."""
 
 import pytest
 import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from pyg_bgformer.nn.ops import compress_edges, edge_dot, edge_softmax, edge_sum
-from tests.nn.oracles import GRAPHS, features
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.nn.ops import (
+    DENSE_FROM_SHARE,
+    DENSE_UP_TO,
+    complete_edges,
+    compress_edges,
+    edge_counts,
+    edge_dot,
+    edge_mask,
+    edge_softmax,
+    edge_sum,
+    pick_backend,
+    rescale,
+    same_graph,
+)
+from tests.nn.oracles import GRAPHS, close, features
 
 HEADS = 3
-SMALL = [name for name in GRAPHS if name != "larger"]
 
 
-def sorted_edges(edge_index: Tensor) -> list[tuple[int, int]]:
-    """(sender, receiver) in the order of the products: by receiver, else as given."""
-    return sorted(map(tuple, edge_index.t().tolist()), key=lambda edge: edge[1])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_counts_and_mask_equal_loops(name: str) -> None:
+    num_nodes, edge_index = GRAPHS[name]
+    expected = torch.zeros(num_nodes, num_nodes)
+    for source, target in edge_index.t().tolist():
+        expected[target, source] += 1
+    counts = edge_counts(edge_index, num_nodes)
+    assert torch.equal(counts, expected)
+    torch.testing.assert_close(edge_mask(counts), expected.log())
 
 
-def heads_of(x: Tensor) -> Tensor:
-    return x.view(HEADS, -1, x.size(-1))
+def test_auto_is_dense_for_small_or_full_graphs_and_other_names_stay() -> None:
+    def edges(count: int) -> Tensor:
+        return torch.zeros(2, count, dtype=torch.long)
+
+    many = 4 * DENSE_UP_TO
+    enough = int(DENSE_FROM_SHARE * many**2) + 1
+    assert pick_backend("auto", edges(5), DENSE_UP_TO) == "dense"
+    assert pick_backend("auto", edges(5), DENSE_UP_TO + 1) == "sparse"
+    assert pick_backend("auto", edges(enough), many) == "dense"
+    assert pick_backend("auto", edges(enough // 2), many) == "sparse"
+    assert pick_backend("auto", edges(0), 0) == "dense"
+    for name in ("message", "sparse", "dense"):
+        assert pick_backend(name, edges(5), many) == name
 
 
-def double(rows: int, *columns: int, seed: int = 0) -> Tensor:
-    return (
-        features(rows, columns[0] if columns else 1, seed, torch.float64)
-        .view(rows, *columns)
-        .requires_grad_()
-    )
+def test_same_graph() -> None:
+    cpu = torch.device("cpu")
+    assert same_graph(None, 3, cpu).all()
+    assert same_graph(torch.tensor([0, 0, 1]), 3, cpu).int().tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
+
+
+def test_complete_edges_are_sorted_by_source_and_stay_within_a_graph() -> None:
+    expected = [(j, i) for graph in ((0, 1, 2), (3, 4, 5)) for j in graph for i in graph]
+    assert complete_edges(3, 2).t().tolist() == [list(pair) for pair in expected]
+
+
+def test_rescaled_values_lie_between_0_and_1_and_equal_ones_are_flat() -> None:
+    x = torch.tensor([[1.0, 3.0, 2.0], [4.0, 4.0, 4.0 + 1e-15]], dtype=torch.float64)
+    low, high = x.aminmax(dim=1, keepdim=True)
+    assert rescale(x, low, high, flat=1.0).tolist() == [[0, 1, 0.5], [1, 1, 1]]
+    assert rescale(x, low, high, flat=0.0)[1].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("name", GRAPHS)
 def test_products_equal_loops(name: str) -> None:
     num_nodes, edge_index = GRAPHS[name]
     edges = compress_edges(edge_index, num_nodes, HEADS)
-    pairs = sorted_edges(edge_index)
-    left, right = double(HEADS * num_nodes, 4).detach(), double(HEADS * num_nodes, 4, seed=1).detach()
-    weight = double(HEADS * len(pairs), seed=2).detach().flatten()
+    pairs = sorted(map(tuple, edge_index.t().tolist()), key=lambda edge: edge[1])  # by target, else as given
+    left, right = features(HEADS * num_nodes, 4), features(HEADS * num_nodes, 4, seed=1)
+    weight = features(HEADS * len(pairs), 1, seed=2).flatten()
 
     dots = edge_dot(left, right, edges).view(HEADS, -1)
-    sums = heads_of(edge_sum(weight, right, edges))
+    sums = edge_sum(weight, right, edges).view(HEADS, -1, 4)
     softmax = edge_softmax(weight, edges).view(HEADS, -1)
 
     expected = torch.zeros(HEADS, num_nodes, 4, dtype=torch.float64)
-    for head in range(HEADS):
-        scores = weight.view(HEADS, -1)[head]
-        for e, (sender, receiver) in enumerate(pairs):
-            expected[head, receiver] += scores[e] * heads_of(right)[head, sender]
-            product = heads_of(left)[head, receiver] @ heads_of(right)[head, sender]
-            torch.testing.assert_close(dots[head, e], product)
-            total = sum(scores[f].exp() for f, edge in enumerate(pairs) if edge[1] == receiver)
-            torch.testing.assert_close(softmax[head, e], scores[e].exp() / total)
-    torch.testing.assert_close(sums, expected)
+    left, right = left.view(HEADS, -1, 4), right.view(HEADS, -1, 4)
+    for head, scores in enumerate(weight.view(HEADS, -1)):
+        for e, (source, target) in enumerate(pairs):
+            expected[head, target] += scores[e] * right[head, source]
+            close(dots[head, e], left[head, target] @ right[head, source])
+            total = sum(scores[f].exp() for f, edge in enumerate(pairs) if edge[1] == target)
+            close(softmax[head, e], scores[e].exp() / total)
+    close(sums, expected)
 
 
-@pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("heads", [1, 2])
-def test_gradients(name: str, heads: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "heads"), [(name, 2) for name in GRAPHS if name != "larger"] + [("sorted by target", 1)]
+)
+def test_gradients_equal_finite_differences(name: str, heads: int) -> None:
     num_nodes, edge_index = GRAPHS[name]
     edges = compress_edges(edge_index, num_nodes, heads)
-    left, right = double(heads * num_nodes, 2), double(heads * num_nodes, 2, seed=1)
-    weight = double(heads * edge_index.size(1), seed=2).detach().flatten().requires_grad_()
+    left = features(heads * num_nodes, 2).requires_grad_()
+    right = features(heads * num_nodes, 2, seed=1).requires_grad_()
+    weight = features(heads * edge_index.size(1), 1, seed=2).flatten().requires_grad_()
     assert gradcheck(lambda a, b: edge_dot(a, b, edges), (left, right), fast_mode=True)
     assert gradcheck(lambda w, a: edge_sum(w, a, edges), (weight, right), fast_mode=True)
     assert gradcheck(lambda w: edge_softmax(w, edges), (weight,), fast_mode=True)
@@ -71,7 +112,7 @@ def test_softmax_survives_large_scores() -> None:
     torch.testing.assert_close(alpha, torch.tensor([0.7310586, 0.2689414, 1.0]))
 
 
-@pytest.mark.parametrize("edge_index", [[[0], [3]], [[3], [0]], [[9, 0], [0, 1]]])
-def test_a_node_that_does_not_exist_is_refused(edge_index: list[list[int]]) -> None:
-    with pytest.raises(ValueError, match="there are 3 nodes"):
+@pytest.mark.parametrize("edge_index", [[[0], [3]], [[3], [0]]])
+def test_an_edge_outside_the_graph_is_refused(edge_index: list[list[int]]) -> None:
+    with pytest.raises(InputError, match="there are 3 nodes"):
         compress_edges(torch.tensor(edge_index), 3)

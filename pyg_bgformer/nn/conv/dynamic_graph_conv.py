@@ -1,4 +1,4 @@
-"""Propagation along a batch graph that is learned anew from the features it refines: DyBGR's propagation."""
+"""Propagation along a graph whose weights depend on the features that it refines: DyBGR's propagation."""
 
 from typing import Any
 
@@ -6,19 +6,25 @@ import torch
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
 
-from pyg_bgformer.nn.backend import Backend, check_backend, edge_counts
-from pyg_bgformer.nn.conv.affinity_conv import FLAT
-from pyg_bgformer.nn.ops import compress_edges, edge_sum
-
-Attended = tuple[Tensor, tuple[Tensor, Tensor]]
+from pyg_bgformer.errors import check_choice, check_range
+from pyg_bgformer.nn.ops import (
+    FLAT,
+    Backend,
+    compress_edges,
+    edge_counts,
+    edge_sum,
+    refuse_compiling,
+    rescale,
+)
+from pyg_bgformer.precision import wide
 
 
 class DynamicGraphConv(MessagePassing):
-    r"""Refines features along a graph whose weights they determine, in turns, from the `"Learning Dynamic
-    Batch-Graph Representation for Deep Representation Learning" <https://doi.org/10.1007/s11263-024-02175-8>`_
-    paper.
+    r"""The propagation along a learned batch graph of DyBGR, from the `"Learning Dynamic Batch-Graph
+    Representation for Deep Representation Learning" <https://doi.org/10.1007/s11263-024-02175-8>`_ paper.
 
-    Distances that labels shorten choose each node's :math:`K` nearest others, once:
+    Features and the weights of the graph refine each other in turns. The :math:`K` nearest others of each node are
+    chosen once, by distances that labels shorten:
 
     .. math::
         d_{ij} = \textrm{minmax}_j \left( \Vert \mathbf{x}_i - \mathbf{x}_j \Vert - 2 \beta L_{ij} - 10^{-5}
@@ -33,25 +39,27 @@ class DynamicGraphConv(MessagePassing):
 
         \mathbf{f}_i &= \epsilon \sum_{j \in \mathcal{N}(i)} a_{ij} \mathbf{x}_j + (1 - \epsilon) \mathbf{x}_i
 
-    :math:`\bar d_i` is the mean distance of the :math:`K` neighbours, and :math:`\gamma` the mean over all nodes of
-    :math:`\frac{1}{2} \sum_{j \in \mathcal{N}(i)} (d_{i, K + 1} - d_{ij})`, with :math:`d_{i, K + 1}` that of the
-    next nearest. The layer has no parameters. Distances, :math:`\gamma`, similarities and weights carry gradient;
-    the choice of neighbours does not.
+    :math:`\bar d_i` is the mean distance of the :math:`K` neighbours. :math:`\gamma` is the mean over all nodes of
+    :math:`\frac{1}{2} \sum_{j \in \mathcal{N}(i)} (d_{i, K + 1} - d_{ij})`, where :math:`d_{i, K + 1}` is the
+    distance of the next nearest. The layer has no parameters. Distances, :math:`\gamma`, similarities and weights
+    have gradients; the choice of neighbours has none. A feature that is not finite is not refused: it stays in
+    the output.
 
-    What the paper leaves open: with ``k`` at or above the number of other nodes all are neighbours, and the
-    farthest is also the next nearest. Rows that are all equal have a min-max of 0. Where every node has neighbours
-    equally far from it (:math:`\gamma = 0`, the quotient would be undefined) they weigh :math:`1 / K`. Of equally
-    far nodes the lowest index comes first. A single node keeps :math:`1 - \epsilon` of itself.
+    The paper leaves some cases open. With ``k`` at or above the number of other nodes, all are neighbours, and the
+    farthest is also the next nearest. A row whose values are all equal has a min-max of 0. If the neighbours of
+    every node are equally far from it, :math:`\gamma` is 0 and the neighbours weigh :math:`1 / K`. Of equally far
+    nodes the one with the lowest index comes first. A single node keeps :math:`1 - \epsilon` of itself.
 
     Args:
-        k (int): Neighbours :math:`K` of each node, itself not among them. (default: :obj:`30`)
+        k (int): Neighbours :math:`K` of each node, without itself. (default: :obj:`30`)
         beta (float): Weight :math:`\beta` of the label graph in the distances. (default: :obj:`0.5`)
         lam (float): Weight :math:`\lambda` of the refined features' similarity. (default: :obj:`0.3`)
         eps (float): Share :math:`\epsilon` of the neighbours in a refined feature, in [0, 1].
             (default: :obj:`0.5`)
-        num_iterations (int): Turns :math:`T`. (default: :obj:`3`)
-        backend (str): See :obj:`~pyg_bgformer.nn.backend.Backend`; all pairs are compared in any case, and
+        num_iterations (int): Number of turns :math:`T`. (default: :obj:`3`)
+        backend (str): See :obj:`~pyg_bgformer.nn.ops.Backend`. All pairs are compared in any case, and
             ``"auto"`` is ``"dense"``. (default: ``"auto"``)
+        **kwargs (optional): Additional arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
 
     Shapes:
         - **input:** node features :math:`(N, D)`, semantic edge indices :math:`(2, E_s)`, batch vector :math:`(N)`
@@ -60,7 +68,7 @@ class DynamicGraphConv(MessagePassing):
           (E)))`
 
     Raises:
-        ValueError: If an option is out of its range, or a feature is not finite.
+        InputError: If an option is out of its range.
     """
 
     def __init__(
@@ -75,15 +83,12 @@ class DynamicGraphConv(MessagePassing):
     ) -> None:
         kwargs.setdefault("aggr", "add")
         super().__init__(node_dim=0, **kwargs)
-        check_backend(backend)
-        for name, number in (("k", k), ("num_iterations", num_iterations)):
-            if number < 1:
-                raise ValueError(f"{name} must be at least 1, found {number}")
-        for name, weight in (("beta", beta), ("lam", lam)):
-            if not weight >= 0:
-                raise ValueError(f"{name} must not be negative, found {weight}")
-        if not 0 <= eps <= 1:
-            raise ValueError(f"eps must lie in [0, 1], found {eps}")
+        check_range("k", k, at_least=1)
+        check_range("num_iterations", num_iterations, at_least=1)
+        check_range("beta", beta, at_least=0)
+        check_range("lam", lam, at_least=0)
+        check_range("eps", eps, at_least=0, at_most=1)
+        check_choice("backend", backend, ("auto", "message", "sparse", "dense"))
         self.k = k
         self.beta = beta
         self.lam = lam
@@ -97,31 +102,31 @@ class DynamicGraphConv(MessagePassing):
         semantic_edge_index: Tensor,
         batch: Tensor | None = None,
         return_attention_weights: bool = False,
-    ) -> Tensor | Attended:
+    ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
         """Returns the propagated features ``(N, D)``.
 
         With ``return_attention_weights`` also the chosen edges and their last weights, without gradient.
         """
-        broken = int((~x.isfinite()).any(dim=1).sum())
-        if broken:
-            raise ValueError(f"x has {broken} of {x.size(0)} rows with values that are not finite")
         # Rescaled differences of distances keep few digits of half precision.
         with torch.autocast(x.device.type, enabled=False):
-            wide = x if x.dtype == torch.float64 else x.float()
-            out, edge_index, weight = self._by_graph(wide, _label_graph(semantic_edge_index, wide), batch)
+            features = wide(x)
+            # The label graph: edges count 1 and the diagonal 2, with or without self loops; rows sum to 1.
+            label_graph = edge_counts(semantic_edge_index, x.size(0), features.dtype).fill_diagonal_(2.0)
+            label_graph = label_graph / label_graph.sum(dim=1, keepdim=True)
+            if batch is None:
+                out, edge_index, weight = self._refine(features, label_graph)
+            else:
+                out, edge_index, weight = self._refine_each(features, label_graph, batch)
         out = out.to(x.dtype)
         return (out, (edge_index, weight.detach())) if return_attention_weights else out
 
     def message(self, x_j: Tensor, weight: Tensor) -> Tensor:
-        """The weighted features that each edge carries, ``(E, D)``."""
+        """Returns the weighted features that each edge carries, ``(E, D)``."""
         return weight.unsqueeze(-1) * x_j
 
-    def _by_graph(
-        self, x: Tensor, label_graph: Tensor, batch: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Extremes, neighbours and the width of the weights are each graph's own."""
-        if batch is None:
-            return self._refine(x, label_graph)
+    def _refine_each(self, x: Tensor, label_graph: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Refines each graph by itself: extremes, neighbours and the width of the weights are its own."""
+        refuse_compiling("DynamicGraphConv on a batch of graphs", "one graph")
         order = batch.argsort(stable=True)
         graphs = [nodes for nodes in order.split(batch.bincount().tolist()) if len(nodes)]
         parts = [self._refine(x[nodes], label_graph[nodes][:, nodes]) for nodes in graphs]
@@ -137,11 +142,12 @@ class DynamicGraphConv(MessagePassing):
         )  # each node itself first
         near, next_nearest = distance[:, 1 : k + 1], distance[:, min(k + 1, num_nodes - 1)]
         neighbours = neighbours[:, 1 : k + 1]
-        edge_index = torch.stack([neighbours.flatten(), _receivers(neighbours)])
+        target = torch.arange(num_nodes, device=x.device)[:, None].expand(-1, k)
+        edge_index = torch.stack([neighbours.flatten(), target.flatten()])
 
         width = (k * next_nearest - near.sum(dim=1)).mean()  # 2 gamma
         rounding = FLAT * torch.finfo(x.dtype).eps * k
-        width = (width + 1e-8).masked_fill(width <= rounding, float("inf"))
+        width = (width + 1e-8).masked_fill(width <= rounding, torch.inf)
         closeness = near.mean(dim=1, keepdim=True) - near
         refined = x
         for _ in range(self.num_iterations):
@@ -151,7 +157,7 @@ class DynamicGraphConv(MessagePassing):
         return refined, edge_index, weight
 
     def _distances(self, x: Tensor, label_graph: Tensor) -> Tensor:
-        """``(N, N)`` in [0, 1], and -1 on the diagonal: no tie makes another node a node's nearest."""
+        """Returns ``(N, N)`` in [0, 1], and -1 on the diagonal: no tie makes another node a node's nearest."""
         products = x @ x.t()
         squares = x.square().sum(dim=1)
         itself = torch.eye(x.size(0), dtype=torch.bool, device=x.device)
@@ -165,28 +171,16 @@ class DynamicGraphConv(MessagePassing):
         if self.backend == "message":
             return self.propagate(edge_index, x=x, weight=weight, size=(num_nodes, num_nodes))
         if self.backend == "sparse":
+            refuse_compiling("backend='sparse'", "'auto', 'dense' or 'message'")
             return edge_sum(weight, x, compress_edges(edge_index, num_nodes))
-        sender, receiver = edge_index
-        return x.new_zeros(num_nodes, num_nodes).index_put((receiver, sender), weight) @ x
+        source, target = edge_index
+        return x.new_zeros(num_nodes, num_nodes).index_put((target, source), weight) @ x
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(k={self.k}, num_iterations={self.num_iterations})"
 
 
-def _label_graph(edge_index: Tensor, x: Tensor) -> Tensor:
-    """``(N, N)``, rows sum to 1: edges count 1 and the diagonal 2, whether or not there are self loops."""
-    adjacency = edge_counts(edge_index, x.size(0), x.dtype).fill_diagonal_(2.0)
-    return adjacency / adjacency.sum(dim=1, keepdim=True)
-
-
-def _receivers(neighbours: Tensor) -> Tensor:
-    num_nodes, k = neighbours.shape
-    return torch.arange(num_nodes, device=neighbours.device).repeat_interleave(k)
-
-
 def _min_max(x: Tensor) -> Tensor:
-    """Rows rescaled to [0, 1]; 0 where a row is all equal, to within rounding."""
+    """Rescales rows to [0, 1]; a row whose values are all equal becomes 0."""
     low, high = x.aminmax(dim=1, keepdim=True)
-    spread = high - low
-    flat = ~(spread > FLAT * torch.finfo(x.dtype).eps * torch.maximum(high.abs(), low.abs()))
-    return ((x - low) / spread.masked_fill(flat, 1.0)).masked_fill(flat, 0.0)
+    return rescale(x, low, high, flat=0.0)

@@ -1,18 +1,19 @@
-"""Propagation along the label graph: what the samples of one class tell each other."""
+"""Propagation along the label graph: samples of one class exchange their features."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
-from torch_geometric.utils import remove_self_loops, scatter
+from torch_geometric.utils import scatter
 
-from pyg_bgformer.nn.backend import Backend, check_backend, edge_counts, pick_backend
-from pyg_bgformer.nn.ops import compress_edges, edge_sum
+from pyg_bgformer.errors import check_choice, check_range
+from pyg_bgformer.nn.ops import Backend, compress_edges, edge_counts, edge_sum, pick_backend
+from pyg_bgformer.precision import wide
 
 
 class LabelConv(MessagePassing):
-    r"""Propagation along the symmetrically normalised label graph, the semantic branch of BGFormer in the
+    r"""The propagation along the symmetrically normalised label graph, BGFormer's semantic branch, from the
     `"Rethinking Batch Sample Relationships for Data Representation: A Batch-Graph Transformer based Approach"
     <https://arxiv.org/abs/2211.10622>`_ paper.
 
@@ -21,14 +22,14 @@ class LabelConv(MessagePassing):
         \mathbf{b})
 
     :math:`A_{ij}` counts the edges from :math:`j` to :math:`i \neq j`, :math:`A_{ii}` is ``self_weight``
-    whether or not the edge index holds self loops, and :math:`D_{ii} = \sum_j A_{ij}`. The weight 2 is the
-    original's: its label matrix already has a diagonal when the identity is added.
+    whether or not the edge index holds self loops, and :math:`D_{ii} = \sum_j A_{ij}`. The weight 2 is that of
+    the original: its label matrix already has a diagonal when the identity is added.
 
     Args:
         in_channels (int): Size :math:`D` of each sample.
         self_weight (float): Weight of each node's edge to itself, > 0. (default: :obj:`2.`)
-        bias (bool): Whether the linear map has a bias. (default: :obj:`True`)
-        backend (str): See :obj:`~pyg_bgformer.nn.backend.Backend`. (default: ``"auto"``)
+        backend (str): See :obj:`~pyg_bgformer.nn.ops.Backend`. (default: ``"auto"``)
+        **kwargs (optional): Additional arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
 
     Shapes:
         - **input:** node features :math:`(N, D)`, edge indices :math:`(2, E)`
@@ -36,26 +37,20 @@ class LabelConv(MessagePassing):
           (E)))`
 
     Raises:
-        ValueError: If ``self_weight`` is not positive.
+        InputError: If ``self_weight`` is not positive, or ``backend`` is unknown.
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        self_weight: float = 2.0,
-        bias: bool = True,
-        backend: Backend = "auto",
-        **kwargs: Any,
+        self, in_channels: int, self_weight: float = 2.0, backend: Backend = "auto", **kwargs: Any
     ) -> None:
         kwargs.setdefault("aggr", "add")
         super().__init__(node_dim=0, **kwargs)
-        check_backend(backend)
-        if self_weight <= 0:
-            raise ValueError(f"self_weight must be positive, found {self_weight}")
+        check_range("self_weight", self_weight, above=0)
+        check_choice("backend", backend, ("auto", "message", "sparse", "dense"))
         self.in_channels = in_channels
         self.self_weight = self_weight
         self.backend: Backend = backend
-        self.lin = nn.Linear(in_channels, in_channels, bias=bias)
+        self.lin = nn.Linear(in_channels, in_channels)
 
     def reset_parameters(self) -> None:
         """Draws all parameters anew."""
@@ -67,53 +62,46 @@ class LabelConv(MessagePassing):
     ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
         """Returns the propagated features ``(N, D)``.
 
-        With ``return_attention_weights`` also the edges, one self loop per node among them, and the entry of the
-        normalised label graph that each contributes, ``(E,)``.
+        With ``return_attention_weights`` also the edges, with one self loop per node, and the weight in the
+        normalised label graph that each adds, ``(E,)``.
         """
-        out = self._propagated(self.lin(x), edge_index)
-        if not return_attention_weights:
-            return out
-        return out, self._weighted(edge_index, x.size(0), _wide(x.dtype))
-
-    def _propagated(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        num_nodes = x.size(0)
+        num_nodes, x = x.size(0), self.lin(x)
+        dtype = torch.promote_types(x.dtype, torch.float32)
         backend = pick_backend(self.backend, edge_index, num_nodes)
         if backend == "dense":
-            return self._adjacency(edge_index, num_nodes, _wide(x.dtype)).to(x.dtype) @ x
-        edge_index, weight = self._weighted(edge_index, num_nodes, _wide(x.dtype))
-        if backend == "sparse":
-            return self._propagate_sparse(x, edge_index, weight)
-        return self.propagate(edge_index, x=x, weight=weight.to(x.dtype), size=(num_nodes, num_nodes))
+            adjacency = edge_counts(edge_index, num_nodes, dtype).fill_diagonal_(self.self_weight)
+            scale = adjacency.sum(dim=1).rsqrt()
+            out = (scale[:, None] * adjacency * scale[None, :]).to(x.dtype) @ x
+        else:
+            edges, weight = self._weighted(edge_index, num_nodes, dtype)
+            if backend == "sparse":
+                order = edges[1].argsort(stable=True)
+                compressed = compress_edges(edges[:, order], num_nodes)
+                with torch.autocast(
+                    x.device.type, enabled=False
+                ):  # sparse products exist in full precision only
+                    out = edge_sum(weight[order], wide(x), compressed).to(x.dtype)
+            else:
+                size = (num_nodes, num_nodes)
+                out = self.propagate(edges, x=x, weight=weight.to(x.dtype), size=size)
+        if not return_attention_weights:
+            return out
+        edges, weight = self._weighted(edge_index, num_nodes, dtype)
+        return out, (edges[:, weight > 0], weight[weight > 0])
 
     def message(self, x_j: Tensor, weight: Tensor) -> Tensor:
-        """The weighted features that each edge carries, ``(E, D)``."""
+        """Returns the weighted features that each edge carries, ``(E, D)``."""
         return weight.unsqueeze(-1) * x_j
 
-    def _adjacency(self, edge_index: Tensor, num_nodes: int, dtype: torch.dtype) -> Tensor:
-        adjacency = edge_counts(edge_index, num_nodes, dtype).fill_diagonal_(self.self_weight)
-        scale = adjacency.sum(dim=1).rsqrt()
-        return scale[:, None] * adjacency * scale[None, :]
-
     def _weighted(self, edge_index: Tensor, num_nodes: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Edges with one self loop per node, and the normalised weight of each."""
-        edge_index, _ = remove_self_loops(edge_index)
-        loops = torch.arange(num_nodes, device=edge_index.device).expand(2, -1)
-        weight = torch.ones(edge_index.size(1) + num_nodes, dtype=dtype, device=edge_index.device)
-        weight[edge_index.size(1) :] = self.self_weight
-        edge_index = torch.cat([edge_index, loops], dim=1)
-        sender, receiver = edge_index
-        scale = scatter(weight, receiver, dim=0, dim_size=num_nodes).rsqrt()
-        return edge_index, scale[receiver] * weight * scale[sender]
-
-    def _propagate_sparse(self, x: Tensor, edge_index: Tensor, weight: Tensor) -> Tensor:
-        order = edge_index[1].argsort(stable=True)
-        edges = compress_edges(edge_index[:, order], x.size(0))
-        with torch.autocast(x.device.type, enabled=False):  # sparse products exist in full precision
-            return edge_sum(weight[order], x.to(weight.dtype), edges).to(x.dtype)
+        """Returns the edges with one more self loop per node, and the weight of each; given self loops weigh 0."""
+        loops = torch.arange(num_nodes, device=edge_index.device)
+        others = (edge_index[0] != edge_index[1]).to(dtype)
+        weight = torch.cat([others, torch.full_like(loops, self.self_weight, dtype=dtype)])
+        edge_index = torch.cat([edge_index, loops.expand(2, -1)], dim=1)
+        source, target = edge_index
+        scale = scatter(weight, target, dim=0, dim_size=num_nodes).rsqrt()
+        return edge_index, scale[target] * weight * scale[source]
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.in_channels}, self_weight={self.self_weight})"
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32

@@ -1,4 +1,4 @@
-"""Structure-constrained self-attention: multi-head attention that follows the edges of a graph."""
+"""Structure-constrained self-attention: multi-head attention along the edges of a graph."""
 
 from typing import Any, Literal, Optional
 
@@ -8,16 +8,30 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import softmax
 
-from pyg_bgformer.graph import nearest
-from pyg_bgformer.nn.backend import Backend, check_backend, edge_mask, pick_backend, same_graph
-from pyg_bgformer.nn.ops import compress_edges, edge_dot, edge_softmax, edge_sum
+from pyg_bgformer.errors import InputError, check_choice, check_range
+from pyg_bgformer.graph import mask_to_edges, nearest
+from pyg_bgformer.nn.ops import (
+    Backend,
+    check_heads,
+    compress_edges,
+    edge_counts,
+    edge_dot,
+    edge_mask,
+    edge_softmax,
+    edge_sum,
+    pick_backend,
+    refuse_compiling,
+    same_graph,
+)
+from pyg_bgformer.precision import wide
 
 Neighbours = Literal["graph", "scores"]
+"""Where a layer's edges come from: they are given (``graph``), or the best scores inside the layer (``scores``)."""
 
 
 class SSAConv(MessagePassing):
-    r"""Multi-head self-attention restricted to an edge set, the layer of BGFormer from the `"Rethinking Batch
-    Sample Relationships for Data Representation: A Batch-Graph Transformer based Approach"
+    r"""The multi-head self-attention along an edge set of BGFormer, from the `"Rethinking Batch Sample
+    Relationships for Data Representation: A Batch-Graph Transformer based Approach"
     <https://arxiv.org/abs/2211.10622>`_ paper.
 
     .. math::
@@ -35,11 +49,11 @@ class SSAConv(MessagePassing):
         in_channels (int): Size :math:`D` of each sample, a multiple of ``heads``.
         heads (int): Attention heads. (default: :obj:`8`)
         dropout (float): Probability of dropping an attention weight in training. (default: :obj:`0.`)
-        bias (bool): Whether the linear maps have biases. (default: :obj:`True`)
         neighbours (str): ``"graph"`` or ``"scores"``. (default: ``"graph"``)
-        k (int, optional): With ``"scores"``, the neighbours kept per node and head; :obj:`None` keeps all, which
+        k (int, optional): With ``"scores"``, the neighbours kept per node and head. :obj:`None` keeps all, which
             is ordinary self-attention over the batch. (default: :obj:`None`)
-        backend (str): See :obj:`~pyg_bgformer.nn.backend.Backend`. (default: ``"auto"``)
+        backend (str): See :obj:`~pyg_bgformer.nn.ops.Backend`. (default: ``"auto"``)
+        **kwargs (optional): Additional arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
 
     Shapes:
         - **input:** node features :math:`(N, D)`, edge indices :math:`(2, E)` (only with ``"graph"``), batch
@@ -48,8 +62,8 @@ class SSAConv(MessagePassing):
           (E, H)))`
 
     Raises:
-        ValueError: If ``heads`` does not divide ``in_channels``, ``k`` is given without ``"scores"`` or below 1,
-            ``dropout`` is not in [0, 1), or edges are missing (``"graph"``) or given (``"scores"``).
+        InputError: If ``heads`` does not divide ``in_channels``, an option is out of its range, or ``k`` is given
+            without ``"scores"``. In the forward pass: if edges are missing (``"graph"``) or given (``"scores"``).
     """
 
     def __init__(
@@ -57,7 +71,6 @@ class SSAConv(MessagePassing):
         in_channels: int,
         heads: int = 8,
         dropout: float = 0.0,
-        bias: bool = True,
         neighbours: Neighbours = "graph",
         k: int | None = None,
         backend: Backend = "auto",
@@ -65,23 +78,18 @@ class SSAConv(MessagePassing):
     ) -> None:
         kwargs.setdefault("aggr", "add")
         super().__init__(node_dim=0, **kwargs)
-        check_backend(backend)
-        if heads < 1 or in_channels % heads != 0:
-            raise ValueError(f"heads must divide in_channels: found {heads} heads, {in_channels} channels")
-        if neighbours not in ("graph", "scores"):
-            raise ValueError(f"neighbours must be 'graph' or 'scores', found {neighbours!r}")
-        if k is not None and (neighbours == "graph" or k < 1):
-            raise ValueError(f"k goes with neighbours='scores' and is at least 1, found {k}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), found {dropout}")
+        check_heads(in_channels, heads)
+        check_range("dropout", dropout, at_least=0, below=1)
+        check_neighbours(neighbours, k)
+        check_choice("backend", backend, ("auto", "message", "sparse", "dense"))
         self.in_channels = in_channels
         self.heads = heads
         self.dropout = dropout
         self.neighbours = neighbours
         self.k = k
         self.backend: Backend = backend
-        self.qkv = nn.Linear(in_channels, 3 * in_channels, bias=bias)
-        self.proj = nn.Linear(in_channels, in_channels, bias=bias)
+        self.qkv = nn.Linear(in_channels, 3 * in_channels)
+        self.proj = nn.Linear(in_channels, in_channels)
 
     def reset_parameters(self) -> None:
         """Draws all parameters anew."""
@@ -98,70 +106,68 @@ class SSAConv(MessagePassing):
     ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
         """Returns the attended features ``(N, D)``.
 
-        With ``return_attention_weights`` also the edges ``(2, E)``, with ``neighbours="scores"`` those that any
-        head has chosen, and their weights ``(E, H)``: before dropout, without gradient, 0 where a head has not
-        chosen the edge.
+        With ``return_attention_weights`` also the edges ``(2, E)`` and their weights ``(E, H)``, before dropout
+        and without gradient. With ``neighbours="scores"`` the edges are those that any head has chosen. Their
+        weight is 0 where a head has not chosen them.
         """
-        if (edge_index is None) != (self.neighbours == "scores"):
-            raise ValueError("edge_index is needed with neighbours='graph' and only then")
+        check_edges(self.neighbours, edge_index)
         num_nodes = x.size(0)
         qkv = self.qkv(x).view(num_nodes, 3, self.heads, -1).permute(1, 2, 0, 3)  # (3, H, N, d)
         if edge_index is not None:
             out = self._attend(qkv, edge_index)
         else:
-            out = self._attend_to_best(qkv, same_graph(batch, num_nodes, x.device))
+            chosen = self._best(qkv, same_graph(batch, num_nodes, x.device))  # (H, N, N)
+            out = self._attend_to_best(qkv, chosen)
         out = self.proj(out.transpose(0, 1).reshape(num_nodes, self.in_channels))
-        return (out, self._weights(qkv[:2], edge_index, batch)) if return_attention_weights else out
+        if not return_attention_weights:
+            return out
+        if edge_index is not None:
+            return out, (edge_index, self._weights(qkv, edge_index))
+        edge_index = mask_to_edges(chosen.any(dim=0))
+        source, target = edge_index
+        scores = _scores(qkv).masked_fill(~chosen, -torch.inf)[:, target, source].t()
+        return out, (edge_index, softmax(scores / qkv.size(-1) ** 0.5, target, num_nodes=num_nodes))
 
     @torch.no_grad()
-    def _weights(
-        self, query_key: Tensor, edge_index: Tensor | None, batch: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """``(2, H, N, d) ->`` edges ``(2, E)`` and weights ``(E, H)``."""
-        num_nodes = query_key.size(2)
-        if edge_index is None:
-            chosen = self._best(query_key, same_graph(batch, num_nodes, query_key.device))
-            edge_index = chosen.any(dim=0).nonzero().t().flip(0)
-            scores = _along(_scores(query_key).masked_fill(~chosen, float("-inf")), edge_index)
-        elif pick_backend(self.backend, edge_index, num_nodes) == "dense":
-            scores = _along(_scores(query_key), edge_index)
+    def _weights(self, qkv: Tensor, edge_index: Tensor) -> Tensor:
+        """Returns the weights of given edges, ``(E, H)``."""
+        num_nodes, (source, target) = qkv.size(2), edge_index
+        if pick_backend(self.backend, edge_index, num_nodes) == "dense":
+            scores = _scores(qkv)[:, target, source].t()
         else:
-            query, key = query_key.transpose(1, 2).to(_wide(query_key.dtype))
-            scores = (query[edge_index[1]] * key[edge_index[0]]).sum(dim=-1)
-        return edge_index, softmax(scores / query_key.size(-1) ** 0.5, edge_index[1], num_nodes=num_nodes)
+            query, key = wide(qkv[:2].transpose(1, 2))
+            scores = (query[target] * key[source]).sum(dim=-1)
+        return softmax(scores / qkv.size(-1) ** 0.5, target, num_nodes=num_nodes)
 
     def _attend(self, qkv: Tensor, edge_index: Tensor) -> Tensor:
-        """``(3, H, N, d)`` and one edge set for all heads ``-> (H, N, d)``."""
+        """Returns ``(H, N, d)`` from ``(3, H, N, d)`` and one edge set for all heads."""
         num_nodes = qkv.size(2)
         backend = pick_backend(self.backend, edge_index, num_nodes)
         if backend == "dense":
-            return self._attend_dense(qkv, edge_mask(edge_index, num_nodes))
-        return (
-            self._attend_sparse(qkv, edge_index)
-            if backend == "sparse"
-            else self._by_messages(qkv, edge_index)
-        )
+            dtype = torch.promote_types(qkv.dtype, torch.float32)
+            return self._attend_dense(qkv, edge_mask(edge_counts(edge_index, num_nodes, dtype)))
+        return self._attend_sparse(qkv, edge_index) if backend == "sparse" else self._pass(qkv, edge_index)
 
-    def _attend_to_best(self, qkv: Tensor, allowed: Tensor) -> Tensor:
-        """As above, each head with its own neighbours: the best scores among the allowed pairs ``(N, N)``."""
-        chosen = self._best(qkv, allowed)
+    def _attend_to_best(self, qkv: Tensor, chosen: Tensor) -> Tensor:
+        """Returns ``(H, N, d)`` from ``(3, H, N, d)`` and the neighbours of each head ``(H, N, N)``."""
         if self.backend in ("auto", "dense"):  # all pairs have been scored: nothing is left to save
-            mask = torch.zeros_like(chosen, dtype=torch.float32).masked_fill_(~chosen, float("-inf"))
+            mask = torch.zeros_like(chosen, dtype=torch.float32).masked_fill_(~chosen, -torch.inf)
             return self._attend_dense(qkv, mask[None])
+        refuse_compiling(f"neighbours='scores' with backend={self.backend!r}", "'auto' or 'dense'")
         # Heads with edges of their own are one graph of H x N nodes with one head.
-        head, receiver, sender = chosen.nonzero(as_tuple=True)
-        edge_index = torch.stack([sender, receiver]) + head * qkv.size(2)
+        head, target, source = chosen.nonzero(as_tuple=True)
+        edge_index = torch.stack([source, target]) + head * qkv.size(2)
         return self._attend(qkv.flatten(1, 2)[:, None], edge_index).view(qkv.shape[1:])
 
     def _best(self, qkv: Tensor, allowed: Tensor) -> Tensor:
-        """``(H, N, N)``: whether a head attends from the node of the row to that of the column."""
+        """Returns ``(H, N, N)``: whether a head attends from the node of the row to the node of the column."""
         if self.k is None or self.k >= allowed.size(1):
             return allowed.expand(self.heads, -1, -1)
-        return nearest(_scores(qkv).masked_fill_(~allowed, float("-inf")), self.k) & allowed
+        return nearest(_scores(qkv).masked_fill_(~allowed, -torch.inf), self.k) & allowed
 
     def _attend_dense(self, qkv: Tensor, mask: Tensor) -> Tensor:
-        """``mask`` is ``(N, N)`` or ``(1, H, N, N)``: the attention kernels take no other shape."""
-        alone = mask.amax(dim=-1, keepdim=True) == float("-inf")
+        """Attends with a mask ``(N, N)`` or ``(1, H, N, N)``: the attention kernels take no other shape."""
+        alone = mask.amax(dim=-1, keepdim=True) == -torch.inf
         query, key, value = qkv[:, None].unbind(0)
         # A node without neighbours attends to all, so that no row is empty, and is then set to zero.
         mask = mask.masked_fill_(alone, 0.0).to(qkv.dtype)
@@ -172,13 +178,13 @@ class SSAConv(MessagePassing):
     def _attend_sparse(self, qkv: Tensor, edge_index: Tensor) -> Tensor:
         _, heads, num_nodes, size = qkv.shape
         edges = compress_edges(edge_index, num_nodes, heads)
-        with torch.autocast(qkv.device.type, enabled=False):  # sparse products exist in full precision
-            query, key, value = qkv.to(_wide(qkv.dtype)).reshape(3, -1, size).unbind(0)
+        with torch.autocast(qkv.device.type, enabled=False):  # sparse products exist in full precision only
+            query, key, value = wide(qkv).reshape(3, -1, size).unbind(0)
             alpha = edge_softmax(edge_dot(query, key, edges) / size**0.5, edges)
             alpha = F.dropout(alpha, self.dropout, self.training)
             return edge_sum(alpha, value, edges).to(qkv.dtype).view(heads, num_nodes, size)
 
-    def _by_messages(self, qkv: Tensor, edge_index: Tensor) -> Tensor:
+    def _pass(self, qkv: Tensor, edge_index: Tensor) -> Tensor:
         query, key, value = qkv.transpose(1, 2).unbind(0)  # (N, H, d)
         alpha = self.edge_updater(edge_index, query=query, key=key)
         size = (value.size(0), value.size(0))
@@ -193,32 +199,51 @@ class SSAConv(MessagePassing):
         ptr: Optional[Tensor],  # noqa: UP045
         size_i: Optional[int],  # noqa: UP045
     ) -> Tensor:
-        """Attention weight of each edge, ``(E, H)``."""
+        """Returns the attention weight of each edge, ``(E, H)``."""
         scores = (query_i * key_j).sum(dim=-1) / query_i.size(-1) ** 0.5
         alpha = softmax(scores, index, ptr, size_i)
         return F.dropout(alpha, self.dropout, self.training)
 
     def message(self, value_j: Tensor, alpha: Tensor) -> Tensor:
-        """The weighted value that each edge carries, ``(E, H, d)``."""
+        """Returns the weighted value that each edge carries, ``(E, H, d)``."""
         return alpha.unsqueeze(-1) * value_j
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.in_channels}, heads={self.heads})"
 
 
+def check_neighbours(neighbours: str, k: int | None) -> None:
+    """Raises an error for an unknown choice of neighbours, or a ``k`` that does not go with it.
+
+    Args:
+        neighbours: See :obj:`Neighbours`.
+        k: Number of neighbours that the layer chooses.
+
+    Raises:
+        InputError: If ``k`` is below 1, or given though the layer chooses no neighbours.
+    """
+    check_choice("neighbours", neighbours, ("graph", "scores"))
+    if k is not None and (neighbours == "graph" or k < 1):
+        raise InputError(f"k needs neighbours='scores' and must be at least 1, found {k}")
+
+
+def check_edges(neighbours: Neighbours, edge_index: Tensor | None) -> None:
+    """Raises an error if a layer that needs edges gets none, or one that chooses them gets some.
+
+    Args:
+        neighbours: See :obj:`Neighbours`.
+        edge_index: The layer's edges.
+
+    Raises:
+        InputError: If the two do not fit.
+    """
+    if (edge_index is None) != (neighbours == "scores"):
+        raise InputError("edge_index is needed with neighbours='graph' and only then")
+
+
 @torch.no_grad()
 def _scores(qkv: Tensor) -> Tensor:
-    """``(H, N, N)`` to choose by; outside autocast, whose half precision would invent ties."""
+    """Returns the scores ``(H, N, N)`` to choose by, outside autocast: half precision would create ties."""
     with torch.autocast(qkv.device.type, enabled=False):
-        query, key = qkv[:2].to(_wide(qkv.dtype))
+        query, key = wide(qkv[:2])
         return query @ key.transpose(1, 2)
-
-
-def _along(scores: Tensor, edge_index: Tensor) -> Tensor:
-    """``(H, N, N) -> (E, H)``."""
-    sender, receiver = edge_index
-    return scores[:, receiver, sender].t()
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32

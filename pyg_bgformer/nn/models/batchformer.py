@@ -1,15 +1,15 @@
-"""BatchFormer: a transformer's encoder layer over the samples of a batch."""
-
-from typing import Literal
+"""BatchFormer: a transformer encoder layer over the samples of a batch."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyg_bgformer.nn.backend import Edges, same_graph
+from pyg_bgformer.errors import check_range
+from pyg_bgformer.graph import mask_to_edges
+from pyg_bgformer.nn.ops import Edges, check_heads, same_graph
 
 
-class BatchFormer(nn.Module):
+class BatchFormerNetwork(nn.Module):
     r"""Ordinary self-attention over the samples of a mini-batch, from the `"BatchFormer: Learning to Explore
     Sample Relationships for Robust Representation Learning" <https://arxiv.org/abs/2203.01522>`_ paper.
 
@@ -18,48 +18,33 @@ class BatchFormer(nn.Module):
 
         \mathbf{X}^{\prime\prime} &= \textrm{norm}(\mathbf{X}^{\prime} + \textrm{FFN}(\mathbf{X}^{\prime}))
 
-    As in the original it is :class:`torch.nn.TransformerEncoderLayer`, with a feed-forward network as wide as the
-    features. No graph is chosen and no label is seen: every sample attends to all of its batch. The form that the
-    DyBGR paper compares with under this name, a pre-norm block of a vision transformer, is
+    As in the original it is :class:`torch.nn.TransformerEncoderLayer` with a feed-forward network as wide as the
+    features. It uses neither a graph nor labels: every sample attends to all of its batch. The DyBGR paper compares
+    with another form under this name, a pre-norm block of a vision transformer. That form is
     :class:`~pyg_bgformer.nn.BGFormerLayer` with ``branches="full"`` and ``norm="layer"``.
 
     Args:
         in_channels (int): Size :math:`D` of each sample, a multiple of ``heads``.
         heads (int): Attention heads. (default: :obj:`4`)
-        dropout (float): Probability of dropping attention weights, hidden units and what both parts add.
+        dropout (float): Probability of dropping attention weights, hidden units and the outputs of both parts.
             (default: :obj:`0.5`)
-        norm (str): ``"post"`` as in the original, or ``"pre"``: LayerNorm before each part instead of behind its
-            sum. (default: ``"post"``)
 
     Shapes:
         - **input:** node features :math:`(N, D)`, batch vector :math:`(N)` *(optional)*
-        - **output:** node features :math:`(N, D)` or, with ``return_attention_weights``, these with the edges and
-          their weights
+        - **output:** node features :math:`(N, D)` or, with ``return_attention_weights``, these with
+          :obj:`~pyg_bgformer.nn.ops.Edges`
 
     Raises:
-        ValueError: If ``heads`` does not divide ``in_channels``, ``dropout`` is not in [0, 1), or ``norm`` is not
-            known.
+        InputError: If ``heads`` does not divide ``in_channels``, or ``dropout`` is not in [0, 1).
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        heads: int = 4,
-        dropout: float = 0.5,
-        norm: Literal["post", "pre"] = "post",
-    ) -> None:
+    def __init__(self, in_channels: int, heads: int = 4, dropout: float = 0.5) -> None:
         super().__init__()
-        if heads < 1 or in_channels % heads != 0:
-            raise ValueError(f"heads must divide in_channels: found {heads} heads, {in_channels} channels")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), found {dropout}")
-        if norm not in ("post", "pre"):
-            raise ValueError(f"norm must be 'post' or 'pre', found {norm!r}")
+        check_heads(in_channels, heads)
+        check_range("dropout", dropout, at_least=0, below=1)
         self.in_channels = in_channels
         self.heads = heads
-        self.block = nn.TransformerEncoderLayer(
-            in_channels, heads, in_channels, dropout, norm_first=norm == "pre"
-        )
+        self.block = nn.TransformerEncoderLayer(in_channels, heads, in_channels, dropout)
 
     def forward(
         self, x: Tensor, batch: Tensor | None = None, return_attention_weights: bool = False
@@ -76,16 +61,14 @@ class BatchFormer(nn.Module):
     @torch.no_grad()
     def _weights(self, x: Tensor, batch: Tensor | None) -> tuple[Tensor, Tensor]:
         attention, num_nodes = self.block.self_attn, x.size(0)
-        x = self.block.norm1(x) if self.block.norm_first else x
-        weight, bias = (
-            part[: 2 * self.in_channels] for part in (attention.in_proj_weight, attention.in_proj_bias)
-        )
-        query, key = F.linear(x, weight, bias).view(num_nodes, 2, self.heads, -1).permute(1, 2, 0, 3)
+        weight, bias = attention.in_proj_weight, attention.in_proj_bias
+        maps = F.linear(x, weight[: 2 * self.in_channels], bias[: 2 * self.in_channels])
+        query, key = maps.view(num_nodes, 2, self.heads, -1).permute(1, 2, 0, 3)
         scores = query @ key.transpose(1, 2) / query.size(-1) ** 0.5  # (H, N, N)
         together = same_graph(batch, num_nodes, x.device)
-        target, source = together.nonzero(as_tuple=True)
-        alpha = scores.masked_fill(~together, float("-inf")).softmax(dim=-1)
-        return torch.stack([source, target]), alpha[:, target, source].t()
+        alpha = scores.masked_fill(~together, -torch.inf).softmax(dim=-1)
+        source, target = edge_index = mask_to_edges(together)
+        return edge_index, alpha[:, target, source].t()
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.in_channels}, heads={self.heads})"

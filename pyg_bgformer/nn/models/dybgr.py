@@ -1,11 +1,12 @@
-"""DyBGR: blocks that refine the samples of a mini-batch along a graph learned together with them."""
+"""DyBGR: blocks that refine the samples of a mini-batch along a graph that is learned with them."""
 
 from typing import Any
 
 from torch import Tensor, nn
 
-from pyg_bgformer.nn.backend import Edges
+from pyg_bgformer.errors import check_range
 from pyg_bgformer.nn.conv.dynamic_graph_conv import DynamicGraphConv
+from pyg_bgformer.nn.ops import Edges
 
 
 class DyBGRLayer(nn.Module):
@@ -22,25 +23,24 @@ class DyBGRLayer(nn.Module):
 
     Args:
         in_channels (int): Size :math:`D` of each sample.
-        k, beta, lam, eps, num_iterations, backend: See :class:`DynamicGraphConv`.
-        mlp_ratio (float): Hidden size of the feed-forward network in multiples of :math:`D`.
-            (default: :obj:`4.`)
+        k (int): Neighbours of each sample. (default: :obj:`30`)
+        **options: All other options of :class:`DynamicGraphConv`.
 
     Shapes:
         - **input:** node features :math:`(N, D)`, semantic edge indices :math:`(2, E_s)`, batch vector :math:`(N)`
           *(optional)*
-        - **output:** node features :math:`(N, D)` or, with ``return_attention_weights``, these with the chosen
-          edges :math:`(2, E)` and their weights :math:`(E)`
+        - **output:** node features :math:`(N, D)` or, with ``return_attention_weights``, :math:`((N, D), ((2, E),
+          (E)))`
 
     Raises:
-        ValueError: If an option is out of its range, or a feature is not finite.
+        InputError: If an option is out of its range.
     """
 
-    def __init__(self, in_channels: int, k: int = 30, *, mlp_ratio: float = 4.0, **options: Any) -> None:
+    def __init__(self, in_channels: int, k: int = 30, **options: Any) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(in_channels), nn.LayerNorm(in_channels)
         self.propagation = DynamicGraphConv(k, **options)
-        hidden = round(mlp_ratio * in_channels)
+        hidden = 4 * in_channels
         self.mlp = nn.Sequential(nn.Linear(in_channels, hidden), nn.GELU(), nn.Linear(hidden, in_channels))
 
     def forward(
@@ -50,17 +50,20 @@ class DyBGRLayer(nn.Module):
         batch: Tensor | None = None,
         return_attention_weights: bool = False,
     ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Returns the refined features ``(N, D)`` and, if asked for, the chosen edges and their weights."""
-        propagated, attention = self.propagation(self.norm1(x), semantic_edge_index, batch, True)
+        """Returns the refined features ``(N, D)``.
+
+        With ``return_attention_weights`` also the edges and weights of :class:`DynamicGraphConv`.
+        """
+        propagated, edges = self.propagation(self.norm1(x), semantic_edge_index, batch, True)
         x = x + propagated
         x = x + self.mlp(self.norm2(x))
-        return (x, attention) if return_attention_weights else x
+        return (x, edges) if return_attention_weights else x
 
 
-class DyBGR(nn.Module):
-    r"""``num_layers`` of :class:`DyBGRLayer`, one after another.
+class DyBGRNetwork(nn.Module):
+    r"""DyBGR: ``num_layers`` of :class:`DyBGRLayer`, one after another.
 
-    As BGFormer it refines while training only: a refined sample depends on its batch and on the labels.
+    As BGFormer, it refines only during training: a refined sample depends on its batch and on the labels.
 
     Args:
         in_channels (int): Size :math:`D` of each sample.
@@ -69,13 +72,17 @@ class DyBGR(nn.Module):
         **options: All other options of :class:`DyBGRLayer`.
 
     Shapes:
-        As in :class:`DyBGRLayer`, with the edges of each block.
+        - **input:** as in :class:`DyBGRLayer`
+        - **output:** node features :math:`(N, D)` or, with ``return_attention_weights``, these with
+          :obj:`~pyg_bgformer.nn.ops.Edges`
+
+    Raises:
+        InputError: If an option is out of its range.
     """
 
     def __init__(self, in_channels: int, num_layers: int = 2, k: int = 30, **options: Any) -> None:
         super().__init__()
-        if num_layers < 1:
-            raise ValueError(f"num_layers must be at least 1, found {num_layers}")
+        check_range("num_layers", num_layers, at_least=1)
         self.layers = nn.ModuleList(DyBGRLayer(in_channels, k, **options) for _ in range(num_layers))
 
     def forward(
