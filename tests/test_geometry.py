@@ -8,7 +8,6 @@ from torch import Tensor
 
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.geometry import GEOMETRIES, PoincareBall, Sphere, geometry_options
-from pyg_bgformer.registry import Option
 
 CURVATURES = [0.01, 0.1, 1.0]
 EDGE = 1 - 1e-3
@@ -175,5 +174,6 @@ def test_wrong_options_are_refused(options: dict) -> None:
 def test_a_recipe_finds_them_with_their_options() -> None:
     assert GEOMETRIES.find("sphere")() == Sphere()
     assert geometry_options("sphere") == {}
-    assert geometry_options("poincare") == {"c": Option(float, 0.1), "clip_radius": Option(float, 2.3)}
+    options = {name: (option.type, option.default) for name, option in geometry_options("poincare").items()}
+    assert options == {"c": (float, 0.1), "clip_radius": (float, 2.3)}
     assert isinstance(GEOMETRIES.find("poincare")(c=0.5), PoincareBall)
