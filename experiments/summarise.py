@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.files import atomic_path
-from pyg_bgformer.report.summary import collect, statement, summary
+from pyg_bgformer.report.collect import collect
+from pyg_bgformer.report.tables import against, comparison_markdown
 
 
 def main() -> int:
@@ -21,7 +22,7 @@ def main() -> int:
     given = parser.parse_args()
     try:
         runs = collect(given.runs)
-        table = summary(runs, given.reference)
+        table = comparison_markdown(against(runs, given.reference))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -29,7 +30,7 @@ def main() -> int:
         given.csv.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(given.csv) as path:
             runs.to_csv(path, index=False)
-    print(f"{table}\n\n{statement(runs)}.")
+    print(table)
     return 0
 
 

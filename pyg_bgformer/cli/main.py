@@ -118,7 +118,8 @@ def study_command(arguments: Sequence[str]) -> int:
     """Carries out a study, or the rest of it, and writes its tables; returns the exit code of :func:`main`."""
     from pyg_bgformer.engine.interruption import Interrupted
     from pyg_bgformer.report.progress import Display
-    from pyg_bgformer.study.command import carry_out
+    from pyg_bgformer.study.command import carry_out, show
+    from pyg_bgformer.study.definition import read_study
 
     parser = _Parser(prog="pyg-bgformer study", description="Many runs and their tables.", allow_abbrev=False)
     parser.add_argument("study", type=Path, help="a study file, YAML")
@@ -132,12 +133,18 @@ def study_command(arguments: Sequence[str]) -> int:
     )
     try:
         given, overrides = parser.parse_known_args(arguments)
-        return carry_out(given, overrides, Display())
-    except Interrupted as stop:
-        print(f"interrupted {stop}; go on with the same command", file=sys.stderr)
-        return 130
-    except KeyboardInterrupt:
-        print("interrupted; go on with the same command", file=sys.stderr)
+        study, runs, display = (
+            read_study(given.study, given.size, overrides),
+            given.runs.expanduser(),
+            Display(),
+        )
+        if given.print:
+            show(study, runs, display)
+            return 0
+        slurm = given.slurm if given.submit else None
+        return 0 if carry_out(study, runs, display, jobs=given.jobs, slurm=slurm) else 1
+    except (Interrupted, KeyboardInterrupt):
+        print("interrupted; resume with the same command", file=sys.stderr)
         return 130
     except InputError as error:
         return _fail(error, 2)

@@ -1,16 +1,15 @@
-"""A study's figure: one panel a score, the mean of each row with its interval, and every seed."""
+"""Figures of a study: the mean of each row with its interval, and the best score of each row by trials."""
 
 import textwrap
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from pyg_bgformer.report.statistics import SCORES, Line, compare
-from pyg_bgformer.report.study_table import references
-from pyg_bgformer.report.summary import statement
+from pyg_bgformer.report.statement import statement
+from pyg_bgformer.report.statistics import SCORES, compare
 
 FEATURE = "embedding"
 """What is deployed, and drawn."""
@@ -20,47 +19,61 @@ WIDTH, ROW_HEIGHT, MARGIN = 10.0, 0.28, 1.7
 
 
 def draw_study(runs: pd.DataFrame, title: str, path: Path) -> None:
-    """Writes a PNG.
+    """Writes a PNG with one panel a score: the mean of each row, its interval, and every seed as a ring.
 
     Args:
-        runs: From :func:`~pyg_bgformer.report.summary.collect`, with a column ``reference``.
+        runs: From :func:`~pyg_bgformer.report.collect.collect`, with the column ``reference``.
         title: What the study asks.
         path: Where to.
     """
-    embeddings = runs[(runs["feature"] == FEATURE) & (runs["encoder"] == "trained")]
-    lines = compare(embeddings, references(runs))
+    trained = runs[(runs["feature"] == FEATURE) & (runs["encoder"] == "trained")]
+    lines = compare(trained)
+    first = runs["reference"].iloc[0]
     scores = [score for score in SCORES if score in runs]
     figure = Figure(figsize=(WIDTH, MARGIN + ROW_HEIGHT * len(lines)), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(scores), sharey=True, squeeze=False)[0]
     for panel, score in zip(panels, scores, strict=True):
-        _draw(panel, lines, embeddings, score)
-    panels[0].set_yticks(range(len(lines)), [line.name for line in lines])
+        for y, line in enumerate(lines):
+            if score not in line.means:
+                continue
+            values = 100 * trained.loc[trained["row"] == line.row, score]
+            panel.plot(values, [y] * len(values), "o", color="0.6", markersize=4, fillstyle="none", zorder=1)
+            mean, half_width, _, seeds = line.means[score]
+            interval = half_width if seeds > 1 else None
+            panel.errorbar(mean, y, xerr=interval, fmt="o", color="C0", markersize=5, capsize=3)
+            if line.row == first:
+                panel.axvline(mean, color="0.4", linestyle="--", linewidth=1, zorder=0)
+        panel.set_xlabel(f"{SCORES[score]} in %")
+        panel.grid(axis="x", color="0.9")
+        panel.set_axisbelow(True)
+    panels[0].set_yticks(range(len(lines)), [line.row for line in lines])
     panels[0].set_ylim(len(lines) - 0.4, -0.6)
     figure.suptitle(title, fontsize="medium")
-    note = (
-        f"Embedding; mean and its 95% interval, seeds as rings, dashed: '{_first(runs)}'. {statement(runs)}."
-    )
+    note = f"Embedding; mean and its 95% interval, seeds as rings, dashed: '{first}'. {statement(runs)}."
     figure.supxlabel("\n".join(textwrap.wrap(note, 150)), fontsize="x-small")
     figure.savefig(path, dpi=150, format="png")
 
 
-def _draw(panel: Axes, lines: list[Line], runs: pd.DataFrame, score: str) -> None:
-    for y, line in enumerate(lines):
-        if score not in line.estimates:
-            continue
-        mean, half_width, seeds = line.estimates[score]
-        values = 100 * runs.loc[runs["method"] == line.name, score]
-        panel.plot(values, [y] * len(values), "o", color="0.6", markersize=4, fillstyle="none", zorder=1)
-        interval = half_width if seeds > 1 else None
-        panel.errorbar(mean, y, xerr=interval, fmt="o", color="C0", markersize=5, capsize=3)
-    first = next((line for line in lines if line.name == _first(runs)), None)
-    if first is not None and score in first.estimates:
-        panel.axvline(first.estimates[score].mean, color="0.4", linestyle="--", linewidth=1, zorder=0)
-    panel.set_xlabel(f"{SCORES[score]} in %")
-    panel.grid(axis="x", color="0.9")
-    panel.set_axisbelow(True)
+def draw_tuning(trials: pd.DataFrame, score: str, title: str, path: Path) -> None:
+    """Writes a PNG with the best score of each row after as many trials.
 
-
-def _first(runs: pd.DataFrame) -> str:
-    return next(iter(references(runs).values()))
+    Args:
+        trials: One line a trial: ``row``, ``trial``, ``score``.
+        score: Name of the score.
+        title: What the study asks.
+        path: Where to.
+    """
+    figure = Figure(figsize=(8.0, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    panel = figure.subplots()
+    styles = product(("-", "--", ":", "-."), (f"C{number}" for number in range(10)))
+    for (row, of_row), (line, color) in zip(trials.groupby("row", sort=False), styles, strict=False):
+        best = 100 * of_row["score"].cummax()
+        panel.step(of_row["trial"] + 1, best, line, color=color, where="post", marker=".", label=row)
+    panel.set_xlabel("trials; the first is the recipe as it is")
+    panel.set_ylabel(f"best {score} so far on validation folds, in %")
+    panel.set_title(title, fontsize="medium")
+    panel.grid(color="0.9")
+    figure.legend(loc="outside right upper", fontsize="small")
+    figure.savefig(path, dpi=150, format="png")

@@ -1,97 +1,84 @@
-"""A study from its file to its tables."""
+"""A study from its definition to its tables."""
 
-from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from pyg_bgformer.errors import InputError
+from pyg_bgformer.errors import InputError, RunError
 from pyg_bgformer.report.progress import Display
-from pyg_bgformer.report.study_table import study_markdown
-from pyg_bgformer.study.definition import Study, read_study
+from pyg_bgformer.report.tables import comparison_markdown
+from pyg_bgformer.study.definition import Study
 from pyg_bgformer.study.executor import Failure, Job, execute, submit
 from pyg_bgformer.study.results import gather, write_results, write_tuning
-from pyg_bgformer.study.runs import check_here, fault, state, study_runs
-from pyg_bgformer.study.tuning import fold_config, read_trials, tuned_study, tuning_jobs
+from pyg_bgformer.study.runs import StudyRun, check_here, study_runs
+from pyg_bgformer.study.trial import fold_config
+from pyg_bgformer.study.tuning import read_trials, tuned_study, tuning_jobs
 
 
-def carry_out(given: Namespace, overrides: Sequence[str], display: Display) -> int:
-    """Does what ``pyg-bgformer study`` is asked for.
+def carry_out(
+    study: Study, runs: Path, display: Display, *, jobs: int = 1, slurm: Sequence[str] | None = None
+) -> bool:
+    """Carries out a study, or the rest of it: tunes its rows where it asks for that, runs them, writes the tables.
 
     Args:
-        given: Its command line; see :func:`pyg_bgformer.cli.study_command`.
-        overrides: Settings for all rows.
+        study: The study.
+        runs: Folder in which the folder of its runs is made.
         display: Progress and tables.
+        jobs: How many processes are under way at a time.
+        slurm: Parameters of a Slurm cluster, ``KEY=VALUE``, that the work is handed to. By default it is carried
+            out on this machine.
 
     Returns:
-        0, or 1 if a part of the study failed.
+        Whether no part of the study failed.
 
     Raises:
-        InputError: The study, its data, or what is in the folders of its runs is not as it should be.
-        Interrupted: Ctrl-C; the same command resumes.
+        InputError: The data, or what is in the folders of its runs, is not as it should be.
+        Interrupted: Ctrl-C; the same call resumes.
     """
-    if given.jobs < 1:
-        raise InputError(f"--jobs: expected at least 1, found {given.jobs}")
-    study = read_study(given.study, given.size, overrides)
-    place = given.runs.expanduser() / study.name
-    if given.print:
-        show(study, place, display)
-        return 0
+    if jobs < 1:
+        raise InputError(f"--jobs: expected at least 1, found {jobs}")
+    place = runs / study.name
     if study.budget is not None:
         folds = range(study.budget.folds)
-        check_here([fold_config(row.config, study.budget, fold) for row in study.rows for fold in folds])
-        jobs = tuning_jobs(study, place)
-        display.line(f"{study.name}: {len(study.rows)} rows to tune, {len(study.rows) - len(jobs)} finished")
-        code = work(jobs, [], place, given, display)
-        if code is not None:
-            return code
-        trials = read_trials(study, place)
-        display.line(f"written: {', '.join(map(str, write_tuning(study, trials)))}")
+        check_here(fold_config(row.config, study.budget, fold) for row in study.rows for fold in folds)
+        todo = tuning_jobs(study, study.budget, place)
+        display.line(f"{study.name}: {len(study.rows)} rows to tune, {len(study.rows) - len(todo)} finished")
+        if todo and slurm is not None:
+            return hand_over(todo, place, slurm, display)
+        if not reported(execute(todo, jobs, display), display):
+            return False
+        trials = read_trials(study, study.budget, place)
+        files = write_tuning(study, study.budget, trials)
+        display.line(f"written: {', '.join(map(str, files))}")
         study = tuned_study(study, trials)
-    runs = study_runs(study, place)
-    states = [state(run) for run in runs]
-    display.line(f"{study.name}: {len(runs)} runs: {counts(states)}")
-    todo = [run for run, is_now in zip(runs, states, strict=True) if is_now != "finished"]
-    check_here([run.config for run in todo])
-    finished = [run for run in runs if run not in todo]
-    faults = [Failure(str(run), run.folder, reason) for run in finished if (reason := fault(run))]
-    code = work([run.job() for run in todo], faults, place, given, display)
-    if code is not None:
-        return code
-    files = write_results(study, runs)
+    all_runs = study_runs(study, place)
+    states = [run.state() for run in all_runs]
+    display.line(f"{study.name}: {len(all_runs)} runs: {counts(states)}")
+    open_runs = [run for run, state in zip(all_runs, states, strict=True) if state != "finished"]
+    check_here(run.config for run in open_runs)
+    todo = [run.job() for run in open_runs]
+    if todo and slurm is not None:
+        return hand_over(todo, place, slurm, display)
+    failed = [failure for run in all_runs if run not in open_runs for failure in faults(run)]
+    if not reported([*failed, *execute(todo, jobs, display)], display):
+        return False
+    files = write_results(study, all_runs)
     display.line(files[1].read_text(encoding="utf-8"))
     display.line(f"written: {', '.join(map(str, files))}")
-    return 0
+    return True
 
 
-def work(
-    jobs: Sequence[Job], failed: Sequence[Failure], place: Path, given: Namespace, display: Display
-) -> int | None:
-    """Carries out jobs, or submits them; returns the exit code if the study ends with that.
+def show(study: Study, runs: Path, display: Display) -> None:
+    """Shows how far a study is, and its table so far. Nothing is written.
 
     Args:
-        jobs: Parts of the study.
-        failed: Parts that have failed before.
-        place: Folder of the study's runs.
-        given: The command line.
-        display: Progress.
+        study: The study.
+        runs: Folder in which the folder of its runs is.
+        display: Gets the lines.
     """
-    if given.submit is not None and jobs:
-        submit(jobs, place / "jobs", given.slurm)
-        display.line(f"{len(jobs)} jobs submitted; run the same command again when they have ended")
-        return 0
-    failed = [*failed, *execute(jobs, given.jobs, display)]
-    for failure in failed:
-        display.line(f"{failure.name} failed ({failure.log}): {failure.reason}")
-    if failed:
-        display.line(f"{len(failed)} failed: no table is written; --print shows what there is")
-    return 1 if failed else None
-
-
-def show(study: Study, place: Path, display: Display) -> None:
-    """Prints how far a study is, and its table so far. Nothing is written."""
+    place = runs / study.name
     if study.budget is not None:
-        trials = read_trials(study, place)
+        trials = read_trials(study, study.budget, place)
         for row in study.rows:
             scores = [trial.score for trial in trials if trial.row == row.name]
             best = f", best {study.budget.score} {100 * max(scores):.1f}" if scores else ""
@@ -99,16 +86,41 @@ def show(study: Study, place: Path, display: Display) -> None:
         if len(trials) < len(study.rows) * study.budget.trials:
             return
         study = tuned_study(study, trials)
-    runs = study_runs(study, place)
-    states = [state(run) for run in runs]
-    for run, is_now in zip(runs, states, strict=True):
-        display.line(f"{is_now:<10}  {run.folder}")
-    display.line(f"{study.name}: {len(runs)} runs: {counts(states)}")
-    finished = [run for run, is_now in zip(runs, states, strict=True) if is_now == "finished"]
+    all_runs = study_runs(study, place)
+    states = [run.state() for run in all_runs]
+    for run, state in zip(all_runs, states, strict=True):
+        display.line(f"{state:<10}  {run.folder}")
+    display.line(f"{study.name}: {len(all_runs)} runs: {counts(states)}")
+    finished = [run for run, state in zip(all_runs, states, strict=True) if state == "finished"]
     if finished:
-        display.line(study_markdown(gather(study, finished), study.title))
+        display.line(comparison_markdown(gather(study, finished), study.title))
+
+
+def hand_over(jobs: Sequence[Job], place: Path, slurm: Sequence[str], display: Display) -> bool:
+    """Submits jobs to Slurm."""
+    submit(jobs, place / "jobs", slurm)
+    display.line(f"{len(jobs)} jobs submitted; run the same command again when they have ended")
+    return True
+
+
+def faults(run: StudyRun) -> list[Failure]:
+    """Why a finished run must not be compared; nothing where it may be."""
+    try:
+        run.outcome()
+    except RunError as error:
+        return [Failure(str(run), run.folder.path, str(error))]
+    return []
+
+
+def reported(failed: Sequence[Failure], display: Display) -> bool:
+    """Shows what failed, and returns whether nothing did."""
+    for failure in failed:
+        display.line(f"{failure.name} failed ({failure.log}): {failure.reason}")
+    if failed:
+        display.line(f"{len(failed)} failed: no table is written; --print shows what there is")
+    return not failed
 
 
 def counts(states: Sequence[str]) -> str:
     """How many runs are in each state."""
-    return ", ".join(f"{number} {is_now}" for is_now, number in Counter(states).items())
+    return ", ".join(f"{number} {state}" for state, number in Counter(states).items())

@@ -12,9 +12,11 @@ from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.config.schema import Config
 from pyg_bgformer.errors import InputError, did_you_mean
 from pyg_bgformer.files import read_mapping
-from pyg_bgformer.study.space import Budget, Range, read_budget, read_space
+from pyg_bgformer.study.space import Budget, Values, read_budget, read_space
 
-KEYS: dict[str, type | tuple[type, ...]] = {
+Kind = type | tuple[type, ...]
+
+KEYS: dict[str, Kind] = {
     "title": str,
     "recipes": str,
     "recipe": str,
@@ -28,7 +30,7 @@ KEYS: dict[str, type | tuple[type, ...]] = {
 }
 """What a study file, and each of its sizes, may set."""
 
-ROW_KEYS: dict[str, type | tuple[type, ...]] = {
+ROW_KEYS: dict[str, Kind] = {
     "name": str,
     "recipe": str,
     "set": dict,
@@ -60,7 +62,7 @@ class Row:
     seeds: tuple[int, ...]
     reference: str
     arguments: tuple[str, ...]
-    space: Mapping[str, Range]
+    space: Mapping[str, Values]
 
     @property
     def slug(self) -> str:
@@ -101,187 +103,192 @@ def read_study(path: Path, size: str | None = None, overrides: Sequence[str] = (
         InputError: The file, a row, or a recipe is not as it should be; the line says which.
     """
     try:
-        _check_own([argument.removeprefix("--").partition("=")[0] for argument in overrides])
-        given = _sized(read_mapping(path, "study"), size)
+        refuse_own([argument.removeprefix("--").partition("=")[0] for argument in overrides])
+        given = of_size(read_mapping(path, "study"), size)
+        for key in ("recipes", "results", "rows"):
+            if not given.get(key):
+                raise InputError(f"'{key}' is missing or empty")
         budget = read_budget(given["tune"]) if "tune" in given else None
-        rows = tuple(_rows(given, path.parent, overrides))
-        _check_folders(rows)
-        _check_references(rows)
-        results = path.parent / _needed(given, "results")
+        rows = tuple(read_rows(given, path.parent, overrides))
+        check_rows(rows)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     protocols = {row.config.protocol.name for row in rows} - {"final"}
     name = "-".join([path.stem, *([size] if size else []), *sorted(protocols)])
-    return Study(name, given.get("title", name), rows, results, budget)
+    return Study(name, given.get("title", name), rows, path.parent / given["results"], budget)
 
 
-def _sized(given: Mapping[str, Any], size: str | None) -> dict[str, Any]:
-    """The study of one size: its keys over those of the file, ``common`` merged."""
-    _check_keys(given, KEYS, "")
+def of_size(given: Mapping[str, Any], size: str | None) -> dict[str, Any]:
+    """Returns the study of one size: its keys in place of those of the file, ``common`` merged."""
+    check_keys(given, KEYS, "")
     sizes = given.get("sizes", {})
-    for name in sizes:
-        _typed(name, str, "sizes: the name of one")
+    for name, content in sizes.items():
+        check_type(name, str, "sizes: the name of one")
+        check_type(content, dict, f"sizes.{name}")
+        check_keys(content, {key: kind for key, kind in KEYS.items() if key != "sizes"}, f"sizes.{name}.")
     if size is None and sizes:
         raise InputError(f"which size? Add --size {' or --size '.join(sizes)}")
     if size is None:
         return dict(given)
     if size not in sizes:
         raise InputError(f"no size '{size}'; {did_you_mean(size, sizes) if sizes else 'it has no sizes'}")
-    chosen = _typed(sizes[size], dict, f"sizes.{size}")
-    _check_keys(chosen, {key: kind for key, kind in KEYS.items() if key != "sizes"}, f"sizes.{size}.")
-    common = {**given.get("common", {}), **chosen.get("common", {})}
-    return {**given, **chosen, "common": common}
+    common = {**given.get("common", {}), **sizes[size].get("common", {})}
+    return {**given, **sizes[size], "common": common}
 
 
-def _rows(given: Mapping[str, Any], folder: Path, overrides: Sequence[str]) -> Iterator[Row]:
-    if not _needed(given, "rows"):
-        raise InputError("rows is an empty list; expected at least one row")
+def read_rows(given: Mapping[str, Any], folder: Path, overrides: Sequence[str]) -> Iterator[Row]:
+    """Yields the rows of a study: one for an entry without a grid, else one for each combination of its values."""
     for number, entry in enumerate(given["rows"], start=1):
         where = f"row {number}"
-        _check_keys(_typed(entry, dict, where), ROW_KEYS, f"{where}: ")
-        row = {**{key: given[key] for key in ("recipe", "seeds", "reference") if key in given}, **entry}
-        for values in _grid(row.get("grid", {}), where):
-            name = _row_name(entry, values, where)
+        check_type(entry, dict, where)
+        check_keys(entry, ROW_KEYS, f"{where}: ")
+        grid = entry.get("grid", {})
+        for key, values in grid.items():
+            check_type(values, list, f"{where}: grid.{key}")
+            if not values:
+                raise InputError(f"{where}: grid.{key} is an empty list; expected values")
+        for combination in itertools.product(*grid.values()):
+            values = dict(zip(grid, combination, strict=True))
+            marks = [f"{key.rpartition('.')[2]}={as_text(value)}" for key, value in values.items()]
+            name = " ".join([*([entry["name"]] if "name" in entry else []), *marks])
+            if not re.search(r"\w", name):
+                raise InputError(f"{where}: found no name and no grid; name it")
+            # A reference of the entry's own has the same grid; the study's is one row.
+            own = " ".join([entry["reference"], *marks]) if "reference" in entry else None
             try:
-                arguments = (
-                    *("--config", str(_recipe(given, row, folder))),
-                    *settings_arguments(given.get("common", {})),
-                    *overrides,
-                    *settings_arguments({**row.get("set", {}), **values}),
-                )
-                seeds = _seeds(row)
-                config = read_config([*arguments, "--seed", str(seeds[0])])
-                space = _space(given, row, {**row.get("set", {}), **values}, arguments)
+                yield read_row(name, own, {**given, **entry}, values, folder, overrides)
             except InputError as error:
                 raise InputError(f"row '{name}': {error}") from error
-            yield Row(name, config, seeds, _reference(entry, row, values), arguments, space)
 
 
-def _space(
-    given: Mapping[str, Any], row: Mapping[str, Any], own: Mapping[str, Any], arguments: Sequence[str]
-) -> dict[str, Range]:
-    """What is tuned of a row: the common space without what the row itself sets, and the row's own space."""
-    if "tune" not in given:
-        if "space" in row:
-            raise InputError("space: found one, but the study has no 'tune' with a number of trials")
-        return {}
-    common = read_space(_typed(given["tune"].get("space", {}), dict, "tune.space"), "tune.space")
-    space = {key: r for key, r in common.items() if key not in own} | read_space(
-        row.get("space", {}), "space"
-    )
-    for end in (0, -1):  # both ends must be settings that a run accepts
-        read_config([*arguments, *settings_arguments({key: r.values[end] for key, r in space.items()})])
-    return space
+def read_row(
+    name: str,
+    reference: str | None,
+    given: Mapping[str, Any],
+    values: Mapping[str, Any],
+    folder: Path,
+    overrides: Sequence[str],
+) -> Row:
+    """Returns a row with its configuration and space.
 
+    Args:
+        name: The row's name.
+        reference: The row that it is compared with, where it is not that of the study.
+        given: The study with the keys of the row's entry in place of its own.
+        values: The grid's values for this row.
+        folder: That of the study file.
+        overrides: Settings of the command line.
 
-def _grid(grid: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
-    """Every combination of the values; a single empty one without a grid."""
-    for key, values in grid.items():
-        if not _typed(values, list, f"{where}: grid.{key}"):
-            raise InputError(f"{where}: grid.{key} is an empty list; expected values")
-    for combination in itertools.product(*grid.values()):
-        yield dict(zip(grid, combination, strict=True))
-
-
-def _row_name(entry: Mapping[str, Any], values: Mapping[str, Any], where: str) -> str:
-    parts = [entry["name"]] if "name" in entry else []
-    name = " ".join([*parts, *_labels(values)])
-    if not re.search(r"\w", name):
-        raise InputError(f"{where}: found no name and no grid; name it")
-    return name
-
-
-def _labels(values: Mapping[str, Any]) -> list[str]:
-    return [f"{key.rpartition('.')[2]}={_text(value)}" for key, value in values.items()]
-
-
-def _recipe(given: Mapping[str, Any], row: Mapping[str, Any], folder: Path) -> Path:
-    recipes = folder / _needed(given, "recipes")
-    name = _needed(row, "recipe")
+    Raises:
+        InputError: A key is missing, or the row's recipe is not as it should be.
+    """
+    for key in ("recipe", "seeds", *(["reference"] if reference is None else [])):
+        if key not in given:
+            raise InputError(f"'{key}' is missing")
+    recipes = folder / given["recipes"]
     if not recipes.is_dir():
         raise InputError(f"recipes: {recipes} is no folder")
     known = {path.stem: path for path in recipes.glob("*.yaml")}
-    if name not in known:
-        raise InputError(f"{recipes} has no recipe '{name}'; {did_you_mean(name, known)}")
-    return known[name]
+    if given["recipe"] not in known:
+        raise InputError(
+            f"{recipes} has no recipe '{given['recipe']}'; {did_you_mean(given['recipe'], known)}"
+        )
+    fixed = {**given.get("set", {}), **values}
+    arguments = (
+        *("--config", str(known[given["recipe"]])),
+        *settings_arguments(given.get("common", {})),
+        *overrides,
+        *settings_arguments(fixed),
+    )
+    seeds = read_seeds(given["seeds"])
+    config = read_config([*arguments, "--seed", str(seeds[0])])
+    space = read_space(given.get("space", {}), "space")
+    if "tune" in given:
+        common = read_space(given["tune"].get("space", {}), "tune.space")
+        space = {key: values for key, values in common.items() if key not in fixed} | space
+    elif space:
+        raise InputError("space: found one, but the study has no 'tune' with a number of trials")
+    for end in (0, -1) if space else ():  # a run must accept both ends
+        read_config([*arguments, *settings_arguments({key: r.values[end] for key, r in space.items()})])
+    return Row(name, config, seeds, reference or given["reference"], arguments, space)
 
 
 def settings_arguments(settings: Mapping[str, Any]) -> list[str]:
-    """Returns dotted settings as a command line."""
-    _check_own(settings)
-    return [f"--{key}={_text(value)}" for key, value in settings.items()]
+    """Returns dotted settings as a command line.
+
+    Args:
+        settings: By dotted key.
+
+    Raises:
+        InputError: A key is the study's own, or a value is no plain one.
+    """
+    refuse_own(settings)
+    return [f"--{key}={as_text(value)}" for key, value in settings.items()]
 
 
-def _check_own(keys: Iterable[str]) -> None:
-    if own := [key for key in keys if key in OWN_KEYS]:
-        raise InputError(f"'{own[0]}' is the study's own: it comes from recipe, seeds and --runs")
+def refuse_own(keys: Iterable[str]) -> None:
+    """Refuses keys of a recipe that the study decides."""
+    for key in keys:
+        if key in OWN_KEYS:
+            raise InputError(f"'{key}' is the study's own: it comes from recipe, seeds and --runs")
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value as on a command line."""
     try:
         return value if isinstance(value, str) else json.dumps(value)
     except TypeError:
         raise InputError(f"found {value!r}; put it in quotes if it is text") from None
 
 
-def _seeds(row: Mapping[str, Any]) -> tuple[int, ...]:
-    seeds = _needed(row, "seeds")
-    if type(seeds) is int and seeds > 0:
-        return tuple(range(seeds))
-    whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
+def read_seeds(given: list[Any] | int) -> tuple[int, ...]:
+    """Returns the seeds that are listed, or the first ones where a number is given."""
+    seeds = given if isinstance(given, list) else list(range(given))
+    whole = all(type(seed) is int and seed >= 0 for seed in seeds)
     if not seeds or not whole or len(set(seeds)) < len(seeds):
-        raise InputError(f"seeds: expected different whole numbers from 0, or how many, found {seeds}")
+        raise InputError(
+            f"seeds: expected how many, or a list of different whole numbers from 0, found {given}"
+        )
     return tuple(seeds)
 
 
-def _reference(entry: Mapping[str, Any], row: Mapping[str, Any], values: Mapping[str, Any]) -> str:
-    """The row to compare with: of the study, or of the entry, whose grid goes along with that of its reference."""
-    return (
-        " ".join([entry["reference"], *_labels(values)])
-        if "reference" in entry
-        else _needed(row, "reference")
-    )
+def check_rows(rows: Sequence[Row]) -> None:
+    """Checks that rows have names and folders of their own, and references with common seeds.
 
-
-def _check_folders(rows: Sequence[Row]) -> None:
-    """Folders are told apart on file systems that know no capitals, too."""
-    seen: dict[str, str] = {}
-    for row in rows:
-        other = seen.setdefault(row.slug.lower(), row.name)
-        if other == row.name and sum(peer.name == row.name for peer in rows) > 1:
-            raise InputError(f"two rows are named '{row.name}'; give each a name of its own")
-        if other != row.name:
-            raise InputError(f"rows '{other}' and '{row.name}' would share a folder; rename one")
-
-
-def _check_references(rows: Sequence[Row]) -> None:
+    Raises:
+        InputError: Names the rows.
+    """
+    folders: dict[str, str] = {}
     known = {row.name: row for row in rows}
+    for row in rows:
+        slug = row.slug.lower()  # some file systems do not tell capitals apart
+        if folders.get(slug) == row.name:
+            raise InputError(f"two rows are named '{row.name}'; give each a name of its own")
+        if slug in folders:
+            raise InputError(f"rows '{folders[slug]}' and '{row.name}' would share a folder; rename one")
+        folders[slug] = row.name
     for row in rows:
         if row.reference not in known:
             raise InputError(f"reference '{row.reference}' is no row; {did_you_mean(row.reference, known)}")
-        if not set(row.seeds) & set(known[row.reference].seeds):
+        theirs = known[row.reference].seeds
+        if not set(row.seeds) & set(theirs):
             raise InputError(
                 f"row '{row.name}' has seeds {list(row.seeds)}, none in common with its reference "
-                f"'{row.reference}', which has {list(known[row.reference].seeds)}"
+                f"'{row.reference}', which has {list(theirs)}"
             )
 
 
-def _check_keys(given: Mapping[str, Any], kinds: Mapping[str, type | tuple[type, ...]], where: str) -> None:
+def check_keys(given: Mapping[str, Any], kinds: Mapping[str, Kind], where: str) -> None:
+    """Checks that keys are known and their values of the right type."""
     for key, value in given.items():
         if key not in kinds:
             raise InputError(f"unknown key '{where}{key}'; {did_you_mean(str(key), kinds)}")
-        _typed(value, kinds[key], f"{where}{key}")
+        check_type(value, kinds[key], f"{where}{key}")
 
 
-def _typed(value: Any, kind: type | tuple[type, ...], where: str) -> Any:
-    if not isinstance(value, kind):
+def check_type(value: Any, kind: Kind, where: str) -> None:
+    """Checks one value of a study file."""
+    if not isinstance(value, kind) or isinstance(value, bool):
         words = {str: "text", list: "a list", dict: "a mapping", int: "a number"}
         expected = " or ".join(words[one] for one in (kind if isinstance(kind, tuple) else (kind,)))
         raise InputError(f"{where}: expected {expected}, found {value!r}")
-    return value
-
-
-def _needed(given: Mapping[str, Any], key: str) -> Any:
-    if key not in given:
-        raise InputError(f"'{key}' is missing")
-    return given[key]

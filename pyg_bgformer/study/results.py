@@ -1,18 +1,16 @@
-"""What a study leaves: every score as CSV, tables in Markdown and LaTeX, a figure."""
+"""What a study leaves: every score as CSV, tables in Markdown and LaTeX, figures."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import cast
 
 import pandas as pd
 
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.files import atomic_path
-from pyg_bgformer.report.figures import draw_study
-from pyg_bgformer.report.study_table import study_latex, study_markdown
-from pyg_bgformer.report.summary import collect
-from pyg_bgformer.report.tuning import draw_tuning, tuning_markdown
+from pyg_bgformer.report.collect import collect
+from pyg_bgformer.report.figures import draw_study, draw_tuning
+from pyg_bgformer.report.tables import comparison_latex, comparison_markdown, tuning_markdown
 from pyg_bgformer.study.definition import Study
 from pyg_bgformer.study.runs import StudyRun
 from pyg_bgformer.study.space import Budget
@@ -20,53 +18,31 @@ from pyg_bgformer.study.tuning import Trial, setting, tuned
 
 
 def gather(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
-    """One row for each finished run, feature and state of the encoder, in the order of the study's rows."""
+    """Returns a line for each finished run, feature and state of the encoder, in the order of the study's rows.
+
+    Args:
+        study: The study.
+        runs: Finished ones.
+    """
     references = {row.name: row.reference for row in study.rows}
     ordered = [run for name in references for run in runs if run.row == name]
-    found = collect([run.folder for run in ordered], [run.row for run in ordered])
-    found.insert(list(found.columns).index("method") + 1, "reference", found["method"].map(references))
+    found = collect([run.folder.path for run in ordered], [run.row for run in ordered])
+    found.insert(list(found).index("row") + 1, "reference", found["row"].map(references))
     if study.budget is not None:
-        found.insert(
-            list(found.columns).index("seed") + 1,
-            "tuning",
-            f"{study.budget.trials} trials x {study.budget.folds} folds",
-        )
+        budget = f"{study.budget.trials} trials x {study.budget.folds} folds"
+        found.insert(list(found).index("seed") + 1, "tuning", budget)
     return found
-
-
-def write_tuning(study: Study, trials: Sequence[Trial]) -> list[Path]:
-    """Writes ``<study>-tuning.csv``, ``.md`` and ``.png`` into the study's folder of results.
-
-    Raises:
-        InputError: The folder cannot be written.
-    """
-    budget = cast(Budget, study.budget)
-    frame = pd.DataFrame([{**trial._asdict(), **trial.settings} for trial in trials]).convert_dtypes()
-    frame = frame.drop(columns="settings").rename(columns={"number": "trial"})
-    settings = pd.DataFrame(
-        [
-            {
-                "row": row.name,
-                "setting": key,
-                "searched": str(values),
-                "recipe": setting(row.config, key),
-                "best": setting(tuned(row, trials).config, key),
-            }
-            for row in study.rows
-            for key, values in row.space.items()
-        ],
-        dtype=object,
-    )
-    with whole_files(study.results, f"{study.name}-tuning", ("csv", "md", "png")) as (files, parts):
-        frame.to_csv(parts[0], index=False)
-        text = tuning_markdown(study.title, str(budget), frame, settings)
-        parts[1].write_text(text + "\n", encoding="utf-8")
-        draw_tuning(study.title, budget.score, frame, parts[2])
-    return files
 
 
 def write_results(study: Study, runs: Sequence[StudyRun]) -> list[Path]:
     """Writes ``<study>.csv``, ``.md``, ``.tex`` and ``.png`` into the study's folder of results.
+
+    Args:
+        study: The study.
+        runs: All of them, finished.
+
+    Returns:
+        The files.
 
     Raises:
         InputError: The folder cannot be written.
@@ -74,15 +50,50 @@ def write_results(study: Study, runs: Sequence[StudyRun]) -> list[Path]:
     found = gather(study, runs)
     with whole_files(study.results, study.name, ("csv", "md", "tex", "png")) as (files, parts):
         found.to_csv(parts[0], index=False)
-        parts[1].write_text(study_markdown(found, study.title) + "\n", encoding="utf-8")
-        parts[2].write_text(study_latex(found, study.title) + "\n", encoding="utf-8")
+        parts[1].write_text(comparison_markdown(found, study.title) + "\n", encoding="utf-8")
+        parts[2].write_text(comparison_latex(found, study.title) + "\n", encoding="utf-8")
         draw_study(found, study.title, parts[3])
+    return files
+
+
+def write_tuning(study: Study, budget: Budget, trials: Sequence[Trial]) -> list[Path]:
+    """Writes ``<study>-tuning.csv``, ``.md`` and ``.png`` into the study's folder of results.
+
+    Args:
+        study: The study, before it was tuned.
+        budget: What each row was given.
+        trials: All of them.
+
+    Returns:
+        The files.
+
+    Raises:
+        InputError: The folder cannot be written.
+    """
+    frame = pd.DataFrame([{**trial._asdict(), **trial.settings} for trial in trials]).convert_dtypes()
+    frame = frame.drop(columns="settings").rename(columns={"number": "trial"})
+    settings = [
+        (row.name, key, values, setting(row.config, key), setting(tuned(row, trials).config, key))
+        for row in study.rows
+        for key, values in row.space.items()
+    ]
+    columns = ["row", "setting", "searched", "recipe", "best"]
+    table = pd.DataFrame(settings, columns=columns, dtype=object)
+    with whole_files(study.results, f"{study.name}-tuning", ("csv", "md", "png")) as (files, parts):
+        frame.to_csv(parts[0], index=False)
+        parts[1].write_text(tuning_markdown(study.title, str(budget), frame, table) + "\n", encoding="utf-8")
+        draw_tuning(frame, budget.score, study.title, parts[2])
     return files
 
 
 @contextmanager
 def whole_files(folder: Path, name: str, endings: Sequence[str]) -> Iterator[tuple[list[Path], list[Path]]]:
-    """Yields files and the places to write them to. Either all of them appear, or none.
+    """Yields files and the paths to write them to. Either all of them appear, or none.
+
+    Args:
+        folder: Made if it is not there.
+        name: What the files' names begin with.
+        endings: What they end with.
 
     Raises:
         InputError: The folder cannot be written.

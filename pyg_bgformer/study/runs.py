@@ -11,7 +11,7 @@ from pyg_bgformer.engine.setup import build_dataset, build_fabric, build_sampler
 from pyg_bgformer.errors import InputError, RunError
 from pyg_bgformer.runs.diff import differing
 from pyg_bgformer.runs.folder import RunFolder, State
-from pyg_bgformer.runs.result import RunResult, read_result
+from pyg_bgformer.runs.result import read_result
 from pyg_bgformer.study.definition import Study
 from pyg_bgformer.study.executor import Job
 
@@ -23,78 +23,86 @@ class StudyRun:
     Args:
         row: Name of the row.
         config: With this seed.
-        folder: Where it is carried out: a function of row and seed.
+        folder: Where it is carried out. Its name is that of the row and the seed.
     """
 
     row: str
     config: Config
-    folder: Path
+    folder: RunFolder
 
     def __str__(self) -> str:
         return f"'{self.row}' seed {self.config.seed}"
 
-    def job(self) -> Job:
-        """What carries it out."""
-        command = ["-m", "pyg_bgformer", "run", "--resume", str(self.folder.resolve())]
-        return Job(str(self), command, RunFolder(self.folder).log, self.outcome, self.prepare)
-
-    def outcome(self) -> str:
-        """What came out of a finished run, in a few words.
+    def state(self) -> State:
+        """Returns how far the run is.
 
         Raises:
-            RunError: Its result must not be compared.
+            InputError: Its folder holds a run by another recipe.
         """
-        if reason := fault(self):
-            raise RunError(reason)
-        return f"has MAP@R {100 * self.result().trained['embedding']['map_at_r']:.1f}"
+        if not self.folder.recipe.exists():
+            return "pending"
+        there = {**self.folder.read_recipe(), "runs": self.config.runs}
+        different = differing(there, self.config.as_dict())
+        for key, (found, asked) in different.items():
+            more = f" (and {len(different) - 1} keys more)" if len(different) > 1 else ""
+            raise InputError(
+                f"{self.folder} holds a run with {key}: {found}, but the study asks for {asked}{more}; remove that "
+                "folder, or name another with --runs"
+            )
+        return self.folder.state
+
+    def job(self) -> Job:
+        """Returns what carries the run out, or the rest of it."""
+        command = ["-m", "pyg_bgformer", "run", "--resume", str(self.folder.path.resolve())]
+        return Job(str(self), command, self.folder.log, self.outcome, self.prepare)
 
     def prepare(self) -> None:
         """Makes the folder, with the recipe.
 
         Raises:
-            InputError: It cannot be written.
+            InputError: It cannot be made.
         """
-        if not RunFolder(self.folder).recipe.exists():
-            RunFolder.create(self.folder, self.config.as_dict())
+        if not self.folder.recipe.exists():
+            RunFolder.create(self.folder.path, self.config.as_dict())
 
-    def result(self) -> RunResult:
-        """Returns what the finished run found."""
-        return read_result(RunFolder(self.folder))
+    def outcome(self) -> str:
+        """Returns what came out of the finished run, in a few words.
+
+        Raises:
+            RunError: Its result must not be compared.
+        """
+        result = read_result(self.folder)
+        if result.batch_dependent:
+            raise RunError(
+                f"embeddings depend on their batch (by {result.batch_dependence:.1e} of their norm)"
+            )
+        return f"has MAP@R {100 * result.trained['embedding']['map_at_r']:.1f}"
 
 
 def study_runs(study: Study, place: Path) -> list[StudyRun]:
-    """All runs in one folder, seed by seed, so that every row has its first before any has its second."""
-    seeds = sorted({seed for row in study.rows for seed in row.seeds})
+    """Returns all runs, seed by seed, so that every row has its first before any has its second.
+
+    Args:
+        study: The study.
+        place: Folder of its runs.
+    """
     return [
-        StudyRun(row.name, replace(row.config, seed=seed, runs=str(place)), place / f"{row.slug}-seed{seed}")
-        for seed in seeds
+        StudyRun(
+            row.name,
+            replace(row.config, seed=seed, runs=str(place)),
+            RunFolder(place / f"{row.slug}-seed{seed}"),
+        )
+        for seed in sorted({seed for row in study.rows for seed in row.seeds})
         for row in study.rows
         if seed in row.seeds
     ]
 
 
-def state(run: StudyRun) -> State:
-    """How far a run is.
-
-    Raises:
-        InputError: Its folder holds a run by another recipe.
-    """
-    folder = RunFolder(run.folder)
-    if not folder.recipe.exists():
-        return folder.state
-    different = differing({**folder.read_recipe(), "runs": run.config.runs}, run.config.as_dict())
-    if different:
-        key, (there, asked) = next(iter(different.items()))
-        more = f" (and {len(different) - 1} keys more)" if len(different) > 1 else ""
-        raise InputError(
-            f"{run.folder} holds a run with {key}: {there}, but the study asks for {asked}{more}; remove that "
-            "folder, or name another with --runs"
-        )
-    return folder.state
-
-
 def check_here(configs: Iterable[Config]) -> None:
     """Finds before the first run what would let all of them fail: no data, no device, batches that are too large.
+
+    Args:
+        configs: Of the runs.
 
     Raises:
         InputError: What a run would raise.
@@ -107,11 +115,3 @@ def check_here(configs: Iterable[Config]) -> None:
             datasets[key] = build_dataset(config)
         build_fabric(config)
         build_sampler(config, protocol_part(config, datasets[key]))
-
-
-def fault(run: StudyRun) -> str | None:
-    """Why the result of a finished run must not be compared; nothing where it may be."""
-    result = run.result()
-    if result.batch_dependent:
-        return f"embeddings depend on their batch (by {result.batch_dependence:.1e} of their norm)"
-    return None

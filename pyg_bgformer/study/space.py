@@ -10,7 +10,7 @@ KINDS = ("log", "uniform", "int", "choice")
 
 
 @dataclass(frozen=True)
-class Range:
+class Values:
     """The values that tuning may give to one setting.
 
     Args:
@@ -85,17 +85,19 @@ def read_budget(given: Mapping[str, Any]) -> Budget:
     return budget
 
 
-def read_space(given: Mapping[str, Any], where: str) -> dict[str, Range]:
+def read_space(given: Any, where: str) -> dict[str, Values]:
     """Returns the range of each setting, for example ``{train.lr: {log: [1.0e-5, 1.0e-2]}}``.
 
     Args:
-        given: The section of the study file.
+        given: A section of the study file.
         where: Its place in the file, for messages.
 
     Raises:
         InputError: A range that is not ``{log: [a, b]}``, ``{uniform: [a, b]}``, ``{int: [a, b]}`` or
             ``{choice: [...]}``.
     """
+    if not isinstance(given, dict):
+        raise InputError(f"{where}: expected a mapping of settings to values, found {given!r}")
     space = {}
     for key, entry in given.items():
         if not isinstance(entry, dict) or len(entry) != 1 or next(iter(entry)) not in KINDS:
@@ -103,7 +105,7 @@ def read_space(given: Mapping[str, Any], where: str) -> dict[str, Range]:
             raise InputError(f"{where}.{key}: expected {expected}, found {entry!r}")
         kind, values = next(iter(entry.items()))
         _check_values(kind, values, f"{where}.{key}.{kind}")
-        space[key] = Range(kind, tuple(values))
+        space[key] = Values(kind, tuple(values))
     return space
 
 

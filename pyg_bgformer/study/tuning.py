@@ -6,7 +6,6 @@ after another: ``python -m pyg_bgformer.study.tuning STORAGE ROW``.
 
 import signal
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,36 +14,17 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
-import torch
 
 from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.config.schema import Config
-from pyg_bgformer.data import ImageDataset
-from pyg_bgformer.engine.evaluate import Extracted, extract_all, score
 from pyg_bgformer.engine.interruption import Interrupted
-from pyg_bgformer.engine.loop import fit
-from pyg_bgformer.engine.optim import build_optimizer, build_schedule
-from pyg_bgformer.engine.run import open_cache
-from pyg_bgformer.engine.setup import (
-    Batches,
-    build_dataset,
-    build_fabric,
-    build_method,
-    build_sampler,
-    build_test_loaders,
-    build_train_loader,
-    protocol_part,
-    training_part,
-)
-from pyg_bgformer.engine.state import TrainState
 from pyg_bgformer.errors import InputError, RunError
-from pyg_bgformer.evaluation.clustering import ClusteringResult
 from pyg_bgformer.report.progress import Display
 from pyg_bgformer.runs.diff import differing
-from pyg_bgformer.runs.folder import RunFolder
 from pyg_bgformer.study.definition import Row, Study, settings_arguments
 from pyg_bgformer.study.executor import Job
-from pyg_bgformer.study.space import Budget, Range, read_space
+from pyg_bgformer.study.space import Budget, Values, read_space
+from pyg_bgformer.study.trial import fold_scores
 
 if TYPE_CHECKING:
     import optuna
@@ -71,17 +51,18 @@ class Trial(NamedTuple):
     failed: str
 
 
-def tuning_jobs(study: Study, folder: Path) -> list[Job]:
+def tuning_jobs(study: Study, budget: Budget, folder: Path) -> list[Job]:
     """Returns a job for each row whose trials are not all there, and notes in the storage what it has to try.
 
     Args:
-        study: A study with a budget.
+        study: The study.
+        budget: What each row is given.
         folder: Of the study's runs.
 
     Raises:
         InputError: Optuna is not installed, the folder cannot be written, or it holds trials of another recipe.
     """
-    optuna, budget = import_optuna(), cast(Budget, study.budget)
+    optuna = import_optuna()
     logs = folder / "tuning"
     try:
         logs.mkdir(parents=True, exist_ok=True)
@@ -183,68 +164,9 @@ def tune(storage: Path, row: str, display: Display) -> None:
         )
 
 
-def fold_config(config: Config, budget: Budget, fold: int) -> Config:
-    """Returns what is trained and scored on one fold."""
-    name = budget.score.partition("/")[2]
-    return replace(
-        config,
-        protocol=replace(config.protocol, name="validation", folds=budget.folds, fold=fold),
-        evaluation=replace(config.evaluation, clustering=name in ClusteringResult.__dataclass_fields__),
-        seed=budget.seed,
-    )
-
-
-def fold_scores(config: Config, budget: Budget, display: Display) -> list[float]:
-    """Trains once for each fold, and returns the score of the classes that were set aside.
-
-    Raises:
-        InputError: There is no such score.
-        RunError: A training diverged.
-    """
-    feature, name = budget.score.split("/")
-    dataset = build_dataset(config)
-    scores = []
-    for fold in range(budget.folds):
-        results = train_and_score(fold_config(config, budget, fold), dataset, feature, display)
-        if name not in results:
-            known = ", ".join(results)
-            raise InputError(f"tune.score: there is no score '{name}' of '{feature}'; there are {known}")
-        scores.append(results[name])
-    return scores
-
-
-def train_and_score(
-    config: Config, dataset: ImageDataset, feature: str, display: Display
-) -> dict[str, float]:
-    """Trains by a recipe and returns the scores of one feature. It leaves nothing on disk."""
-    fabric = build_fabric(config)
-    torch.manual_seed(config.seed)
-    part = protocol_part(config, dataset)
-    seen = training_part(config, part)
-    sampler = build_sampler(config, seen)
-    method = build_method(config, num_classes=part.counts()["train"].classes)
-    cache = open_cache(config, dataset, display)
-    loader = build_train_loader(config, seen, method.encoder, sampler, cache)
-    loaders = build_test_loaders(config, part, method.encoder, cache)
-    _, optimizer = fabric.setup(method, build_optimizer(method, config.train))
-    state = TrainState(method, optimizer, build_schedule(optimizer, config.train))
-    with tempfile.TemporaryDirectory() as folder:
-        fit(
-            fabric, state, cast(Batches, fabric.setup_dataloaders(loader)), sampler, config, RunFolder(folder)
-        )
-    extracted = extract_all(fabric, method, loaders)
-    if feature not in extracted[0].features:
-        known = ", ".join(extracted[0].features)
-        raise InputError(
-            f"tune.score: method {config.method.name} has no feature '{feature}'; it has {known}"
-        )
-    chosen = [Extracted({feature: split.features[feature]}, split.labels) for split in extracted]
-    return score(config, method, chosen)[feature].as_dict()
-
-
-def read_trials(study: Study, folder: Path) -> list[Trial]:
+def read_trials(study: Study, budget: Budget, folder: Path) -> list[Trial]:
     """Returns the trials that have a score, row by row, no more of each row than the budget says."""
-    optuna, budget = import_optuna(), cast(Budget, study.budget)
+    optuna = import_optuna()
     storage = folder / "tuning.db"
     names = optuna.get_all_study_names(open_storage(storage)) if storage.exists() else []
     found = []
@@ -288,15 +210,17 @@ def setting(config: Config, key: str) -> Any:
     return value
 
 
-def distribution(values: Range) -> "optuna.distributions.BaseDistribution":
-    """A range in Optuna's terms."""
+def distribution(values: Values) -> "optuna.distributions.BaseDistribution":
+    """Values in Optuna's terms."""
     kinds = import_optuna().distributions
-    match values.kind:
-        case "int":
-            return kinds.IntDistribution(*values.values)
-        case "choice":
-            return kinds.CategoricalDistribution(values.values)
-    return kinds.FloatDistribution(*values.values, log=values.kind == "log")
+    found: optuna.distributions.BaseDistribution
+    if values.kind == "choice":
+        found = kinds.CategoricalDistribution(values.values)
+    elif values.kind == "int":
+        found = kinds.IntDistribution(*values.values)
+    else:
+        found = kinds.FloatDistribution(*values.values, log=values.kind == "log")
+    return found
 
 
 def complete(trials: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:

@@ -1,7 +1,11 @@
+import io
 from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
+
+from pyg_bgformer.report.progress import Display
 
 RECIPES = Path(__file__).parents[2] / "experiments" / "recipes" / "digits"
 
@@ -39,3 +43,18 @@ def write(tmp_path):
         return path
 
     return write_study
+
+
+class Recording(Display):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        super().__init__(Console(file=io.StringIO(), width=200))
+
+    def text(self):
+        return self.console.file.getvalue()
+
+
+@pytest.fixture
+def display():
+    return Recording()

@@ -1,15 +1,12 @@
 """A run as a finished one, without running it."""
 
-from pyg_bgformer.runs.folder import RunFolder
 from pyg_bgformer.runs.result import write_result
 from tests.results import a_result
 
 
 def finish(run, recall=0.5, **changes):
     """Gives a run a folder as a finished one has it."""
-    folder = RunFolder(run.folder)
-    if not folder.recipe.exists():
-        folder = RunFolder.create(run.folder, run.config.as_dict())
+    run.prepare()
     result = a_result(
         recall,
         config=run.config.as_dict(),
@@ -18,4 +15,4 @@ def finish(run, recall=0.5, **changes):
         epochs=run.config.train.epochs,
         **changes,
     )
-    write_result(folder, result)
+    write_result(run.folder, result)

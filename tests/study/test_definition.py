@@ -76,7 +76,7 @@ ROW = {"name": "x", "recipe": "bgformer"}
         ({"seed": [1]}, ["'seed'", "'seeds'"]),
         ({"rows": "plain"}, ["rows", "a list"]),
         ({"rows": None}, ["'rows' is missing"]),
-        ({"rows": []}, ["rows is an empty list"]),
+        ({"rows": []}, ["'rows' is missing or empty"]),
         ({"sizes": {1: {}}}, ["sizes", "expected text, found 1"]),
         ({"common": {"data.root": date(2026, 1, 2)}}, ["'plain'", "datetime.date(2026, 1, 2)", "quotes"]),
         ({"results": None}, ["'results' is missing"]),

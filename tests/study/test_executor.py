@@ -1,4 +1,3 @@
-import io
 import os
 import signal
 import sys
@@ -6,22 +5,11 @@ import threading
 import time
 
 import pytest
-from rich.console import Console
 
 from pyg_bgformer.engine.interruption import Interrupted
 from pyg_bgformer.errors import InputError, RunError
-from pyg_bgformer.report.progress import Display
 from pyg_bgformer.study import executor
 from pyg_bgformer.study.executor import Job, execute, submit
-
-
-@pytest.fixture
-def display():
-    return Display(Console(file=io.StringIO(), width=200))
-
-
-def lines(display):
-    return display.console.file.getvalue().splitlines()
 
 
 @pytest.fixture
@@ -40,8 +28,8 @@ def jobs(tmp_path):
 def test_every_job_is_carried_out_and_told_of_with_the_time_left(jobs, display, tmp_path):
     assert execute(jobs("import sys; open(sys.argv[1], 'w')", 3), 1, display) == []
     assert all((tmp_path / f"{i}").exists() for i in range(3))
-    assert lines(display)[0].startswith("1/3: job 0 is done; 0:00:0")
-    assert lines(display)[-1] == "3/3: job 2 is done; 0:00:00 left"
+    assert display.text().splitlines()[0].startswith("1/3: job 0 is done; 0:00:0")
+    assert display.text().splitlines()[-1] == "3/3: job 2 is done; 0:00:00 left"
 
 
 def test_a_failed_job_is_returned_with_its_last_line_and_the_others_go_on(jobs, display, tmp_path):
@@ -57,7 +45,7 @@ open(sys.argv[1], 'w')"""
         ("job 1", "doing well"),
     ]
     assert (tmp_path / "2").exists()
-    assert any("job 0 failed;" in line for line in lines(display))
+    assert any("job 0 failed;" in line for line in display.text().splitlines())
     silent = execute(jobs("import os; os._exit(3)", 1), 1, display)  # its log has the lines of before
     assert silent[0].reason == "error: it broke"
 

@@ -2,9 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from pyg_bgformer.errors import InputError
+from pyg_bgformer.errors import InputError, RunError
+from pyg_bgformer.runs.folder import RunFolder
 from pyg_bgformer.study.definition import read_study
-from pyg_bgformer.study.runs import check_here, fault, state, study_runs
+from pyg_bgformer.study.runs import check_here, study_runs
 
 from .finished import finish
 
@@ -15,7 +16,7 @@ def runs(content, write, tmp_path):
 
 
 def test_each_row_has_its_first_seed_before_any_has_its_second(runs, tmp_path):
-    assert [run.folder.relative_to(tmp_path).as_posix() for run in runs] == [
+    assert [run.folder.path.relative_to(tmp_path).as_posix() for run in runs] == [
         f"runs/mine/{row}-seed{seed}" for seed in (0, 1) for row in ("plain", "with_k=5")
     ]
     assert [run.config.seed for run in runs] == [0, 0, 1, 1]
@@ -28,11 +29,15 @@ def test_a_row_with_fewer_seeds_has_fewer_runs(content, write, tmp_path):
 
 
 def test_the_state_of_a_run_is_what_its_folder_holds(runs):
-    assert state(runs[0]) == "pending"
+    assert runs[0].state() == "pending"
     runs[0].prepare()
-    assert state(runs[0]) == "pending"
+    assert runs[0].state() == "pending"
+    runs[0].folder.checkpoint.touch()
+    runs[0].prepare()
+    assert runs[0].state() == "unfinished"
     finish(runs[0])
-    assert state(runs[0]) == "finished"
+    assert runs[0].state() == "finished"
+    assert runs[0].folder.read_recipe() == runs[0].config.as_dict()
 
 
 def test_a_run_by_another_recipe_is_refused_with_what_differs(runs):
@@ -40,31 +45,33 @@ def test_a_run_by_another_recipe_is_refused_with_what_differs(runs):
     with pytest.raises(
         InputError, match=r"with_k=5-seed0 holds a run with seed: 1, but the study asks for 0; rem"
     ):
-        state(runs[1])
+        runs[1].state()
 
 
 def test_runs_may_be_moved(runs, tmp_path):
     finish(runs[0])
-    moved = runs[0].folder.rename(tmp_path / "elsewhere")
-    assert state(replace(runs[0], folder=moved, config=replace(runs[0].config, runs="there"))) == "finished"
+    moved = RunFolder(runs[0].folder.path.rename(tmp_path / "elsewhere"))
+    run = replace(runs[0], folder=moved, config=replace(runs[0].config, runs="there"))
+    assert run.state() == "finished"
 
 
 def test_what_would_let_all_runs_fail_is_found_before_the_first(runs):
-    check_here([run.config for run in runs])
     config = runs[0].config
+    check_here([config])
     no_data = replace(config, data=replace(config.data, name="cub200", root="nowhere"))
     no_images = replace(config, sampler=config.sampler.changed(classes=0))
     for wrong, words in ((no_data, "nowhere"), (no_images, "sampler.classes is 0")):
         with pytest.raises(InputError, match=words):
             check_here([wrong])
-    assert not runs[0].folder.exists()
+    assert not runs[0].folder.path.exists()
 
 
-def test_a_result_that_depends_on_the_batch_is_a_fault(runs):
+def test_a_result_that_depends_on_the_batch_has_no_outcome(runs):
     finish(runs[0])
     finish(runs[1], batch_dependence=0.1)
-    assert fault(runs[0]) is None
-    assert "1.0e-01" in fault(runs[1])
+    assert runs[0].outcome() == "has MAP@R 25.0"
+    with pytest.raises(RunError, match=r"1\.0e-01"):
+        runs[1].outcome()
 
 
 def test_a_folder_that_cannot_be_made_is_named(runs, tmp_path):

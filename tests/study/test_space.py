@@ -2,19 +2,19 @@ import pytest
 
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.study.definition import read_study
-from pyg_bgformer.study.space import Budget, Range
+from pyg_bgformer.study.space import Budget, Values
 
 
 def test_a_range_knows_its_values():
-    assert 0.5 in Range("uniform", (0, 1))
-    assert 1 in Range("log", (0.1, 1.0))
-    assert 2.0 not in Range("int", (1, 3))
-    assert 2 in Range("int", (1, 3))
-    assert 4 not in Range("int", (1, 3))
-    assert None in Range("choice", (None, "graph"))
-    assert None not in Range("uniform", (0, 1))
-    assert True not in Range("int", (0, 1))
-    assert str(Range("log", (1e-5, 1e-2))) == "1e-05 to 0.01 (log)"
+    assert 0.5 in Values("uniform", (0, 1))
+    assert 1 in Values("log", (0.1, 1.0))
+    assert 2.0 not in Values("int", (1, 3))
+    assert 2 in Values("int", (1, 3))
+    assert 4 not in Values("int", (1, 3))
+    assert None in Values("choice", (None, "graph"))
+    assert None not in Values("uniform", (0, 1))
+    assert True not in Values("int", (0, 1))
+    assert str(Values("log", (1e-5, 1e-2))) == "1e-05 to 0.01 (log)"
 
 
 def test_a_row_adds_to_the_common_space_and_overrides_it_and_keeps_what_it_sets_itself(content, write):
@@ -30,12 +30,12 @@ def test_a_row_adds_to_the_common_space_and_overrides_it_and_keeps_what_it_sets_
     study = read_study(write(content))
     assert study.budget == Budget(trials=3, folds=4)
     assert study.rows[0].space == {
-        "train.lr": Range("log", (0.001, 0.1)),
-        "train.epochs": Range("int", (1, 5)),
+        "train.lr": Values("log", (0.001, 0.1)),
+        "train.epochs": Values("int", (1, 5)),
     }
     assert study.rows[1].space == {
-        "train.epochs": Range("choice", (7,)),
-        "method.lam": Range("uniform", (0, 1)),
+        "train.epochs": Values("choice", (7,)),
+        "method.lam": Values("uniform", (0, 1)),
     }
 
 

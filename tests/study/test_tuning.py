@@ -1,12 +1,6 @@
-import io
-from dataclasses import replace
-
 import pytest
-from rich.console import Console
 
-from pyg_bgformer.cli.main import main
 from pyg_bgformer.errors import InputError, RunError
-from pyg_bgformer.report.progress import Display
 from pyg_bgformer.study import tuning
 from pyg_bgformer.study.definition import read_study
 from pyg_bgformer.study.tuning import read_trials, tune, tuned_study, tuning_jobs
@@ -23,11 +17,6 @@ def content(content):
     return content
 
 
-@pytest.fixture
-def display():
-    return Display(Console(file=io.StringIO(), width=200))
-
-
 def pretend(monkeypatch, score):
     """Scores a configuration without training; keeps what was asked for."""
     asked = []
@@ -41,11 +30,10 @@ def pretend(monkeypatch, score):
 
 
 def tune_all(study, folder, display):
-    for _ in tuning_jobs(study, folder):
-        pass
+    tuning_jobs(study, study.budget, folder)
     for row in study.rows:
         tune(folder / "tuning.db", row.name, display)
-    return read_trials(study, folder)
+    return read_trials(study, study.budget, folder)
 
 
 def test_every_row_gets_as_many_trials_and_its_recipe_is_the_first(
@@ -104,7 +92,7 @@ def test_an_interrupted_tuning_ends_like_one_that_was_never_stopped(
         with pytest.raises(KeyboardInterrupt):
             tune_all(study, tmp_path / "stopped", display)
     assert tune_all(study, tmp_path / "stopped", display) == whole
-    assert tuning_jobs(study, tmp_path / "stopped") == []
+    assert tuning_jobs(study, study.budget, tmp_path / "stopped") == []
 
 
 def test_a_trial_that_diverges_counts_as_the_worst_and_says_so(
@@ -121,7 +109,7 @@ def test_a_trial_that_diverges_counts_as_the_worst_and_says_so(
     assert failed
     assert {(trial.score, trial.failed) for trial in failed} == {(0.0, "loss term 'loss' is nan")}
     assert {trial.failed for trial in trials if trial not in failed} == {""}
-    assert "failed and counts as 0: loss term 'loss' is nan" in display.console.file.getvalue()
+    assert "failed and counts as 0: loss term 'loss' is nan" in display.text()
 
 
 def test_trials_of_another_recipe_or_space_are_refused_and_more_of_the_same_are_added(
@@ -144,47 +132,11 @@ def test_trials_of_another_recipe_or_space_are_refused_and_more_of_the_same_are_
     ):
         study = read_study(write({**content, **changes}))
         with pytest.raises(InputError, match=words):
-            tuning_jobs(study, tmp_path)
+            tuning_jobs(study, study.budget, tmp_path)
 
 
 def test_without_optuna_one_line_says_how_to_get_it(content, write, tmp_path, monkeypatch):
     monkeypatch.setitem(tuning.sys.modules, "optuna", None)
+    study = read_study(write(content))
     with pytest.raises(InputError, match=r"pip install 'pyg-bgformer\[tune\]'"):
-        tuning_jobs(read_study(write(content)), tmp_path)
-
-
-def test_a_score_that_does_not_exist_is_named(content, write, tmp_path, display):
-    config = read_study(write(content)).rows[0].config
-    budget = read_study(write(content)).budget
-    for score, words in (
-        ("embedding/map", "no score 'map'"),
-        ("head/nmi", "no feature 'head'; it has backbone"),
-    ):
-        with pytest.raises(InputError, match=words):
-            tuning.fold_scores(config, replace(budget, score=score), display)
-
-
-def test_a_tuned_study_from_its_file_to_its_tables(content, write, tmp_path, capsys):
-    content["seeds"] = 1
-    content["tune"]["trials"] = 2
-    command = ["study", str(write(content)), "--runs", str(tmp_path / "runs")]
-    assert main([*command, "--print"]) == 0
-    assert "0 of 2 trials  'plain'" in capsys.readouterr().out
-    assert main([*command, "--jobs", "2"]) == 0
-    printed = capsys.readouterr().out
-    assert "2 rows to tune, 0 finished" in printed
-    assert "tuning: 2 trials x 2 folds" in printed
-    tables = tmp_path / "results"
-    assert sorted(path.name for path in tables.glob("mine-tuning.*")) == [
-        f"mine-tuning.{ending}" for ending in ("csv", "md", "png")
-    ]
-    page = (tables / "mine-tuning.md").read_text()
-    assert "Every row: 2 trials" in page
-    assert "| with k=5 | method.lam | 0 to 0.4 | 0.5 |" in page
-    assert "| plain | train.lr | 1e-05 to 0.01 (log) | 0.0003 |" in page
-    assert main([*command, "--print"]) == 0
-    printed = capsys.readouterr().out
-    assert "2 of 2 trials  'plain', best embedding/map_at_r" in printed
-    assert "| embedding | plain | 1 |" in printed
-    log = (tmp_path / "runs" / "mine" / "tuning" / "plain.log").read_text()
-    assert "trial 1: embedding/map_at_r" in log
+        tuning_jobs(study, study.budget, tmp_path)

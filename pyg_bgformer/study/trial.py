@@ -1,0 +1,88 @@
+"""One trial of a tuning: training and scoring on folds of the training classes, without a run folder."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from pyg_bgformer.config.schema import Config
+from pyg_bgformer.data import ImageDataset
+from pyg_bgformer.engine.evaluate import Extracted, extract_all, score
+from pyg_bgformer.engine.loop import fit
+from pyg_bgformer.engine.optim import build_optimizer, build_schedule
+from pyg_bgformer.engine.run import open_cache
+from pyg_bgformer.engine.setup import (
+    Batches,
+    build_dataset,
+    build_fabric,
+    build_method,
+    build_sampler,
+    build_test_loaders,
+    build_train_loader,
+    protocol_part,
+    training_part,
+)
+from pyg_bgformer.engine.state import TrainState
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.evaluation.clustering import ClusteringResult
+from pyg_bgformer.report.progress import Display
+from pyg_bgformer.study.space import Budget
+
+
+def fold_config(config: Config, budget: Budget, fold: int) -> Config:
+    """Returns what is trained and scored on one fold."""
+    name = budget.score.partition("/")[2]
+    return replace(
+        config,
+        protocol=replace(config.protocol, name="validation", folds=budget.folds, fold=fold),
+        evaluation=replace(config.evaluation, clustering=name in ClusteringResult.__dataclass_fields__),
+        seed=budget.seed,
+    )
+
+
+def fold_scores(config: Config, budget: Budget, display: Display) -> list[float]:
+    """Trains once for each fold, and returns the score of the classes that were set aside.
+
+    Raises:
+        InputError: There is no such score.
+        RunError: A training diverged.
+    """
+    feature, name = budget.score.split("/")
+    dataset = build_dataset(config)
+    scores = []
+    for fold in range(budget.folds):
+        results = train_and_score(fold_config(config, budget, fold), dataset, feature, display)
+        if name not in results:
+            known = ", ".join(results)
+            raise InputError(f"tune.score: there is no score '{name}' of '{feature}'; there are {known}")
+        scores.append(results[name])
+    return scores
+
+
+def train_and_score(
+    config: Config, dataset: ImageDataset, feature: str, display: Display
+) -> dict[str, float]:
+    """Trains by a recipe and returns the scores of one feature. It leaves nothing on disk."""
+    fabric = build_fabric(config)
+    torch.manual_seed(config.seed)
+    part = protocol_part(config, dataset)
+    seen = training_part(config, part)
+    sampler = build_sampler(config, seen)
+    method = build_method(config, num_classes=part.counts()["train"].classes)
+    cache = open_cache(config, dataset, display)
+    loader = build_train_loader(config, seen, method.encoder, sampler, cache)
+    loaders = build_test_loaders(config, part, method.encoder, cache)
+    _, optimizer = fabric.setup(method, build_optimizer(method, config.train))
+    state = TrainState(method, optimizer, build_schedule(optimizer, config.train))
+    with tempfile.TemporaryDirectory() as folder:
+        fit(fabric, state, cast(Batches, fabric.setup_dataloaders(loader)), sampler, config, Path(folder))
+    extracted = extract_all(fabric, method, loaders)
+    if feature not in extracted[0].features:
+        known = ", ".join(extracted[0].features)
+        raise InputError(
+            f"tune.score: method {config.method.name} has no feature '{feature}'; it has {known}"
+        )
+    chosen = [Extracted({feature: split.features[feature]}, split.labels) for split in extracted]
+    return score(config, method, chosen)[feature].as_dict()

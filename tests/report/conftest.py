@@ -1,0 +1,35 @@
+import pandas as pd
+import pytest
+
+
+@pytest.fixture
+def runs():
+    """Runs of three rows with three seeds, as ``collect`` returns them."""
+    recalls = {"plain": (0.50, 0.60, 0.55), "k=5_&": (0.61, 0.70, 0.66), "new": (0.40, 0.70, 0.10)}
+    return pd.DataFrame(
+        [
+            {
+                "dataset": "digits",
+                "partial": row == "new",
+                "cropped": False,
+                "row": row,
+                "reference": "plain",
+                "seed": seed,
+                "protocol": "final",
+                "epochs": 3,
+                "image_size": 28,
+                "embedding_dim": 64,
+                "weights": "random",
+                "commit": "0123456789abcdef",
+                "device": "cpu (x86_64)",
+                "feature": feature,
+                "encoder": encoder,
+                "recall_at_1": recall if encoder == "trained" else 0.1,
+                "map_at_r": recall / 2,
+            }
+            for row, values in recalls.items()
+            for seed, recall in enumerate(values)
+            for feature in ("backbone", "embedding")
+            for encoder in ("untrained", "trained")
+        ]
+    )
