@@ -7,15 +7,12 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-Update = Callable[[int, str], None]
-"""Told the number of steps done, and a note to show beside it."""
-
 
 class Display:
     """Lines and progress bars.
 
     Args:
-        console: Where they go. A bar is shown on a terminal only; elsewhere its start and time are lines.
+        console: Where they go. A bar is shown on a terminal only; elsewhere its title and time are a line.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -26,13 +23,14 @@ class Display:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
-    def bar(self, title: str, total: int) -> Iterator[Update]:
-        """A bar of ``total`` steps; yields ``update(steps done, note)``."""
+    def bar(self, title: str, total: int) -> Iterator[Callable[[int, str], None]]:
+        """Shows a bar as long as the block lasts, and yields ``advance(steps done, note)``.
+
+        Args:
+            title: What is done.
+            total: How many steps it has.
+        """
         started = time.perf_counter()
-        if not self.console.is_terminal:
-            yield _nothing
-            self.line(f"{title}: {time.perf_counter() - started:.1f} s")
-            return
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -40,14 +38,9 @@ class Display:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
-        with Progress(*columns, console=self.console, transient=True) as progress:
+        live = self.console.is_terminal
+        with Progress(*columns, console=self.console, transient=True, disable=not live) as progress:
             task = progress.add_task(title, total=total, note="")
-
-            def update(done: int, note: str) -> None:
-                progress.update(task, completed=done, note=note)
-
-            yield update
-
-
-def _nothing(done: int, note: str) -> None:
-    pass
+            yield lambda done, note: progress.update(task, completed=done, note=note)
+        if not live:
+            self.line(f"{title}: {time.perf_counter() - started:.1f} s")

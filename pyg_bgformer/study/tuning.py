@@ -68,17 +68,17 @@ def tuning_jobs(study: Study, budget: Budget, folder: Path) -> list[Job]:
         logs.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{logs} cannot be made: {error.strerror}; see --runs") from error
-    storage = folder / "tuning.db"
+    path = folder / "tuning.db"
+    storage = open_storage(path)
     jobs = []
     for row in study.rows:
         trials = optuna.create_study(
-            storage=open_storage(storage), study_name=row.name, direction="maximize", load_if_exists=True
+            storage=storage, study_name=row.name, direction="maximize", load_if_exists=True
         )
         check_same(trials, asked(row, budget), folder)
-        for key, value in asked(row, budget).items():
-            trials.set_user_attr(key, value)
+        trials.set_user_attr("asked", asked(row, budget))
         if len(complete(trials)) < budget.trials:
-            command = ["-m", "pyg_bgformer.study.tuning", str(storage.resolve()), row.name]
+            command = ["-m", "pyg_bgformer.study.tuning", str(path.resolve()), row.name]
             jobs.append(
                 Job(f"'{row.name}'", command, logs / f"{row.slug}.log", lambda: f"has {budget.trials} trials")
             )
@@ -101,8 +101,8 @@ def check_same(trials: "optuna.Study", now: dict[str, Any], folder: Path) -> Non
     Raises:
         InputError: Something else was asked for when the trials were begun.
     """
-    before = trials.user_attrs
-    if not before:
+    before = trials.user_attrs.get("asked")
+    if before is None:
         return
     ours, theirs = (
         {**given, "arguments": None, "budget": {**given["budget"], "trials": None}} for given in (now, before)
@@ -131,9 +131,9 @@ def tune(storage: Path, row: str, display: Display) -> None:
     """
     optuna = import_optuna()
     trials = optuna.load_study(storage=open_storage(storage), study_name=row)
-    arguments = trials.user_attrs["arguments"]
-    budget = Budget(**trials.user_attrs["budget"])
-    space = read_space(trials.user_attrs["space"], "space")
+    given = trials.user_attrs["asked"]
+    arguments, budget = given["arguments"], Budget(**given["budget"])
+    space = read_space(given["space"], "space")
     own = {key: setting(read_config(arguments), key) for key in space}
     own = {key: value for key, value in own.items() if value in space[key]}
     while (number := len(complete(trials))) < budget.trials:
@@ -167,23 +167,20 @@ def tune(storage: Path, row: str, display: Display) -> None:
 def read_trials(study: Study, budget: Budget, folder: Path) -> list[Trial]:
     """Returns the trials that have a score, row by row, no more of each row than the budget says."""
     optuna = import_optuna()
-    storage = folder / "tuning.db"
-    names = optuna.get_all_study_names(open_storage(storage)) if storage.exists() else []
+    path = folder / "tuning.db"
+    if not path.exists():
+        return []
+    storage = open_storage(path)
+    begun = optuna.get_all_study_names(storage)
     found = []
     for row in study.rows:
-        if row.name in names:
-            trials = optuna.load_study(storage=open_storage(storage), study_name=row.name)
-            check_same(trials, asked(row, budget), folder)
-            found += [
-                Trial(
-                    row.name,
-                    number,
-                    cast(float, trial.value),
-                    trial.params,
-                    trial.user_attrs.get("failed", ""),
-                )
-                for number, trial in enumerate(complete(trials)[: budget.trials])
-            ]
+        if row.name not in begun:
+            continue
+        trials = optuna.load_study(storage=storage, study_name=row.name)
+        check_same(trials, asked(row, budget), folder)
+        for number, trial in enumerate(complete(trials)[: budget.trials]):
+            failed = trial.user_attrs.get("failed", "")
+            found.append(Trial(row.name, number, cast(float, trial.value), trial.params, failed))
     return found
 
 
