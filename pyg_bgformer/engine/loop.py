@@ -28,13 +28,13 @@ def fit(
     loader: DataLoader,
     sampler: PlannedSampler,
     config: Config,
-    folder: RunFolder,
+    folder: RunFolder | None,
     *,
     on_batch: Advance = lambda epoch, batch, loss: None,
     on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
     on_idle: Callable[[list[str]], None] = lambda names: None,
 ) -> None:
-    """Trains from where ``state`` stands to the last epoch, leaving a checkpoint in ``folder`` after each.
+    """Trains from where ``state`` stands to the last epoch.
 
     Args:
         fabric: Device and precision.
@@ -42,7 +42,7 @@ def fit(
         loader: Batches ``(images, labels, rows)`` in the order of ``sampler``.
         sampler: Told at which batch of which epoch to start.
         config: The run.
-        folder: Where checkpoints go.
+        folder: Where a checkpoint goes after each epoch; :obj:`None` for none.
         on_batch: Progress.
         on_epoch: Told what was logged of each epoch.
         on_idle: Told, after the first batch of an epoch, of trainable parameters that no update of it reached.
@@ -62,7 +62,8 @@ def fit(
             if finished:
                 _close_epoch(state, seconds)
                 on_epoch(state.history[-1])
-            save_checkpoint(fabric, state, folder, config.method.name)
+            if folder is not None:
+                save_checkpoint(fabric, state, folder, config.method.name)
             if stop.asked and state.epoch < config.train.epochs:
                 raise Interrupted(f"after epoch {state.epoch}, batch {state.batch}")
 

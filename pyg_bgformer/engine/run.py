@@ -48,7 +48,7 @@ from pyg_bgformer.engine.state import TrainState, load_checkpoint, save_checkpoi
 from pyg_bgformer.errors import InputError, RunError
 from pyg_bgformer.evaluation import EvaluationResult
 from pyg_bgformer.report.progress import Display
-from pyg_bgformer.report.table import result_table
+from pyg_bgformer.report.tables import result_table
 from pyg_bgformer.runs.folder import RunFolder
 from pyg_bgformer.runs.provenance import provenance
 from pyg_bgformer.runs.result import RunResult, Scores, read_scores, write_result

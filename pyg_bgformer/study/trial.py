@@ -1,8 +1,6 @@
 """One trial of a tuning: training and scoring on folds of the training classes, without a run folder."""
 
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -76,8 +74,7 @@ def train_and_score(
     loaders = build_test_loaders(config, part, method.encoder, cache)
     _, optimizer = fabric.setup(method, build_optimizer(method, config.train))
     state = TrainState(method, optimizer, build_schedule(optimizer, config.train))
-    with tempfile.TemporaryDirectory() as folder:
-        fit(fabric, state, cast(Batches, fabric.setup_dataloaders(loader)), sampler, config, Path(folder))
+    fit(fabric, state, cast(Batches, fabric.setup_dataloaders(loader)), sampler, config, None)
     extracted = extract_all(fabric, method, loaders)
     if feature not in extracted[0].features:
         known = ", ".join(extracted[0].features)
