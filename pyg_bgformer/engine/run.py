@@ -45,6 +45,7 @@ from pyg_bgformer.engine.setup import (
     training_part,
 )
 from pyg_bgformer.engine.state import TrainState, load_checkpoint, save_checkpoint
+from pyg_bgformer.engine.trained import keep_embeddings
 from pyg_bgformer.errors import InputError, RunError
 from pyg_bgformer.evaluation import EvaluationResult
 from pyg_bgformer.report.progress import Display
@@ -64,7 +65,8 @@ def run(config: Config, display: Display, resume: RunFolder | None = None) -> Ru
 
     Returns:
         The run's folder: ``config.yaml`` (the whole recipe), ``checkpoint.pt``, ``metrics.csv`` (one row an
-        epoch), ``tensorboard/``, ``result.json``, ``queries.csv`` (one row a test query), and
+        epoch), ``tensorboard/``, ``result.json``, ``queries.csv`` (one row a test query),
+        ``embeddings.safetensors`` (of the test images, where they are at most 20,000), and
         ``encoder.safetensors`` with ``encoder.json`` to deploy.
 
     Raises:
@@ -102,8 +104,9 @@ def run(config: Config, display: Display, resume: RunFolder | None = None) -> Ru
         untrained = _untrained(config, fabric, state, test_loaders, folder, display)
         batches = cast(Batches, fabric.setup_dataloaders(train_loader))
         _train(fabric, state, batches, sampler, config, folder, display, test_loaders)
-        result, trained = _test(config, fabric, state, dataset, test_loaders, untrained, display)
+        result, trained, extracted = _test(config, fabric, state, dataset, test_loaders, untrained, display)
         _write_queries(folder, part, trained)
+        keep_embeddings(folder, extracted)
         save_encoder(method.encoder, folder.path, extra=_deployment(config, result))
         write_result(folder, result)
     display.console.print(result_table(result))
@@ -232,14 +235,16 @@ def _test(
     loaders: list[Batches],
     untrained: Scores,
     display: Display,
-) -> tuple[RunResult, dict[str, EvaluationResult]]:
-    trained = _scores(config, fabric, state, loaders, "testing the trained encoder", display)
+) -> tuple[RunResult, dict[str, EvaluationResult], list[Extracted]]:
+    extracted = _extract(fabric, state, loaders, "testing the trained encoder", display)
+    trained = _scores(config, fabric, state, extracted)
     epoch, last = state.epoch, None
     if config.protocol.name == "literature":
         epoch, last = best_epoch(state.history), _plain(trained)
     if epoch != state.epoch:
         state.method.load_state_dict(state.best)
-        trained = _scores(config, fabric, state, loaders, f"testing the encoder of epoch {epoch}", display)
+        extracted = _extract(fabric, state, loaders, f"testing the encoder of epoch {epoch}", display)
+        trained = _scores(config, fabric, state, extracted)
     result = RunResult(
         protocol=str(config.protocol),
         seed=config.seed,
@@ -254,7 +259,7 @@ def _test(
         provenance=provenance(dataset, state.method.encoder, fabric.device),
         config=config.as_dict(),
     )
-    return result, trained
+    return result, trained, extracted
 
 
 def _extract(
@@ -266,10 +271,9 @@ def _extract(
 
 
 def _scores(
-    config: Config, fabric: Fabric, state: TrainState, loaders: list[Batches], title: str, display: Display
+    config: Config, fabric: Fabric, state: TrainState, extracted: list[Extracted]
 ) -> dict[str, EvaluationResult]:
     """Of the method as it is, features that the test images refine in each other included."""
-    extracted = _extract(fabric, state, loaders, title, display)
     return score(config, state.method, extracted, refine(fabric, state.method, extracted))
 
 

@@ -69,14 +69,20 @@ def build_fabric(config: Config) -> Fabric:
     return Fabric(accelerator=device, devices=1, precision=config.train.precision)
 
 
-def build_method(config: Config, num_classes: int) -> Method:
-    """The recipe's method with its encoder and loss, initialised by torch's current random numbers.
+def build_method(config: Config, num_classes: int, encoder: Encoder | None = None) -> Method:
+    """Returns the recipe's method with its encoder and loss, initialised by torch's current random numbers.
+
+    Args:
+        config: The run.
+        num_classes: Number of training classes.
+        encoder: Used in the place of the recipe's, whose weights are then not read.
 
     Raises:
         InputError: If a name is not known, weights do not fit, or an option is out of its range.
     """
     method = METHODS.find(config.method.name)  # before weights are read
-    encoder = build_encoder(config.encoder.name, **config.encoder.options)
+    if encoder is None:
+        encoder = build_encoder(config.encoder.name, **config.encoder.options)
     try:
         geometry = GEOMETRIES.find(config.geometry.name)(**config.geometry.options)
         loss = build_loss(
@@ -107,12 +113,16 @@ def build_sampler(config: Config, dataset: ImageDataset) -> PlannedSampler:
     )
 
 
-def build_train_loader(
-    config: Config, dataset: ImageDataset, encoder: Encoder, sampler: PlannedSampler, cache: ImageCache | None
-) -> Batches:
-    """Returns training images, augmented, in the sampler's order; of a frozen encoder their features.
+def train_samples(
+    config: Config, dataset: ImageDataset, encoder: Encoder, cache: ImageCache | None
+) -> NoisySamples:
+    """Returns the training images, augmented; not augmented for a frozen encoder that is trained on no views.
 
-    The reduction of a frozen encoder is fitted to these features.
+    Args:
+        config: The run.
+        dataset: What the training sees.
+        encoder: Says how images are normalised.
+        cache: Decoded images to read instead of the files.
     """
     data, norm = config.data, {"mean": encoder.mean, "std": encoder.std}
     plain = encoder.spec.frozen and data.views is None
@@ -128,12 +138,21 @@ def build_train_loader(
             **norm,
         )
     )
-    rows = dataset.rows("train")
     noise: dict[str, Any] = {"share": data.image_noise, "seed": config.seed, "size": data.image_size}
-    samples = NoisySamples(dataset, rows, transform, cache, **noise)
+    return NoisySamples(dataset, dataset.rows("train"), transform, cache, **noise)
+
+
+def build_train_loader(
+    config: Config, dataset: ImageDataset, encoder: Encoder, sampler: PlannedSampler, cache: ImageCache | None
+) -> Batches:
+    """Returns training images, augmented, in the sampler's order; of a frozen encoder their features.
+
+    The reduction of a frozen encoder is fitted to these features.
+    """
+    samples = train_samples(config, dataset, encoder, cache)
     if not encoder.spec.frozen:
         return DataLoader(samples, batch_sampler=sampler, **_loading(config))
-    features = frozen_samples(samples, encoder, views=data.views, **_extraction(config))
+    features = frozen_samples(samples, encoder, views=config.data.views, **_extraction(config))
     if encoder.spec.pca_dim is not None:
         encoder.fit_pca(features.features.flatten(0, 1))
     return DataLoader(features, batch_sampler=sampler, **_loading(config, workers=0))

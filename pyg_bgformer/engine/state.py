@@ -75,7 +75,7 @@ def load_checkpoint(fabric: Fabric, state: TrainState, folder: RunFolder, method
     Raises:
         InputError: If there is no checkpoint, it is damaged, or it is another method's.
     """
-    content = _read(folder.checkpoint)
+    content = read_checkpoint(folder.checkpoint)
     found = content["method_name"]
     if found != method_name:
         raise InputError(f"{folder.checkpoint} is of method '{found}', the recipe's is '{method_name}'")
@@ -95,7 +95,15 @@ def load_checkpoint(fabric: Fabric, state: TrainState, folder: RunFolder, method
         torch.cuda.set_rng_state_all([generator.cpu() for generator in content["cuda_rng"]])
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Returns what :func:`save_checkpoint` wrote.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: If it is missing, damaged, or something else.
+    """
     if not path.is_file():
         raise InputError(f"{path} is missing: the run stopped before its first checkpoint; start it anew")
     try:

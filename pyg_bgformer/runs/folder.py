@@ -31,6 +31,8 @@ class RunFolder:
         metrics: ``metrics.csv``, one row an epoch.
         events: ``tensorboard/``, the same for TensorBoard.
         queries: ``queries.csv``, one row a test query.
+        embeddings: ``embeddings.safetensors``, of the test images in the order of the dataset.
+        page: ``report.html``, the run's scores and pictures.
         result: ``result.json``, which a finished run has.
         log: ``log.txt``, what a run of a study prints.
     """
@@ -43,6 +45,8 @@ class RunFolder:
         self.metrics = self.path / "metrics.csv"
         self.events = self.path / "tensorboard"
         self.queries = self.path / "queries.csv"
+        self.embeddings = self.path / "embeddings.safetensors"
+        self.page = self.path / "report.html"
         self.result = self.path / "result.json"
         self.log = self.path / "log.txt"
 

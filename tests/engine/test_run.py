@@ -37,6 +37,7 @@ def test_a_run_leaves_everything_that_its_docstring_names(tiny, display, tmp_pat
     assert sorted(path.name for path in folder.path.iterdir()) == [
         "checkpoint.pt",
         "config.yaml",
+        "embeddings.safetensors",
         "encoder.json",
         "encoder.safetensors",
         "metrics.csv",

@@ -1,0 +1,61 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pyg_bgformer.config.schema import ProtocolConfig
+from pyg_bgformer.engine import trained as trained_module
+from pyg_bgformer.engine.evaluate import Extracted, extract_all
+from pyg_bgformer.engine.run import run
+from pyg_bgformer.engine.setup import build_dataset, build_fabric, build_test_loaders
+from pyg_bgformer.engine.trained import keep_embeddings, kept_embeddings, load_trained
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.evaluation import retrieval
+from pyg_bgformer.runs.folder import RunFolder
+from pyg_bgformer.runs.result import read_result
+
+
+@pytest.mark.parametrize("protocol", ["final", "literature"])
+def test_the_trained_method_gives_the_embeddings_that_were_tested(tiny, display, protocol):
+    config = replace(tiny, protocol=ProtocolConfig(name=protocol))
+    folder = run(config, display)
+    dataset = build_dataset(config)
+    before = torch.get_rng_state()
+    method = load_trained(config, folder, dataset.counts()["train"].classes)
+    assert torch.equal(before, torch.get_rng_state())
+    assert not method.training
+    loaders = build_test_loaders(config, dataset, method.encoder, None)
+    (extracted,) = extract_all(build_fabric(config), method, loaders)
+    (kept,) = kept_embeddings(folder)
+    assert torch.equal(extracted.features["embedding"], kept)
+    scores = read_result(folder).trained["embedding"]
+    assert retrieval(kept, extracted.labels).map_at_r == pytest.approx(scores["map_at_r"])
+
+
+def test_a_checkpoint_that_does_not_fit_is_named(tiny, display):
+    folder = run(tiny, display)
+    with pytest.raises(InputError, match=r"checkpoint.pt does not fit the recipe"):
+        load_trained(replace(tiny, method=tiny.method.changed(num_layers=2)), folder, 5)
+
+
+def test_embeddings_of_a_gallery_are_kept_beside_the_queries(tmp_path):
+    folder = RunFolder(tmp_path)
+    queries, gallery = torch.rand(3, 2), torch.rand(4, 2)
+    splits = [Extracted({"embedding": x}, torch.zeros(len(x))) for x in (queries, gallery)]
+    keep_embeddings(folder, splits)
+    found = kept_embeddings(folder)
+    assert [x.tolist() for x in found] == [queries.tolist(), gallery.tolist()]
+
+
+def test_embeddings_of_very_many_images_are_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(trained_module, "MOST_KEPT", 2)
+    folder = RunFolder(tmp_path)
+    keep_embeddings(folder, [Extracted({"embedding": torch.rand(3, 2)}, torch.zeros(3))])
+    assert kept_embeddings(folder) is None
+
+
+def test_damaged_embeddings_are_named(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.embeddings.write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"embeddings.safetensors is damaged"):
+        kept_embeddings(folder)
