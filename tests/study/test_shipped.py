@@ -14,6 +14,8 @@ SIZES = [(path, size) for path in STUDIES for size in yaml.safe_load(path.read_t
 def test_every_study_has_its_sizes():
     sizes = {path.stem: {size for study, size in SIZES if study == path} for path in STUDIES}
     assert sizes.pop("published") == {"cub200", "cars196", "sop", "inshop"}
+    assert sizes.pop("contest") == {"frozen", "glyphs", "finetuned"}
+    assert sizes.pop("shortcut") == {"glyphs"}
     assert list(sizes) == ["ablation", "batch", "methods", "noise"]
     assert all({"small", "full"} <= of_study for of_study in sizes.values())
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GraphNorm
+from torch_geometric.utils import scatter
 
 from pyg_bgformer.errors import InputError, check_choice, check_range
 from pyg_bgformer.nn.conv.affinity_conv import AffinityConv
@@ -16,7 +17,7 @@ from pyg_bgformer.nn.ops import Backend, Edges
 Branches = Literal["dual", "visual", "semantic", "full"]
 Visual = Literal["attention", "affinity"]
 Semantic = Literal["propagation", "attention"]
-Norm = Literal["graph", "layer"]
+Norm = Literal["graph", "spread", "layer"]
 
 
 class BGFormerLayer(nn.Module):
@@ -47,7 +48,10 @@ class BGFormerLayer(nn.Module):
             semantic edges). (default: ``"propagation"``)
         neighbours (str): Where visual edges come from: ``"graph"``, or ``"scores"`` as in the original.
             (default: ``"graph"``)
-        norm (str): ``"graph"`` (:class:`torch_geometric.nn.GraphNorm`) or ``"layer"``. (default: ``"graph"``)
+        norm (str): ``"graph"`` (:class:`torch_geometric.nn.GraphNorm`); ``"spread"``, the same, and what the block
+            adds is multiplied by the :func:`spread` of its input; or ``"layer"``. With GraphNorm alone, what the
+            labels add has a fixed size, so features that shrink become labels. With ``"spread"`` it shrinks too.
+            (default: ``"graph"``)
         self_weight (float): See :class:`LabelConv`. (default: :obj:`2.`)
         mlp_ratio (float): Hidden size of the feed-forward network in multiples of :math:`D`.
             (default: :obj:`4.`)
@@ -88,7 +92,7 @@ class BGFormerLayer(nn.Module):
         check_choice("branches", branches, ("dual", "visual", "semantic", "full"))
         check_choice("visual", visual, ("attention", "affinity"))
         check_choice("semantic", semantic, ("propagation", "attention"))
-        check_choice("norm", norm, ("graph", "layer"))
+        check_choice("norm", norm, ("graph", "spread", "layer"))
         check_range("lam", lam, at_least=0, at_most=1)
         check_range("dropout", dropout, at_least=0, below=1)
         if learn_lam and lam in (0, 1):
@@ -119,7 +123,8 @@ class BGFormerLayer(nn.Module):
         ]
         self.proj = nn.Linear(in_channels, in_channels) if unprojected else None
 
-        make_norm = GraphNorm if norm == "graph" else nn.LayerNorm
+        make_norm = nn.LayerNorm if norm == "layer" else GraphNorm
+        self.scaled = norm == "spread"
         self.norm1, self.norm2 = make_norm(in_channels), make_norm(in_channels)
         hidden = round(mlp_ratio * in_channels)
         self.mlp = nn.Sequential(
@@ -149,10 +154,12 @@ class BGFormerLayer(nn.Module):
             added.append(self._branch("semantic", edges, normed, edge_index))
         if self.branches == "dual":
             lam = self.lam if self.lam_logit is None else self.lam_logit.sigmoid()
-            x = x + (lam * added[0] + (1 - lam) * added[1])
+            mixed = lam * added[0] + (1 - lam) * added[1]
         else:
-            x = x + added[0]
-        x = x + self.mlp(_normalised(self.norm2, x, batch))
+            mixed = added[0]
+        x = x + (mixed * spread(x, batch) if self.scaled else mixed)
+        mixed = self.mlp(_normalised(self.norm2, x, batch))
+        x = x + (mixed * spread(x, batch) if self.scaled else mixed)
         return x if edges is None else (x, edges)
 
     def _branch(self, name: str, edges: Edges | None, *inputs: Tensor | None) -> Tensor:
@@ -209,6 +216,23 @@ class BGFormer(nn.Module):
             x, branches = out if return_attention_weights else (out, {})
             edges |= {f"layers.{i}.{name}": weighted for name, weighted in branches.items()}
         return (x, edges) if return_attention_weights else x
+
+
+def spread(x: Tensor, batch: Tensor | None = None) -> Tensor:
+    """Returns how far the nodes of each graph lie apart: the standard deviation across them, as a root mean square
+    over the dimensions.
+
+    Args:
+        x: Node features ``(N, D)``.
+        batch: Graph of each node ``(N,)``; without it all nodes are of one graph.
+
+    Returns:
+        ``(N, 1)``, the value of each node's graph.
+    """
+    index = x.new_zeros(x.size(0), dtype=torch.long) if batch is None else batch
+    mean = scatter(x, index, dim_size=x.size(0), reduce="mean")
+    squares = (x - mean[index]).square().mean(dim=1, keepdim=True)
+    return (scatter(squares, index, dim_size=x.size(0), reduce="mean") + 1e-12).sqrt()[index]
 
 
 def _normalised(norm: nn.Module, x: Tensor, batch: Tensor | None) -> Tensor:
