@@ -20,6 +20,10 @@ class RunError(RuntimeError):
     """
 
 
+class Interrupted(Exception):
+    """The program was asked to stop, and has saved what it needs to resume. The message says how."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Returns a question with the nearest known name; if none is near, the known names or the nearest of many.
 

@@ -24,9 +24,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         partial.touch()
-        mode = (
-            partial.stat().st_mode
-        )  # as the umask has it; some libraries write files that others cannot read
+        mode = partial.stat().st_mode  # the umask's; some libraries write files that others cannot read
         yield partial
         partial.chmod(mode)
         partial.replace(path)
@@ -34,20 +32,74 @@ def atomic_path(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+MOST_BYTES = 1_000_000
+"""Recipes and studies take a few thousand bytes."""
+
+
+class PlainLoader(yaml.SafeLoader):
+    """Reads YAML without anchors, aliases, repeated keys and NUL characters."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Returns the next node; raises an error for an anchor or an alias, which can stand for endless content."""
+        event = self.peek_event()
+        if getattr(event, "anchor", None) is not None:
+            raise yaml.MarkedYAMLError(
+                problem="anchors (&) and aliases (*) are not read", problem_mark=event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Returns a mapping; raises an error for a key that occurs twice, of which one would be lost."""
+        seen = set()
+        for key, _ in node.value:
+            if (key.tag, str(key.value)) in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key '{key.value}' occurs twice", problem_mark=key.start_mark
+                )
+            seen.add((key.tag, str(key.value)))
+        return super().construct_mapping(node, deep)
+
+    def construct_scalar(self, node: Any) -> Any:
+        """Returns a scalar; raises an error for a NUL character, which no file name can have."""
+        if "\0" in node.value:
+            raise yaml.MarkedYAMLError(problem="a NUL character is not read", problem_mark=node.start_mark)
+        return super().construct_scalar(node)
+
+
 def read_mapping(path: Path, kind: str) -> dict[str, Any]:
-    """The content of a YAML file that is a mapping; ``kind`` is what messages call it.
+    """Returns the content of a YAML file that is a mapping.
+
+    Args:
+        path: The file.
+        kind: What messages call it.
 
     Raises:
-        InputError: The file is not there, no YAML, or something else than a mapping.
+        InputError: If the file is missing, too large, not YAML, or not a mapping.
     """
+    where = f"{kind} {path}"
+    if path.exists() and not path.is_file():
+        found = "a folder" if path.is_dir() else "a device"
+        raise InputError(f"{where} cannot be read: expected a YAML file, found {found}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        content = yaml.load(data.decode(), PlainLoader) if len(data) <= MOST_BYTES else None
     except OSError as error:
-        raise InputError(f"{kind} {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{kind} {path} is not YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{where} cannot be read: {error.strerror}") from error
+    except yaml.MarkedYAMLError as error:
+        line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
+        raise InputError(f"{where}{line} is not plain YAML: {error.problem}") from error
+    except RecursionError as error:
+        raise InputError(f"{where} is nested too deeply") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where} is not text: expected YAML in UTF-8") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{where} is not plain YAML: {' '.join(str(error).split())[:200]}") from error
+    if len(data) > MOST_BYTES:
+        raise InputError(f"{where} is larger than {MOST_BYTES:,} bytes, far too large for a {kind}")
     if not isinstance(content, dict):
-        raise InputError(f"{kind} {path} must be a mapping of keys to values, found {type(content).__name__}")
+        found = "nothing" if content is None else type(content).__name__
+        raise InputError(f"{where} must be a mapping of keys to values, found {found}")
     return content
 
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pyg_bgformer.files import atomic_path
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.files import MOST_BYTES, atomic_path, read_mapping
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
@@ -39,3 +40,56 @@ def test_files_follow_the_umask_whatever_writes_them(tmp_path: Path, umask: int)
             assert (tmp_path / name).stat().st_mode & 0o777 == 0o666 & ~umask
     finally:
         os.umask(before)
+
+
+BOMB = "a: &a [x, x]\n" + "".join(
+    f"{b}: &{b} [{', '.join(9 * [f'*{a}'])}]\n" for a, b in zip("abcdefg", "bcdefgh", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (BOMB, "line 1 is not plain YAML: anchors"),
+        ("a: 1\nb: &b [*b]", "line 2 is not plain YAML: anchors"),
+        ("a: " + "[" * 5000, "nested too deeply"),
+        ("a: " + "9" * 5000, "is not plain YAML"),
+        ("a: 2001-99-99", "is not plain YAML"),
+        ("a: [", "is not plain YAML"),
+        ("a: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+        ('a: "x\\0y"', "NUL"),
+        ("a: 1\nb: 2\na: 3", "line 3 is not plain YAML: the key 'a' occurs twice"),
+        (b"\xff\xfe\x00", "not text"),
+        ("a: " + "x" * MOST_BYTES, "larger than 1,000,000 bytes"),
+        ("", "must be a mapping of keys to values, found nothing"),
+        ("root:x:0:0", "must be a mapping of keys to values, found str"),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "bytes",
+)
+def test_a_file_that_is_no_plain_mapping_is_one_line(
+    tmp_path: Path, content: str | bytes, words: str
+) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError) as error:
+        read_mapping(path, "recipe")
+    line = str(error.value)
+    assert line.startswith(f"recipe {path}")
+    assert words in line
+    assert "\n" not in line
+    assert len(line) < 400
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("", "a folder"), ("nowhere", "No such file"), ("pipe", "a device")]
+)
+def test_what_is_no_file_is_not_opened(tmp_path: Path, name: str, words: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match=words):
+        read_mapping(tmp_path / name, "recipe")
+
+
+def test_plain_yaml_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("# a comment\na: {b: [1, 2.5, null, yes, text]}\nc: 'd'")
+    assert read_mapping(path, "recipe") == {"a": {"b": [1, 2.5, None, True, "text"]}, "c": "d"}

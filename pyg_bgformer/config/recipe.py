@@ -1,13 +1,13 @@
 """From a recipe and a command line to a checked :class:`~pyg_bgformer.config.schema.Config`."""
 
 import argparse
-import re
-import reprlib
+import difflib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn
+from typing import Annotated, Any, NamedTuple
 
+from pyg_bgformer.config.arguments import Parser, add_keys
 from pyg_bgformer.config.schema import (
     Component,
     Config,
@@ -17,7 +17,8 @@ from pyg_bgformer.config.schema import (
     Section,
     TrainConfig,
 )
-from pyg_bgformer.config.values import fit, words
+from pyg_bgformer.config.shipped import find_recipe
+from pyg_bgformer.config.values import fit, shown, words
 from pyg_bgformer.data.samplers import sampler_options
 from pyg_bgformer.encoders import encoder_options
 from pyg_bgformer.errors import InputError, did_you_mean
@@ -60,14 +61,6 @@ SINGLE = {
 """Keys outside of the sections."""
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser of command lines that reports mistakes as the rest of the program does."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises :class:`InputError`."""
-        raise InputError(message)
-
-
 def say_on_stderr(line: str) -> None:
     """Prints a line that is not part of a command's output."""
     print(line, file=sys.stderr)
@@ -75,8 +68,9 @@ def say_on_stderr(line: str) -> None:
 
 def read_config(
     arguments: Sequence[str],
-    default_recipe: Path | None = None,
+    default_recipe: str | Path | None = None,
     *,
+    parent: Parser | None = None,
     say: Callable[[str], None] = say_on_stderr,
 ) -> Config:
     """Reads ``--config RECIPE`` and settings such as ``--train.epochs 5``, which override the recipe.
@@ -87,33 +81,30 @@ def read_config(
     Args:
         arguments: The command line.
         default_recipe: The recipe where the command line names none.
+        parent: The parser of a command's own arguments, for the text of ``--help``.
         say: Is given a line for each part that was replaced.
 
     Raises:
         InputError: If the recipe cannot be read, a key or a name is unknown, or a value does not fit.
     """
-    first = Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
-    first.add_argument("--config", metavar="RECIPE", help="a recipe")
+    own = parent or Parser("run", add_help=False)
+    first = Parser("run", add_help=False, argument_default=argparse.SUPPRESS)
+    first.add_argument(
+        "--config", metavar="RECIPE", help="a recipe: a file, or a name such as cub200/bgformer"
+    )
     add_keys(first, SINGLE)
     for name, section in SECTIONS.items():
         add_keys(first.add_argument_group(name), keys_of(name, signature_options(section)))
     for kind, part in PARTS.items():
-        first.add_argument(f"--{kind}.name", metavar="NAME", help=f"(default: {part.default})")
+        first.add_argument(f"--{kind}.name", metavar="NAME", help=f"which {kind} (default: {part.default})")
     given, rest = first.parse_known_args(arguments)
     settings = vars(given)
     path = settings.pop("config", default_recipe)
-    recipe = flat({} if path is None else read_mapping(Path(path), "recipe"))
-    names = {}
-    for kind, part in PARTS.items():
-        written = str(recipe.get(f"{kind}.name", part.default))
-        names[kind] = settings.get(f"{kind}.name", written)
-        dropped = [key for key in recipe if key.startswith(f"{kind}.") and key != f"{kind}.name"]
-        if names[kind] != written and dropped:
-            recipe = {key: value for key, value in recipe.items() if key not in dropped}
-            keys = ", ".join(key.removeprefix(f"{kind}.") for key in dropped)
-            say(f"{kind}: replaced {written} by {names[kind]}; its options {keys} are dropped")
+    recipe = flat({} if path is None else read_mapping(find_recipe(path), "recipe"))
+    names = replace_parts(recipe, settings, say)
     options = known_options(names)
-    second = Parser(parents=[first], allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    texts = {"usage": own.usage, "description": own.description, "epilog": own.epilog}
+    second = Parser("run", parents=[own, first], argument_default=argparse.SUPPRESS, **texts)
     for kind, part in PARTS.items():
         group = second.add_argument_group(f"{kind} {names[kind]}")
         add_keys(group, keys_of(kind, part.options(names[kind])))
@@ -122,7 +113,31 @@ def read_config(
         if not argument.startswith("--"):
             raise InputError(f"found '{argument}' where a key was expected, such as --train.epochs")
         raise unknown_key(argument.removeprefix("--").partition("=")[0], options, names)
-    return build_config({**recipe, **settings, **vars(further)}, options, names)
+    settings |= {key: text for key, text in vars(further).items() if key in options}
+    return build_config({**recipe, **settings}, options, names)
+
+
+def replace_parts(
+    recipe: dict[str, Any], settings: Mapping[str, Any], say: Callable[[str], None]
+) -> dict[str, str]:
+    """Returns the name of the part of each kind, and drops a recipe's options of parts that are replaced.
+
+    Args:
+        recipe: The recipe's values by key; options of replaced parts are removed.
+        settings: Values that override the recipe.
+        say: Is given a line for each part whose options were dropped.
+    """
+    names = {}
+    for kind, part in PARTS.items():
+        written = str(recipe.get(f"{kind}.name", part.default))
+        names[kind] = settings.get(f"{kind}.name", written)
+        dropped = [key for key in recipe if key.startswith(f"{kind}.") and key != f"{kind}.name"]
+        if names[kind] != written and dropped:
+            for key in dropped:
+                del recipe[key]
+            keys = ", ".join(key.removeprefix(f"{kind}.") for key in dropped)
+            say(f"{kind}: replaced {written} by {names[kind]}; its options {keys} are dropped")
+    return names
 
 
 def known_options(names: Mapping[str, str]) -> dict[str, Option]:
@@ -191,7 +206,7 @@ def flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
             settings |= {f"{section}.{key}": value for key, value in values.items()}
         elif section in PARTS or section in SECTIONS:
             example = f"{{name: {values}}}" if isinstance(values, str) else "{KEY: VALUE}"
-            raise InputError(f"{section}: expected a mapping such as {example}, found {reprlib.repr(values)}")
+            raise InputError(f"{section}: expected a mapping such as {example}, found {shown(values)}")
         else:
             settings[str(section)] = values
     return settings
@@ -200,18 +215,8 @@ def flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
 def unknown_key(key: str, options: Mapping[str, Option], names: Mapping[str, str]) -> InputError:
     """Returns the one line about a key that there is not, with the nearest one that there is."""
     section, _, last = key.rpartition(".")
-    alike = [known for known in options if known.rpartition(".")[2] == last] or list(options)
     of = f" of the {section} '{names[section]}'" if section in names else ""
-    return InputError(f"unknown key '{key}'{of}; {did_you_mean(key, alike)}")
-
-
-def add_keys(parser: argparse._ActionsContainer, options: Mapping[str, Option]) -> None:
-    """Adds an argument ``--train.epochs`` for each key, whose text is not looked at yet."""
-    for key, option in options.items():
-        text = re.sub(r":\w+:`~?([^`]*)`", r"\1", " ".join(option.help.split())).replace("`", "")
-        default = "required" if option.default is REQUIRED else f"default: {option.default}"
-        parser.add_argument(
-            f"--{key}",
-            metavar=key.rpartition(".")[2].upper(),
-            help=f"{text} ({words(option.type)}; {default})".replace("%", "%%"),
-        )
+    elsewhere = [known for known in options if known.rpartition(".")[2] == last]
+    nearest = difflib.get_close_matches(key, elsewhere, n=1, cutoff=0)
+    hint = f"did you mean '{nearest[0]}'?" if nearest else did_you_mean(key, options)
+    return InputError(f"unknown key '{key}'{of}; {hint}")

@@ -44,7 +44,7 @@ def fit(key: str, value: Any, kind: Any) -> Any:
             if isinstance(value, str)
             else parser.parse_object({"value": value})
         )
-    except (ArgumentError, TypeError, ValueError, RecursionError) as error:
+    except (ArgumentError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise misfit(key, value, kind) from error
     check_numbers(key, given.value, kind)
     return given.value
@@ -93,7 +93,8 @@ def words(kind: Any) -> str:
         elif origin is Annotated:
             names.append(f"{words(arguments[0])} {' and '.join(map(str, one.__metadata__))}")
         elif origin in (list, tuple):
-            names.append(f"a list, each {words(arguments[0])}")
+            size = f" of {len(arguments)}" if origin is tuple and Ellipsis not in arguments else ""
+            names.append(f"a list{size}, each {words(arguments[0])}")
         else:
             names.append(WORDS.get(origin or one, str(one)))
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
@@ -101,8 +102,12 @@ def words(kind: Any) -> str:
 
 def misfit(key: str, value: Any, kind: Any) -> InputError:
     """Returns the one line about a value that does not fit its type."""
-    found = "null" if value is None else reprlib.repr(value)
     choices = [choice for one in alternatives(kind) if get_origin(one) is Literal for choice in get_args(one)]
     nearest = difflib.get_close_matches(str(value), choices, n=1)
     hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
-    return InputError(f"{key}: expected {words(kind)}, found {found}{hint}")
+    return InputError(f"{key}: expected {words(kind)}, found {shown(value)}{hint}")
+
+
+def shown(value: Any) -> str:
+    """Returns a value as a message shows it, shortened."""
+    return "null" if value is None else reprlib.repr(list(value) if isinstance(value, tuple) else value)

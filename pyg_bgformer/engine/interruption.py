@@ -5,9 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-
-class Interrupted(Exception):
-    """The run was asked to stop and has saved what it needs to go on."""
+from pyg_bgformer.errors import Interrupted as Interrupted
 
 
 class StopRequest:

@@ -1,0 +1,54 @@
+"""``pyg-bgformer run``: one run, from its recipe to its result."""
+
+from collections.abc import Sequence
+
+import yaml
+
+from pyg_bgformer.config.arguments import Parser
+from pyg_bgformer.config.recipe import read_config
+from pyg_bgformer.engine.run import run
+from pyg_bgformer.errors import InputError, Interrupted
+from pyg_bgformer.report.progress import Display
+from pyg_bgformer.runs.folder import RunFolder
+
+DEFAULT_RECIPE = "digits/bgformer"
+
+USAGE = """pyg-bgformer run [--config RECIPE] [--SECTION.KEY VALUE ...] [--seed N] [--print_config]
+       pyg-bgformer run --resume RUN"""
+
+EPILOG = """examples:
+  pyg-bgformer run                                               BGFormer on digits, in a minute
+  pyg-bgformer run --config cub200/plain --data.root /my/CUB_200_2011
+  pyg-bgformer run --train.epochs 5 --method.k 10 --seed 1       any key of the recipe
+  pyg-bgformer run --loss.name multi_similarity --print_config   the whole recipe, without running it
+  pyg-bgformer run --resume runs/digits-bgformer-seed0-...       an interrupted run"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Trains and tests by a recipe, or resumes a run; returns the exit code."""
+    parser = Parser(
+        "run",
+        f"Trains and tests by a recipe, by default {DEFAULT_RECIPE}, or resumes a run.",
+        EPILOG,
+        usage=USAGE,
+        add_help=False,  # read_config's parser prints the help, with all keys of the recipe
+    )
+    parser.add_argument(
+        "--resume", metavar="RUN", help="folder of an interrupted run; nothing else can be set"
+    )
+    parser.add_argument("--print_config", action="store_true", help="print the whole recipe and stop")
+    given, settings = parser.parse_known_args(arguments)
+    if given.resume is not None and settings:
+        raise InputError("--resume takes the folder of a run and nothing else: its recipe is in that folder")
+    resume = None if given.resume is None else RunFolder.open(given.resume)
+    if resume is not None:
+        settings = ["--config", str(resume.recipe)]
+    config = read_config(settings, DEFAULT_RECIPE, parent=parser)
+    if given.print_config:
+        print(yaml.safe_dump(config.as_dict(), sort_keys=False), end="")
+        return 0
+    try:
+        run(config, Display(), resume)
+    except Interrupted as stop:
+        raise Interrupted(f"resume with: --resume {stop}") from stop
+    return 0

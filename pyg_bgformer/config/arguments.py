@@ -1,0 +1,54 @@
+"""Parsers of command lines, and the arguments that the keys of a recipe become."""
+
+import argparse
+import re
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from pyg_bgformer.config.values import shown, words
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.registry import REQUIRED, Option
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of one command. It reports mistakes as the rest of the program does.
+
+    Args:
+        command: Name of the command.
+        description: What the command does.
+        epilog: Examples.
+        **settings: See :class:`argparse.ArgumentParser`.
+    """
+
+    def __init__(
+        self, command: str, description: str | None = None, epilog: str | None = None, **settings: Any
+    ) -> None:
+        super().__init__(
+            prog=f"pyg-bgformer {command}",
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            **settings,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raises :class:`InputError`."""
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+def add_keys(parser: argparse._ActionsContainer, options: Mapping[str, Option]) -> None:
+    """Adds an argument ``--train.epochs`` for each key of a recipe. Its text is kept as it is given.
+
+    Args:
+        parser: A parser, or a group of one.
+        options: Options by key.
+    """
+    for key, option in options.items():
+        text = re.sub(r":\w+:`~?([^`]*)`", r"\1", " ".join(option.help.split())).replace("`", "")
+        default = "required" if option.default is REQUIRED else f"default: {shown(option.default)}"
+        parser.add_argument(
+            f"--{key}",
+            metavar=key.rpartition(".")[2].upper(),
+            help=f"{text} ({words(option.type)}; {default})".strip().replace("%", "%%"),
+        )
