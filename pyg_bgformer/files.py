@@ -44,7 +44,8 @@ class PlainLoader(yaml.SafeLoader):
         event = self.peek_event()
         if getattr(event, "anchor", None) is not None:
             raise yaml.MarkedYAMLError(
-                problem="anchors (&) and aliases (*) are not read", problem_mark=event.start_mark
+                problem="anchors (&) and aliases (*) are not read; write the values out",
+                problem_mark=event.start_mark,
             )
         return super().compose_node(parent, index)
 

@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=EPILOG,
         version=__version__,
         exit_on_error=False,
+        allow_abbrev=False,
     )
     commands = parser.add_subcommands(dest="command", title="commands", metavar="COMMAND")
     for name, text in COMMANDS.items():
