@@ -1,8 +1,8 @@
 import io
-import json
 from pathlib import Path
 
 import pytest
+import yaml
 from rich.console import Console
 
 from pyg_bgformer.report.progress import Display
@@ -14,6 +14,13 @@ QUICK = {
     "sampler.batches_per_epoch": 2,
     "evaluation.clustering": False,
 }
+
+
+class NoAliases(yaml.SafeDumper):
+    """Writes a list that occurs twice as two lists."""
+
+    def ignore_aliases(self, data):
+        return True
 
 
 @pytest.fixture
@@ -39,7 +46,7 @@ def write(tmp_path):
 
     def write_study(content):
         path = tmp_path / "mine.yaml"
-        path.write_text(json.dumps(content), encoding="utf-8")  # which is YAML, too
+        path.write_text(yaml.dump(content, Dumper=NoAliases, sort_keys=False), encoding="utf-8")
         return path
 
     return write_study
