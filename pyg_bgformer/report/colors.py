@@ -1,10 +1,15 @@
 """Colours of classes, and figures whose colours follow a page from light to dark."""
 
+import base64
 import io
 import re
 
 import torch
+from matplotlib import rc_context
 from matplotlib.figure import Figure
+from PIL import Image
+
+from pyg_bgformer.report.thumbnails import data_uri
 
 INK, MUTED, FAINT = "#26282b", "#85888c", "#d5d7da"
 """Text, quiet text and other lines; in a page they become the CSS variables of :func:`themed_svg`."""
@@ -53,8 +58,6 @@ def themed_svg(figure: Figure) -> str:
     Args:
         figure: Drawn with :data:`INK`, :data:`MUTED` and :data:`FAINT` for everything grey.
     """
-    from matplotlib import rc_context
-
     stream = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "pyg_bgformer", "svg.image_inline": True}):
@@ -63,6 +66,12 @@ def themed_svg(figure: Figure) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r"data:image/png;base64,([\w+/=\s]+)", _as_webp, svg)
     for color, variable in ((INK, "ink"), (MUTED, "muted"), (FAINT, "faint")):
         svg = svg.replace(color, f"var(--{variable})")
     return svg.replace("<svg ", '<svg role="img" ', 1)
+
+
+def _as_webp(match: re.Match[str]) -> str:
+    """Photographs take a fifth of the space."""
+    return data_uri(Image.open(io.BytesIO(base64.b64decode(match[1]))))

@@ -1,6 +1,8 @@
 """Small charts of a run: what changed from epoch to epoch, and Recall@K."""
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -18,29 +20,36 @@ def line_chart(
     title: str,
     x_label: str,
     *,
+    before: Mapping[str, Sequence[float]] | None = None,
     x_names: Sequence[str] | None = None,
-    log: bool = False,
 ) -> Figure:
-    """Returns a chart of one or more lines, each with its name at its end or, where they are many, in a legend.
+    """Returns a chart of one or more lines; where there are several, a legend names them.
 
     Args:
         x: Places on the horizontal axis.
         lines: Values at these places, by name. NaN leaves a place out.
         title: Says what the values are.
         x_label: Says what the places are.
+        before: Values that are drawn dashed, in the colour of the line of the same name.
         x_names: Written at the places instead of numbers.
-        log: Whether the values' axis is logarithmic.
     """
     figure = Figure(figsize=SIZE, layout="constrained")
     FigureCanvasAgg(figure)
     panel = figure.subplots()
-    for number, (name, values) in enumerate(lines.items()):
-        there = [(place, value) for place, value in zip(x, values, strict=True) if value == value]
-        color = ACCENTS[number % len(ACCENTS)]
-        marker = "o" if len(there) <= 25 else ""
-        panel.plot(
-            *zip(*there, strict=True), marker=marker, markersize=3.5, linewidth=1.8, color=color, label=name
-        )
+    color = dict(zip(lines, cycle(ACCENTS), strict=False))
+    for drawn, style in ((before or {}, "--"), (lines, "-")):
+        for name, values in drawn.items():
+            there = [(place, value) for place, value in zip(x, values, strict=True) if not math.isnan(value)]
+            panel.plot(
+                [place for place, _ in there],
+                [value for _, value in there],
+                style,
+                color=color[name],
+                linewidth=1.8 if style == "-" else 1.2,
+                marker="o" if len(there) <= 25 else "",
+                markersize=3.5 if style == "-" else 2.5,
+                label=name if style == "-" else "_",
+            )
     panel.set_title(title, fontsize=10.5, color=INK, loc="left")
     panel.set_xlabel(x_label, fontsize=9, color=MUTED)
     panel.tick_params(colors=MUTED, labelsize=8.5, length=0)
@@ -49,12 +58,12 @@ def line_chart(
     for side in ("top", "right", "left"):
         panel.spines[side].set_visible(False)
     panel.spines["bottom"].set_color(FAINT)
-    if log:
-        panel.set_yscale("log")
-    if x_names is None:
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.ticklabel_format(axis="y", scilimits=(-3, 4))
+    panel.yaxis.get_offset_text().set_color(MUTED)
+    if len(x) == 1 or x_names is not None:
+        panel.set_xticks(list(x), list(x_names or map(str, x)))
     else:
-        panel.set_xticks(list(x), list(x_names))
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(lines) > 1:
         panel.legend(frameon=False, fontsize=8.5, labelcolor=INK)
     return figure

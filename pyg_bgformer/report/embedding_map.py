@@ -12,24 +12,30 @@ from pyg_bgformer.errors import InputError
 
 MapMethod = Literal["tsne", "umap"]
 
+LEAST_OF_A_CLASS = 5
+"""A map shows no more classes than it has room for with so many items each."""
+
 ITERATIONS = 500
 """Of t-SNE, of which 250 are its early exaggeration."""
 
 
 def choose_points(labels: np.ndarray, limit: int, seed: int = 0) -> np.ndarray:
-    """Returns the items that a map shows, ascending: all, or where there are more than ``limit`` whole classes.
+    """Returns the items that a map shows, ascending: all of them, or as many of each class as there is room for.
+
+    Where there are very many classes, some are shown.
 
     Args:
         labels: Classes ``(N,)``.
-        limit: Largest number of items. A single larger class is cut.
-        seed: Decides which classes are shown.
+        limit: Largest number of items.
+        seed: Decides which classes and items are shown.
     """
     if len(labels) <= limit:
         return np.arange(len(labels))
-    classes, sizes = np.unique(labels, return_counts=True)
-    order = np.random.default_rng(seed).permutation(len(classes))
-    number = max(1, int((np.cumsum(sizes[order]) <= limit).sum()))
-    return np.flatnonzero(np.isin(labels, classes[order[:number]]))[:limit]
+    generator = np.random.default_rng(seed)
+    classes = generator.permutation(np.unique(labels))[: max(1, limit // LEAST_OF_A_CLASS)]
+    each = limit // len(classes)
+    chosen = [generator.permutation(np.flatnonzero(labels == name))[:each] for name in classes]
+    return np.sort(np.concatenate(chosen))
 
 
 def embedding_map(

@@ -1,6 +1,8 @@
 """The batch graph on pictures: the images of a batch on a circle, joined by the edges of its graph."""
 
 import math
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -23,19 +25,22 @@ Edges = Mapping[str, tuple[Tensor, Tensor]]
 """By name: edge indices ``(2, E)``, and weights ``(E,)`` or one per head ``(E, H)``."""
 
 SEMANTIC = "semantic"
-"""Edge sets whose name begins so are drawn outside of the circle, those of the same layer inside."""
+"""Edges of this kind are drawn outside of the circle, where the layer has others to be drawn inside."""
 
 GREY = (0.48, 0.49, 0.51)
 """Edges between classes, on white and on black."""
 
+IN_ONE_ROW = 64
+"""Most images that stand in one row on the circle."""
+
 CLASS_GAP = 0.9
 """Between two classes on the circle, in places of an image."""
 
-NAME_LENGTH = 22
-"""Longer names of classes are cut."""
+FONT_SIZE = 8.0
+"""Of the names of classes, in points."""
 
-ALONG_THE_RING = 12
-"""Names of more classes than this point outwards; of fewer they follow the ring."""
+LINES, SHORTEST = 3, 6
+"""A name is cut to so many lines; it is left out where a line has room for fewer letters."""
 
 
 def plot_batch_graph(
@@ -48,7 +53,7 @@ def plot_batch_graph(
     title: str | None = None,
     max_images: int = 120,
     max_edges: int = 1200,
-    panel_inches: float = 7.0,
+    panel_inches: float | None = None,
     thumbnail_side: int = 64,
 ) -> Figure:
     """Draws a batch of images, grouped by class on a circle and joined by the edges of their graph.
@@ -74,7 +79,7 @@ def plot_batch_graph(
         title: Written above the picture.
         max_images: Where there are more, whole classes are left out at the end. Numbers are of all images.
         max_edges: Of each set of edges only so many are drawn, the strongest.
-        panel_inches: Side of a panel.
+        panel_inches: Side of a panel; by default 7, and 10 for more than 64 images.
         thumbnail_side: Pixels of an image in the figure.
 
     Returns:
@@ -89,9 +94,11 @@ def plot_batch_graph(
     panels = _panels(sets)
     place = circle_layout(labels, max_images)
     pictures = [thumbnail(images[node], thumbnail_side) for node in place.nodes]
+    if panel_inches is None:
+        panel_inches = 7.0 if len(pictures) <= IN_ONE_ROW else 10.0
     columns = min(len(panels), 2)
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(columns * panel_inches, rows * panel_inches + 0.5), layout="constrained")
+    figure = Figure(figsize=(columns * panel_inches, rows * (panel_inches + 0.6)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for panel in axes:
@@ -102,7 +109,7 @@ def plot_batch_graph(
         if semantic is not None:
             _draw_edges(panel, semantic, place, max_edges, outside=True)
         _draw_pictures(panel, pictures, place)
-        _draw_ring(panel, class_shares(*edges, labels), place, class_names)
+        _draw_ring(panel, class_shares(*edges, labels), place, class_names, panel_inches)
         _caption(panel, inner, outer, edges, labels, place, max_edges)
     if title is not None:
         figure.suptitle(title, color=INK, fontsize="x-large")
@@ -148,7 +155,7 @@ def circle_layout(labels: Tensor, max_images: int) -> CircleLayout:
     position = torch.arange(len(nodes)) + gap * number
     step = 2 * math.pi / (len(nodes) + gap * len(chosen))
     angles = math.pi / 2 - step * (position + gap / 2)
-    rows = 1 if len(nodes) <= 64 else 2
+    rows = 1 if len(nodes) <= IN_ONE_ROW else 2
     side = min(0.2, 0.86 * rows * step)
     radii = 1 + 1.04 * side * (torch.arange(len(nodes)) % rows)
     spans = {}
@@ -178,7 +185,7 @@ def edge_sets(graph: Data | Edges | Tensor, weights: Tensor | Mapping[str, Tenso
         found = dict(graph)
     given = weights if isinstance(weights, Mapping) else {}
     if isinstance(weights, Tensor):
-        given = {next((name for name in found if not name.startswith(SEMANTIC)), "edges"): weights}
+        given = {next((name for name in found if _kind_and_layer(name)[0] != SEMANTIC), "edges"): weights}
     if not found or given.keys() - found.keys():
         raise ValueError(f"weights of {sorted(given)} and edges of {sorted(found)}: expected edges for both")
     sets = {}
@@ -244,11 +251,17 @@ def _check(sets: Edges, labels: Tensor, number: int) -> None:
 
 def _panels(sets: Edges) -> list[tuple[str, str | None]]:
     """Returns what is drawn inside and outside of the circle of each panel."""
-    inner = [name for name in sets if not name.startswith(SEMANTIC)]
-    if not inner:
-        return [(name, None) for name in sets]
-    layers = {name.partition("/")[2]: name for name in sets if name.startswith(SEMANTIC)}
-    return [(name, layers.get(name.partition("/")[2])) for name in inner]
+    kinds = {name: _kind_and_layer(name) for name in sets}
+    outer = {layer: name for name, (kind, layer) in kinds.items() if kind == SEMANTIC}
+    inner = [name for name, (kind, _) in kinds.items() if kind != SEMANTIC]
+    return [(name, outer.get(kinds[name][1])) for name in inner] or [(name, None) for name in sets]
+
+
+def _kind_and_layer(name: str) -> tuple[str, str]:
+    """Returns for example ``("visual", "0")`` for ``layers.0.visual``, and ``("visual", "")`` for ``visual``."""
+    parts = re.split(r"[./]", name)
+    kind = " ".join(part for part in parts if part != "layers" and not part.isdigit())
+    return kind, next((part for part in parts if part.isdigit()), "")
 
 
 def _draw_edges(
@@ -262,13 +275,18 @@ def _draw_edges(
     strength = (weight / weight.max()).tolist()
     row = {node: number for number, node in enumerate(place.nodes)}
     paths, shades, widths = [], [], []
+    thin = min(1.0, math.sqrt(300 / len(weight)))
     for (first, second), share in zip(pairs.t().tolist(), strength, strict=True):
         i, j = row[first], row[second]
         name = int(place.labels[i])
         same = name == int(place.labels[j])
         paths.append(_curve(place, i, j, outside))
         shades.append((*colors[name], 0.35 + 0.6 * share) if same else (*GREY, 0.12 + 0.6 * share))
-        widths.append((0.25 + 0.35 * share) if outside else (0.3 + (2.4 if same else 1.3) * share))
+        widths.append(
+            (0.25 + 0.35 * share)
+            if outside
+            else thin * ((0.8 if same else 0.3) + (2.2 if same else 1.5) * share)
+        )
     panel.add_collection(
         PathCollection(paths, facecolors="none", edgecolors=shades, linewidths=widths, zorder=1)
     )
@@ -336,41 +354,62 @@ def _draw_ring(
     shares: Mapping[int, float],
     place: CircleLayout,
     names: Mapping[int, str] | Sequence[str] | None,
+    inches: float,
 ) -> None:
-    """Draws for each class a gauge of its share, and its name."""
+    """Draws for each class a gauge of its share, and its name along the gauge."""
     colors = _class_color(place)
     inner = float(place.radii.max()) + place.side / 2 + 0.12
-    along = len(place.spans) <= ALONG_THE_RING
+    margin = inner + (0.1 if names is None else 0.06 + LINES * 2.6 * FONT_SIZE / 72 * inner / inches)
     for name, (first, last) in place.spans.items():
         begin, stop = math.degrees(last), math.degrees(first)
-        ring = {"r": inner + 0.03, "width": 0.03, "linewidth": 0.0}
+        ring = {"r": inner + 0.025, "width": 0.025, "linewidth": 0.0}
         filled = stop - (stop - begin) * shares[name]
         panel.add_patch(Wedge((0, 0), theta1=begin, theta2=stop, facecolor=FAINT, **ring))
         panel.add_patch(Wedge((0, 0), theta1=filled, theta2=stop, facecolor=colors[name], **ring))
-        parts = [f"{100 * shares[name]:.0f} %"]
-        if names is not None:
-            label = names[name]
-            parts.insert(0, label if len(label) <= NAME_LENGTH else f"{label[: NAME_LENGTH - 1]}…")
         angle = (begin + stop) / 2
         x, y = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-        upside_down = y < 0 if along else x < 0
-        turn = angle + (90 if along else 0) + (180 if along != upside_down else 0)
+        points = (first - last) * inner * inches * 72 / (2 * margin)
         panel.text(
-            (inner + (0.085 if along else 0.06)) * x,
-            (inner + (0.085 if along else 0.06)) * y,
-            "  ".join(parts if along or upside_down else reversed(parts)),
-            rotation=turn,
+            (inner + 0.045) * x,
+            (inner + 0.045) * y,
+            ring_label(
+                None if names is None else names[name], shares[name], int(points / (0.58 * FONT_SIZE))
+            ),
+            rotation=angle + 90 if y < 0 else angle - 90,
             rotation_mode="anchor",
-            ha="center" if along else "right" if upside_down else "left",
-            va="center",
-            fontsize=8.5,
+            ha="center",
+            va="top" if y < 0 else "bottom",
+            fontsize=FONT_SIZE,
+            linespacing=1.05,
             color=INK,
             parse_math=False,
+            in_layout=False,
         )
-    margin = inner + (0.15 if along else 0.55 if names is not None else 0.22)
     panel.set_xlim(-margin, margin)
     panel.set_ylim(-margin, margin)
     panel.set_aspect("equal")
+
+
+def ring_label(name: str | None, share: float, letters: int) -> str:
+    """Returns the name of a class and its share in lines of so many letters; the share is never cut.
+
+    Args:
+        name: The name, if there is one.
+        share: In [0, 1].
+        letters: Room in a line.
+    """
+    percent = f"{100 * share:.0f} %"
+    if name is None or letters < SHORTEST:
+        return percent
+    lines = textwrap.wrap(name.replace("_", " "), letters)
+    if (len(lines) == LINES and len(lines[-1]) + 1 + len(percent) > letters) or len(lines) > LINES:
+        lines = lines[: LINES - 1]
+        lines[-1] = f"{lines[-1][: letters - 1]}…"
+    if lines and len(lines[-1]) + 1 + len(percent) <= letters:
+        lines[-1] += f" {percent}"
+    else:
+        lines.append(percent)
+    return "\n".join(lines)
 
 
 def _caption(
@@ -383,8 +422,9 @@ def _caption(
     max_edges: int,
 ) -> None:
     """Writes what the panel shows, and its legend."""
-    kind, _, layer = inner.partition("/")
-    panel.set_title(f"{kind} edges{f', layer {int(layer) + 1}' if layer.isdigit() else ''}", color=INK)
+    kind, layer = _kind_and_layer(inner)
+    title = "edges" if kind == "edges" else f"{kind} edges"
+    panel.set_title(f"{title}, layer {int(layer) + 1}" if layer else title, color=INK)
     source, target = edges[0]
     apart = source != target
     same = labels[source] == labels[target]
@@ -399,9 +439,7 @@ def _caption(
         ),
     ]
     if outer is not None:
-        handles.append(
-            Line2D([], [], color=some, linewidth=0.6, label=f"{outer.partition('/')[0]} edges, outside")
-        )
+        handles.append(Line2D([], [], color=some, linewidth=0.6, label=f"{SEMANTIC} edges, outside"))
     drawn = _drawn(edges, place, max_edges)[1].numel()
     all_pairs = undirected(*edges)[1].numel()
     left_out = len(sizes) - len(place.spans)

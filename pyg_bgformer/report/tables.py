@@ -62,14 +62,23 @@ def result_table(result: RunResult, verbose: bool = False) -> Group:
         f"queries, {config['data']['image_size']} px; {config['encoder']['name']}, weights {origin.weights}, "
         f"{config['encoder']['embedding_dim']} dimensions; {origin.device}"
     )
+    return Group(Text(verdict(result), style="bold"), table, *map(Text, [setting, *notes(result)]))
+
+
+def notes(result: RunResult) -> list[str]:
+    """Returns what a reader of a run's scores must know: how the epoch was chosen, and what sets them apart.
+
+    Args:
+        result: Of a finished run.
+    """
     tested = "tested once, after the last epoch"
     if result.last is not None:
-        gap = 100 * (measured["recall_at_1"] - result.last["embedding"]["recall_at_1"])
+        gap = 100 * (result.trained["embedding"]["recall_at_1"] - result.last["embedding"]["recall_at_1"])
         tested = (
             f"epoch {result.trained_epoch} of {result.epochs}, chosen on the test images themselves; gap to the "
             f"last epoch {gap:+.1f} R@1 of the embedding"
         )
-    lines = [f"protocol {result.protocol}: {tested}"]
+    origin, lines = result.provenance, [f"protocol {result.protocol}: {tested}"]
     if origin.dataset_partial:
         lines.append("partial copy of the dataset: not comparable with published numbers")
     if origin.dataset_cropped:
@@ -80,7 +89,7 @@ def result_table(result: RunResult, verbose: bool = False) -> Group:
         )
     independent = "FAILED" if result.batch_dependent else "OK"
     lines.append(f"batch independence: {independent} (largest relative change {result.batch_dependence:.1e})")
-    return Group(Text(verdict(result), style="bold"), table, *map(Text, [setting, *lines]))
+    return lines
 
 
 def change(before: float, after: float) -> str:

@@ -1,5 +1,10 @@
+import shutil
+
 import pandas as pd
 import pytest
+
+from pyg_bgformer.runs.folder import RunFolder
+from tests.report.finished import finished
 
 
 @pytest.fixture
@@ -33,3 +38,21 @@ def runs():
             for encoder in ("untrained", "trained")
         ]
     )
+
+
+@pytest.fixture(scope="session")
+def bgformer_run(tmp_path_factory):
+    """A finished run that no test changes."""
+    return finished(tmp_path_factory.mktemp("bgformer"), "--method.name", "bgformer")
+
+
+@pytest.fixture(scope="session")
+def plain_run(tmp_path_factory):
+    """A finished run of a method without a graph, which no test changes."""
+    return finished(tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture
+def own_run(bgformer_run, tmp_path):
+    """A copy of a finished run that a test may change."""
+    return RunFolder(shutil.copytree(bgformer_run.path, tmp_path / "run"))

@@ -48,11 +48,12 @@ def test_umap_that_is_not_installed(monkeypatch):
         embedding_map(torch.rand(9, 4), method="umap")
 
 
-def test_a_map_shows_all_items_or_whole_classes():
+def test_a_map_shows_all_items_or_as_many_of_each_class():
     labels = np.repeat(np.arange(10), 7)
     assert choose_points(labels, 70).tolist() == list(range(70))
-    some = choose_points(labels, 30)
-    classes, sizes = np.unique(labels[some], return_counts=True)
-    assert len(classes) == 4
-    assert (sizes == 7).all()
-    assert len(choose_points(np.zeros(50, dtype=int), 20)) == 20
+    some = choose_points(labels, 60)
+    assert (np.unique(labels[some], return_counts=True)[1] == 6).all()
+    assert (np.diff(some) > 0).all()
+    few = choose_points(labels, 23)
+    assert len(np.unique(labels[few])) == 4
+    assert len(few) == 20

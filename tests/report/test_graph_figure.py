@@ -12,6 +12,7 @@ from pyg_bgformer.report.graph_figure import (
     class_shares,
     edge_sets,
     plot_batch_graph,
+    ring_label,
     undirected,
 )
 
@@ -71,9 +72,11 @@ def test_more_images_than_fit_leave_out_whole_classes():
 
 
 def test_heads_are_averaged_and_missing_weights_are_one():
-    sets = edge_sets({"visual/0": (EDGES, torch.tensor([[1.0, 3.0]] * 6)), "semantic/0": (EDGES, None)})
-    assert sets["visual/0"][1].tolist() == [2.0] * 6
-    assert sets["semantic/0"][1].tolist() == [1.0] * 6
+    sets = edge_sets(
+        {"layers.0.visual": (EDGES, torch.tensor([[1.0, 3.0]] * 6)), "layers.0.semantic": (EDGES, None)}
+    )
+    assert sets["layers.0.visual"][1].tolist() == [2.0] * 6
+    assert sets["layers.0.semantic"][1].tolist() == [1.0] * 6
 
 
 def test_a_batch_graph_becomes_one_panel_with_semantic_edges_outside():
@@ -89,7 +92,8 @@ def test_a_batch_graph_becomes_one_panel_with_semantic_edges_outside():
 
 def test_each_layer_has_a_panel():
     weight = torch.rand(6, 2, generator=torch.Generator().manual_seed(3))
-    edges = {f"{kind}/{layer}": (EDGES, weight) for layer in (0, 1) for kind in ("visual", "semantic")}
+    kinds = ("visual", "semantic")
+    edges = {f"layers.{layer}.{kind}": (EDGES, weight) for layer in (0, 1) for kind in kinds}
     figure = plot_batch_graph(edges, IMAGES, labels=LABELS, class_names=["a", "b", "<script>"])
     titles = [panel.get_title() for panel in figure.axes]
     assert titles == ["visual edges, layer 1", "visual edges, layer 2"]
@@ -111,6 +115,18 @@ def test_only_the_strongest_edges_are_drawn_and_the_figure_says_so():
     (panel,) = figure.axes
     assert lines(panel) == [1]
     assert "1 strongest of 3 pairs" in panel.get_legend().get_title().get_text()
+
+
+def test_a_label_keeps_the_share_and_fits_its_lines():
+    assert ring_label(None, 0.5, 20) == "50 %"
+    assert ring_label("Blue_Jay", 0.5, 20) == "Blue Jay 50 %"
+    assert ring_label("Blue_Jay", 0.5, 8) == "Blue Jay\n50 %"
+    assert ring_label("Blue_Jay", 0.5, 4) == "50 %"
+    for letters in range(6, 30):
+        lines = ring_label("094.White_breasted_Nuthatch_of_the_woods", 1.0, letters).split("\n")
+        assert len(lines) <= 3
+        assert max(map(len, lines)) <= letters
+        assert lines[-1].endswith("100 %")
 
 
 def test_a_graph_without_edges_is_drawn():

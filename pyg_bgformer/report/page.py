@@ -1,0 +1,178 @@
+"""The page of a run: one HTML file with its scores, its charts, and what its encoder finds, in pictures."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+import yaml
+from matplotlib.figure import Figure
+
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.files import atomic_path
+from pyg_bgformer.report.colors import themed_svg
+from pyg_bgformer.report.embedded_images import EmbeddedImages
+from pyg_bgformer.report.embedding_map import MapMethod
+from pyg_bgformer.report.graph_figure import plot_batch_graph
+from pyg_bgformer.report.page_pictures import NEIGHBOURS, confused_sections, gallery_groups, map_section
+from pyg_bgformer.report.page_scores import charts, provenance_rows, score_table, tiles
+from pyg_bgformer.report.run_images import TrainedRun
+from pyg_bgformer.report.tables import notes, verdict
+from pyg_bgformer.runs.folder import RunFolder
+from pyg_bgformer.runs.result import RunResult, read_result
+
+
+def write_run_page(
+    folder: RunFolder,
+    out: Path | None = None,
+    *,
+    pictures: bool = True,
+    graph: bool = True,
+    map_method: MapMethod | None = "tsne",
+    say: Callable[[str], None] = lambda text: None,
+) -> Path:
+    """Writes the page of a finished run; it is one HTML file that needs no other file and no network.
+
+    Where the run's dataset is not there, the page has no pictures and says so.
+
+    Args:
+        folder: The run's folder.
+        out: Where to; by default ``report.html`` in the run's folder.
+        pictures: Whether the page has a gallery, confused classes, the map and the batch graph.
+        graph: Whether it has the batch graph.
+        map_method: How the map of the embeddings is made; ``None`` leaves it out.
+        say: Told, where there are no pictures, why.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: The run is not finished, one of its files is damaged, or the page cannot be written.
+    """
+    out = folder.page if out is None else out
+    result, history = read_result(folder), pd.read_csv(folder.metrics)
+    images, figure, missing = None, None, None
+    if pictures:
+        try:
+            run = TrainedRun(folder)
+            images = run.embedded_images()
+            figure = batch_figure(run, 0) if graph else None
+        except InputError as error:
+            missing = str(error)
+            say(f"a page without pictures: {missing}")
+    page = run_page(
+        result, history, folder.recipe, images=images, graph=figure, missing=missing, map_method=map_method
+    )
+    write_whole(out, page.encode())
+    return out
+
+
+def batch_figure(run: TrainedRun, number: int) -> Figure | None:
+    """Returns a picture of a training batch and its graph; none where the method has no graph.
+
+    Args:
+        run: A finished run.
+        number: Which batch of the first epoch, from 0.
+
+    Raises:
+        InputError: The epoch has no such batch.
+    """
+    batch = run.training_batch(number)
+    if not batch.edges:
+        return None
+    config = run.config
+    title = f"{config.data.name}, {config.method.name}: batch {number} of the first epoch"
+    return plot_batch_graph(
+        batch.edges, batch.images, labels=batch.labels, class_names=run.class_names, title=title
+    )
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all.
+
+    Args:
+        path: The file.
+        content: Its bytes.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    try:
+        with atomic_path(path) as partial:
+            partial.write_bytes(content)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def run_page(
+    result: RunResult,
+    history: pd.DataFrame,
+    recipe_path: Path | str,
+    *,
+    images: EmbeddedImages | None = None,
+    graph: Figure | None = None,
+    missing: str | None = None,
+    map_method: MapMethod | None = "tsne",
+) -> str:
+    """Returns the page of a finished run as HTML that needs no other file and no network.
+
+    Args:
+        result: What the run found.
+        history: One row an epoch, from ``metrics.csv``.
+        recipe_path: Where the recipe is.
+        images: The test images; without them the page has no pictures.
+        graph: The batch graph of a training batch, drawn by ``plot_batch_graph``.
+        missing: Says why there are no pictures.
+        map_method: How the map is made; ``None`` leaves it out.
+    """
+    groups, pairs, map_parts = None, None, None
+    if images is not None:
+        found = images.retrieve(NEIGHBOURS)
+        groups = gallery_groups(images, found)
+        pairs = confused_sections(images, found)
+        if map_method is not None:
+            map_parts = map_section(images, map_method, result.seed)
+    sections = {
+        "scores": "Scores",
+        "curves": "Training",
+        "gallery": groups and "Gallery",
+        "confused": pairs is not None and "Confused classes",
+        "embedding-map": map_parts and "Map",
+        "graph": graph and "Batch graph",
+        "recipe": "Recipe",
+        "provenance": "Provenance",
+    }
+    return template("run.html").render(
+        title=f"{result.config['data']['name']}, method {result.config['method']['name']}, seed {result.seed}",
+        verdict=verdict(result),
+        notes=notes(result),
+        tiles=tiles(result),
+        sections=[(key, name) for key, name in sections.items() if name],
+        table=score_table(result),
+        charts=[themed_svg(figure) for figure in charts(result, history)],
+        missing=missing,
+        groups=groups,
+        pairs=pairs,
+        map=map_parts,
+        graph=None if graph is None else themed_svg(graph),
+        columns=NEIGHBOURS,
+        recipe_path=str(recipe_path),
+        recipe=yaml.safe_dump(result.config, sort_keys=False),
+        provenance=provenance_rows(result),
+    )
+
+
+def template(name: str) -> jinja2.Template:
+    """Returns one of this package's templates; it writes everything as text that is not marked as safe.
+
+    Args:
+        name: File name of the template.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pyg_bgformer.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
