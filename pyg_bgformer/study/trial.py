@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import cast
 
 import torch
+from rich.console import Console
 
 from pyg_bgformer.config.schema import Config
 from pyg_bgformer.data import ImageDataset
@@ -40,7 +41,7 @@ def fold_config(config: Config, budget: Budget, fold: int) -> Config:
     )
 
 
-def fold_scores(config: Config, budget: Budget, display: Display) -> list[float]:
+def fold_scores(config: Config, budget: Budget) -> list[float]:
     """Trains once for each fold, and returns the score of the classes that were set aside.
 
     Raises:
@@ -51,7 +52,7 @@ def fold_scores(config: Config, budget: Budget, display: Display) -> list[float]
     dataset = build_dataset(config)
     scores = []
     for fold in range(budget.folds):
-        results = train_and_score(fold_config(config, budget, fold), dataset, feature, display)
+        results = train_and_score(fold_config(config, budget, fold), dataset, feature)
         if name not in results:
             known = ", ".join(results)
             raise InputError(f"tune.score: there is no score '{name}' of '{feature}'; there are {known}")
@@ -59,9 +60,7 @@ def fold_scores(config: Config, budget: Budget, display: Display) -> list[float]
     return scores
 
 
-def train_and_score(
-    config: Config, dataset: ImageDataset, feature: str, display: Display
-) -> dict[str, float]:
+def train_and_score(config: Config, dataset: ImageDataset, feature: str) -> dict[str, float]:
     """Trains by a recipe and returns the scores of one feature. It leaves nothing on disk."""
     fabric = build_fabric(config)
     torch.manual_seed(config.seed)
@@ -69,7 +68,7 @@ def train_and_score(
     seen = training_part(config, part)
     sampler = build_sampler(config, seen)
     method = build_method(config, num_classes=part.counts()["train"].classes)
-    cache = open_cache(config, dataset, display)
+    cache = open_cache(config, dataset, Display(Console(quiet=True)))
     loader = build_train_loader(config, seen, method.encoder, sampler, cache)
     loaders = build_test_loaders(config, part, method.encoder, cache)
     _, optimizer = fabric.setup(method, build_optimizer(method, config.train))

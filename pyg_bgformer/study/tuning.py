@@ -152,7 +152,7 @@ def tune(storage: Path, row: str, display: Display) -> None:
             for key, value in trial.params.items()
         )
         try:
-            folds = fold_scores(read_config([*arguments, *settings_arguments(trial.params)]), budget, display)
+            folds = fold_scores(read_config([*arguments, *settings_arguments(trial.params)]), budget)
             trial.set_user_attr("folds", folds)
         except RunError as error:
             folds = [0.0]

@@ -21,18 +21,18 @@ def test_a_fold_is_of_the_validation_protocol_and_clusters_only_for_a_score_that
     assert fold_config(config, replace(study.budget, score="backbone/nmi"), 0).evaluation.clustering
 
 
-def test_scores_are_of_each_fold_and_the_same_again(study, display):
+def test_scores_are_of_each_fold_and_the_same_again(study):
     config = study.rows[0].config
-    first = fold_scores(config, study.budget, display)
+    first = fold_scores(config, study.budget)
     assert len(set(first)) == 2
     assert all(0 < score < 1 for score in first)
-    assert fold_scores(config, study.budget, display) == first
+    assert fold_scores(config, study.budget) == first
 
 
-def test_a_score_that_does_not_exist_is_named(study, display):
+def test_a_score_that_does_not_exist_is_named(study):
     for score, words in (
         ("embedding/map", "no score 'map'"),
         ("head/nmi", "no feature 'head'; it has backbone"),
     ):
         with pytest.raises(InputError, match=words):
-            fold_scores(study.rows[0].config, replace(study.budget, score=score), display)
+            fold_scores(study.rows[0].config, replace(study.budget, score=score))

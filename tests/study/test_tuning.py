@@ -21,7 +21,7 @@ def pretend(monkeypatch, score):
     """Scores a configuration without training; keeps what was asked for."""
     asked = []
 
-    def fold_scores(config, budget, display):
+    def fold_scores(config, budget):
         asked.append(config)
         return [score(config)]
 
