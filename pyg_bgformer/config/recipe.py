@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from pyg_bgformer.config.arguments import Parser, add_keys
+from pyg_bgformer.config.plugins import load_plugins
 from pyg_bgformer.config.schema import (
     Component,
     Config,
@@ -57,6 +58,7 @@ SECTIONS: dict[str, type[Section]] = {
 SINGLE = {
     "seed": Option(Annotated[int, Range(least=0, most=2**32 - 1)], 0, "Decides every random choice."),
     "runs": Option(str, "runs", "Folder in which the run's own folder is made."),
+    "plugins": Option(tuple[str, ...], (), "Python files that register parts of your own."),
 }
 """Keys outside of the sections."""
 
@@ -76,7 +78,7 @@ def read_config(
     """Reads ``--config RECIPE`` and settings such as ``--train.epochs 5``, which override the recipe.
 
     Naming another part than the recipe (``--loss.name triplet``) drops the recipe's options of the part that it
-    replaces.
+    replaces. Plug-in files are imported: the recipe's, relative to its folder, and those of the command line.
 
     Args:
         arguments: The command line.
@@ -87,22 +89,21 @@ def read_config(
     Raises:
         InputError: If the recipe cannot be read, a key or a name is unknown, or a value does not fit.
     """
-    own = parent or Parser("run", add_help=False)
-    first = Parser("run", add_help=False, argument_default=argparse.SUPPRESS)
-    first.add_argument(
-        "--config", metavar="RECIPE", help="a recipe: a file, or a name such as cub200/bgformer"
-    )
-    add_keys(first, SINGLE)
-    for name, section in SECTIONS.items():
-        add_keys(first.add_argument_group(name), keys_of(name, signature_options(section)))
-    for kind, part in PARTS.items():
-        first.add_argument(f"--{kind}.name", metavar="NAME", help=f"which {kind} (default: {part.default})")
+    first = fixed_arguments()
     given, rest = first.parse_known_args(arguments)
     settings = vars(given)
     path = settings.pop("config", default_recipe)
-    recipe = flat({} if path is None else read_mapping(find_recipe(path), "recipe"))
+    file = None if path is None else find_recipe(path)
+    recipe = flat({} if file is None else read_mapping(file, "recipe"))
+    plugins = [Path(plugin) for plugin in settings.pop("plugins", [])]
+    if file is not None:
+        named = fit("plugins", recipe.get("plugins", []), SINGLE["plugins"].type)
+        plugins = [*(file.parent / Path(plugin).expanduser() for plugin in named), *plugins]
+    load_plugins(plugins)
+    settings["plugins"] = [str(plugin.resolve()) for plugin in plugins]
     names = replace_parts(recipe, settings, say)
     options = known_options(names)
+    own = parent or Parser("run", add_help=False)
     texts = {"usage": own.usage, "description": own.description, "epilog": own.epilog}
     second = Parser("run", parents=[own, first], argument_default=argparse.SUPPRESS, **texts)
     for kind, part in PARTS.items():
@@ -115,6 +116,21 @@ def read_config(
         raise unknown_key(argument.removeprefix("--").partition("=")[0], options, names)
     settings |= {key: text for key, text in vars(further).items() if key in options}
     return build_config({**recipe, **settings}, options, names)
+
+
+def fixed_arguments() -> Parser:
+    """Returns the parser of all arguments but the options of the parts that are chosen by name."""
+    parser = Parser("run", add_help=False, argument_default=argparse.SUPPRESS)
+    parser.add_argument(
+        "--config", metavar="RECIPE", help="a recipe: a file, or a name such as cub200/bgformer"
+    )
+    parser.add_argument("--plugins", nargs="+", action="extend", metavar="FILE", help=SINGLE["plugins"].help)
+    add_keys(parser, {key: option for key, option in SINGLE.items() if key != "plugins"})
+    for name, section in SECTIONS.items():
+        add_keys(parser.add_argument_group(name), keys_of(name, signature_options(section)))
+    for kind, part in PARTS.items():
+        parser.add_argument(f"--{kind}.name", metavar="NAME", help=f"which {kind} (default: {part.default})")
+    return parser
 
 
 def replace_parts(

@@ -44,8 +44,7 @@ class DataConfig(Section):
             or null for the image as it is at test time.
         feature_cache: Folder for the features of frozen encoders, or null for no cache.
         workers: Number of processes that load images.
-        min_images: Classes with fewer images are left out.
-        cache: Folder for decoded images, or null to decode them in every epoch.
+        cache: Folder for decoded images, or null for no cache.
         cache_size: Shorter side in pixels to which larger images are resized in the cache. Training crops are cut
             from these: if it is not well above resize, small crops are blurred, and test images are not.
     """
@@ -66,8 +65,7 @@ class DataConfig(Section):
     views: PositiveInt | None = None
     feature_cache: str | None = "~/.cache/pyg_bgformer"
     workers: NonNegativeInt = 2
-    min_images: PositiveInt = 1
-    cache: str | None = None
+    cache: str | None = "~/.cache/pyg_bgformer"
     cache_size: PositiveInt = 512
 
     def __post_init__(self) -> None:
@@ -220,6 +218,7 @@ class Config:
         protocol: Which images are trained on and which are tested.
         seed: Decides every random choice.
         runs: Folder in which the run's own folder is made.
+        plugins: Paths of files that register parts which do not come with the package.
     """
 
     data: DataConfig
@@ -233,6 +232,7 @@ class Config:
     protocol: ProtocolConfig
     seed: int = 0
     runs: str = "runs"
+    plugins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises :class:`InputError` for settings of two sections that do not go together."""

@@ -1,5 +1,6 @@
 """Training images with wrong labels, or noise in place of the image: how much of it a method bears."""
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -15,7 +16,7 @@ LABELS, IMAGES = 1, 2
 
 
 def mislabelled(dataset: ImageDataset, share: float, seed: int) -> ImageDataset:
-    """Returns the dataset with wrong labels on a share of its training images.
+    """The dataset with wrong labels on a share of its training images.
 
     ``round(share * n)`` of the n training images are drawn, and for each of them one of the other training
     classes. With one seed, what is wrong at a smaller share is wrong, with the same label, at a larger one. All
@@ -31,9 +32,12 @@ def mislabelled(dataset: ImageDataset, share: float, seed: int) -> ImageDataset:
     order = generator.permutation(len(rows))
     shifts = generator.integers(1, classes, len(rows))
     chosen = order[: round(share * len(rows))]
-    labels = dataset.table["label"].to_numpy().copy()
+    part = copy.copy(dataset)
+    part.table = dataset.table.copy()
+    labels = part.table["label"].to_numpy().copy()
     labels[rows[chosen]] = (labels[rows[chosen]] + shifts[chosen]) % classes
-    return dataset.with_table(dataset.table.assign(label=labels))
+    part.table["label"] = labels
+    return part
 
 
 class NoisySamples(ImageSamples):
@@ -67,7 +71,7 @@ class NoisySamples(ImageSamples):
         self.size = size
 
     def image(self, row: int) -> Tensor:
-        """Returns the image of a row before the transform, uint8 ``(3, height, width)``, or its noise."""
+        """The image of a row before the transform, uint8 ``(3, height, width)``, or its noise."""
         if row not in self.noisy_rows:
             return super().image(row)
         seed = int(np.random.SeedSequence([self.seed, IMAGES, row]).generate_state(1, np.uint64)[0])

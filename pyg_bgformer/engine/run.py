@@ -79,8 +79,6 @@ def run(config: Config, display: Display, resume: RunFolder | None = None) -> Ru
     dataset = build_dataset(config)
     marks = f"{' (partial)' if dataset.partial else ''}{' (cropped to boxes)' if dataset.cropped else ''}"
     display.line(f"data: {dataset.name}{marks}, {len(dataset.table)} images")
-    for note in dataset.notes:
-        display.line(f"data: {note}")
     fabric = build_fabric(config)
     torch.manual_seed(config.seed)
     part = protocol_part(config, dataset)
@@ -106,7 +104,9 @@ def run(config: Config, display: Display, resume: RunFolder | None = None) -> Ru
         untrained = _untrained(config, fabric, state, test_loaders, folder, display)
         batches = cast(Batches, fabric.setup_dataloaders(train_loader))
         _train(fabric, state, batches, sampler, config, folder, display, test_loaders)
-        result, trained, extracted = _test(config, fabric, state, dataset, test_loaders, untrained, display)
+        result, trained, extracted = _test(
+            config, fabric, state, dataset, test_loaders, untrained, folder, display
+        )
         _write_queries(folder, part, trained)
         keep_embeddings(folder, extracted)
         save_encoder(method.encoder, folder.path, extra=_deployment(config, result))
@@ -236,6 +236,7 @@ def _test(
     dataset: ImageDataset,
     loaders: list[Batches],
     untrained: Scores,
+    folder: RunFolder,
     display: Display,
 ) -> tuple[RunResult, dict[str, EvaluationResult], list[Extracted]]:
     extracted = _extract(fabric, state, loaders, "testing the trained encoder", display)
@@ -258,8 +259,8 @@ def _test(
         refined_features=[name for name in trained if name not in untrained],
         batch_dependence=measure_batch_dependence(fabric, state.method, loaders[0]),
         train_seconds=state.seconds,
-        provenance=provenance(dataset, state.method.encoder, fabric.device),
-        config=config.as_dict(),
+        provenance=provenance(dataset, state.method.encoder, fabric.device, folder.plugin_hashes()),
+        config=folder.read_recipe(),
     )
     return result, trained, extracted
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import yaml
 
 from pyg_bgformer.errors import InputError, RunError
-from pyg_bgformer.files import atomic_path, read_mapping
+from pyg_bgformer.files import atomic_path, hashes_by_name, read_mapping
 
 State = Literal["pending", "unfinished", "finished"]
 """Pending: there is a recipe and nothing else. Unfinished: begun, and without a result."""
@@ -35,6 +35,7 @@ class RunFolder:
         page: ``report.html``, the run's scores and pictures.
         result: ``result.json``, which a finished run has.
         log: ``log.txt``, what a run of a study prints.
+        plugins: ``plugins/``, copies of the plug-in files that the recipe names.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -49,6 +50,7 @@ class RunFolder:
         self.page = self.path / "report.html"
         self.result = self.path / "result.json"
         self.log = self.path / "log.txt"
+        self.plugins = self.path / "plugins"
 
     def __str__(self) -> str:
         return str(self.path)
@@ -58,11 +60,11 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, recipe: Mapping[str, Any]) -> "RunFolder":
-        """Makes a new folder with its recipe, whole or not at all.
+        """Makes a new folder with its recipe and copies of its plug-ins, whole or not at all.
 
         Args:
             path: The folder, which must not exist yet.
-            recipe: Plain values, written to ``config.yaml``.
+            recipe: Plain values, written to ``config.yaml``. The plug-ins that it names become the copies.
 
         Raises:
             FileExistsError: There is such a folder already, and it is not empty.
@@ -71,7 +73,13 @@ class RunFolder:
         partial = cls(path.with_name(f".{path.name}.{os.getpid()}.partial"))
         try:
             partial.path.mkdir(parents=True)
-            partial.recipe.write_text(yaml.safe_dump(dict(recipe), sort_keys=False), encoding="utf-8")
+            copies = {plugin: partial.plugins / Path(plugin).name for plugin in recipe.get("plugins", [])}
+            for plugin, copy in copies.items():
+                copy.parent.mkdir(exist_ok=True)
+                shutil.copyfile(plugin, copy)
+            names = [copy.relative_to(partial.path).as_posix() for copy in copies.values()]
+            text = yaml.safe_dump({**recipe, "plugins": names} if names else dict(recipe), sort_keys=False)
+            partial.recipe.write_text(text, encoding="utf-8")
             partial.path.rename(path)
         except OSError as error:
             shutil.rmtree(partial.path, ignore_errors=True)
@@ -110,6 +118,10 @@ class RunFolder:
             InputError: The file is missing or damaged.
         """
         return read_mapping(self.recipe, "recipe")
+
+    def plugin_hashes(self) -> dict[str, str]:
+        """Returns the SHA-256 of each plug-in file of the run by its name."""
+        return hashes_by_name(sorted(self.plugins.glob("*")))
 
     @contextmanager
     def writing(self, file: Path) -> Iterator[Path]:

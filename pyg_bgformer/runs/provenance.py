@@ -2,7 +2,7 @@
 
 import platform
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -38,6 +38,7 @@ class Provenance:
         git_commit: Commit of the checkout, with ``+changes`` where it was edited; :obj:`None` outside a checkout.
         device: The processor or the GPU.
         threads: Threads of torch on the CPU.
+        plugins: Hashes of the plug-in files by name.
     """
 
     dataset: str
@@ -51,15 +52,19 @@ class Provenance:
     git_commit: str | None
     device: str
     threads: int
+    plugins: dict[str, str] = field(default_factory=dict)
 
 
-def provenance(dataset: ImageDataset, encoder: Encoder, device: torch.device) -> Provenance:
+def provenance(
+    dataset: ImageDataset, encoder: Encoder, device: torch.device, plugins: dict[str, str]
+) -> Provenance:
     """Returns where a run's result comes from.
 
     Args:
         dataset: What the run trains and tests on.
         encoder: Its encoder.
         device: Where it is trained.
+        plugins: Hashes of the plug-in files by name.
     """
     from pyg_bgformer import __version__
 
@@ -79,6 +84,7 @@ def provenance(dataset: ImageDataset, encoder: Encoder, device: torch.device) ->
         git_commit=git_commit(),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
         threads=torch.get_num_threads(),
+        plugins=plugins,
     )
 
 

@@ -9,6 +9,7 @@ from pyg_bgformer.config.schema import Config
 from pyg_bgformer.data import ImageDataset
 from pyg_bgformer.engine.setup import build_dataset, build_fabric, build_sampler, protocol_part
 from pyg_bgformer.errors import InputError, RunError
+from pyg_bgformer.files import hashes_by_name
 from pyg_bgformer.runs.diff import differing
 from pyg_bgformer.runs.folder import RunFolder, State
 from pyg_bgformer.runs.result import read_result
@@ -41,8 +42,13 @@ class StudyRun:
         """
         if not self.folder.recipe.exists():
             return "pending"
-        there = {**self.folder.read_recipe(), "runs": self.config.runs}
-        different = differing(there, self.config.as_dict())
+        there = {
+            **self.folder.read_recipe(),
+            "runs": self.config.runs,
+            "plugins": self.folder.plugin_hashes(),
+        }
+        plugins = hashes_by_name(map(Path, self.config.plugins))
+        different = differing(there, {**self.config.as_dict(), "plugins": plugins})
         for key, (found, asked) in different.items():
             more = f" (and {len(different) - 1} keys more)" if len(different) > 1 else ""
             raise InputError(
@@ -110,7 +116,7 @@ def check_here(configs: Iterable[Config]) -> None:
     datasets: dict[tuple[Any, ...], ImageDataset] = {}
     for config in configs:
         data = config.data
-        key = (data.name, data.root, data.variant, data.allow_partial, data.crop_to_box, data.min_images)
+        key = (data.name, data.root, data.variant, data.allow_partial, data.crop_to_box)
         if key not in datasets:
             datasets[key] = build_dataset(config)
         build_fabric(config)

@@ -37,7 +37,7 @@ def test_each_difference_is_a_line(write, capsys):
 def test_of_unfinished_runs_the_recipes_are_compared(write, tmp_path, capsys):
     begun = [str(RunFolder.create(tmp_path / name, RECIPE)) for name in ("begun", "begun too")]
     assert main(["diff", *begun]) == 0
-    assert "recipes alone" in capsys.readouterr().err
+    assert "only their recipes" in capsys.readouterr().err
     assert main(["diff", begun[0], write("finished")]) == 1
     assert capsys.readouterr().out == "finished: no | yes\n"
 

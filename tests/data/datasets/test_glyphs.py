@@ -2,7 +2,6 @@ import os
 import unicodedata
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pytest
 
@@ -120,6 +119,6 @@ def test_versions_of_the_renderer_are_named(dataset):
 
 
 def test_missing_fonts_are_one_clear_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(matplotlib, "get_data_path", lambda: str(tmp_path))
+    monkeypatch.setattr(glyphs.matplotlib, "get_data_path", lambda: str(tmp_path))
     with pytest.raises(InputError, match=r"DejaVuSans\.ttf: no such font"):
         glyphs.load()
