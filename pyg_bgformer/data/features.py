@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch.utils.data import Dataset
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.files import atomic_path
 
-TENSOR = "features"
+ROWS, FEATURES = "rows", "features"
 
 
 class FeatureSamples(Dataset[tuple[Tensor, int, int]]):
@@ -58,44 +59,57 @@ def view_seeds(row: int, views: int, seed: int) -> list[int]:
     return [int(word) >> 1 for word in words]  # torch takes seeds below 2 ** 63
 
 
-def cached_features(folder: Path, origin: Mapping[str, Any], compute: Callable[[], Tensor]) -> Tensor:
-    """Returns features from the file of their origin, or computes them and writes that file.
+def cached_features(
+    folder: Path, origin: Mapping[str, Any], rows: np.ndarray, compute: Callable[[np.ndarray], Tensor]
+) -> Tensor:
+    """Returns the features of some images, as far as they are known from the file of their origin.
+
+    What is not there is computed and added to the file, so that parts of a dataset share their features.
 
     Args:
         folder: Where the files are. It is made where it is missing.
-        origin: Plain values on which the features depend: images, backbone, augmentation. Another value makes
+        origin: Plain values on which the features depend: images, backbone, augmentation. Other values make
             another file.
-        compute: Called where there is no file, or a damaged one.
+        rows: ``(N,)`` int64, distinct rows of the images.
+        compute: Returns the features ``(n, V, F)`` of the rows that are given to it, ``(n,)``.
 
     Raises:
         InputError: If the file cannot be written.
     """
     key = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
     path = folder / f"features-{key[:16]}.safetensors"
-    if (found := _read(path, key)) is not None:
-        return found
-    features = compute().contiguous()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as partial:
-            save_file({TENSOR: features}, partial, {"key": key, "sha256": _digest(features)})
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: features cannot be written ({error}); see data.feature_cache") from error
-    return features
+    known, features = _read(path, key)
+    absent = np.setdiff1d(rows, known)
+    if len(absent):
+        added = compute(absent)
+        known = np.concatenate([known, absent])
+        features = torch.cat([features, added]) if len(features) else added.contiguous()
+        told = {"key": key, "sha256": _digest(known, features)}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path) as partial:
+                save_file({ROWS: torch.from_numpy(known), FEATURES: features}, partial, told)
+        except (OSError, SafetensorError) as error:
+            raise InputError(
+                f"{path}: features cannot be written ({error}); see data.feature_cache"
+            ) from error
+    places = np.argsort(known)[np.searchsorted(np.sort(known), rows)]
+    return features[torch.from_numpy(places)]
 
 
-def _read(path: Path, key: str) -> Tensor | None:
-    """Returns the features of a whole file; nothing where it is missing, of another origin, or damaged."""
+def _read(path: Path, key: str) -> tuple[np.ndarray, Tensor]:
+    """Returns the rows and features of a whole file; none where it is missing, of another origin, or damaged."""
+    nothing = np.empty(0, dtype=np.int64), torch.empty(0)
     if not path.is_file():
-        return None
+        return nothing
     try:
         with safe_open(path, "pt") as file:
             told = file.metadata() or {}
-            features = file.get_tensor(TENSOR)
+            rows, features = file.get_tensor(ROWS).numpy(), file.get_tensor(FEATURES)
     except (SafetensorError, OSError):
-        return None
-    return features if told == {"key": key, "sha256": _digest(features)} else None
+        return nothing
+    return (rows, features) if told == {"key": key, "sha256": _digest(rows, features)} else nothing
 
 
-def _digest(features: Tensor) -> str:
-    return hashlib.sha256(features.numpy().tobytes()).hexdigest()
+def _digest(rows: np.ndarray, features: Tensor) -> str:
+    return hashlib.sha256(rows.tobytes() + features.numpy().tobytes()).hexdigest()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -42,12 +43,12 @@ def frozen_samples(
         folder: Where the file is kept; :obj:`None` for none.
         on_batch: Told how many batches are done, and of how many.
     """
-    rows = [int(row) for row in samples.rows]
-    draws: list[Any] = list(range(len(rows)))
-    if views is not None:
-        draws = [(place, s) for place, row in enumerate(rows) for s in view_seeds(row, views, seed)]
 
-    def compute() -> Tensor:
+    def compute(rows: np.ndarray) -> Tensor:
+        places = {int(row): place for place, row in enumerate(samples.rows)}
+        draws: list[Any] = [places[int(row)] for row in rows]
+        if views is not None:
+            draws = [(places[int(row)], s) for row in rows for s in view_seeds(int(row), views, seed)]
         batches = [draws[i : i + BATCH_SIZE] for i in range(0, len(draws), BATCH_SIZE)]
         loader = DataLoader(samples, batch_sampler=batches, num_workers=workers)
         backbone = encoder.backbone.to(device).eval()
@@ -59,22 +60,27 @@ def frozen_samples(
         return torch.cat(parts).view(len(rows), views or 1, -1)
 
     if folder is None:
-        features = compute()
+        features = compute(samples.rows)
     else:
-        features = cached_features(folder, _origin(samples, encoder, views, seed), compute)
+        features = cached_features(folder, _origin(samples, encoder, views, seed), samples.rows, compute)
     return FeatureSamples(features, samples.labels, samples.rows, samples)
 
 
 def _origin(samples: ImageSamples, encoder: Encoder, views: int | None, seed: int) -> dict[str, Any]:
-    """Returns everything on which the outputs depend."""
+    """Returns everything on which the features of an image depend. Labels and splits are not among it."""
+    dataset = samples.dataset
+    paths = "\n".join(dataset.table["path"])
     noise = (
         [samples.seed, samples.size, *sorted(samples.noisy_rows)] if isinstance(samples, NoisySamples) else []
     )
     return {
-        "images": samples.dataset.manifest_hash,
-        "files": samples.dataset.source_stamp(),
-        "rows": hashlib.sha256(samples.rows.tobytes()).hexdigest(),
-        "noise": noise,
+        "dataset": [
+            dataset.name,
+            dataset.cropped,
+            hashlib.sha256(paths.encode(errors="replace")).hexdigest(),
+        ],
+        "files": dataset.source_stamp(),
+        "noise": noise if noise[2:] else [],
         "transform": str(samples.transform),
         "encoder": [encoder.spec.name, encoder.spec.pooling],
         "backbone": tensors_hash(encoder.backbone.state_dict()),

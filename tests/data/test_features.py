@@ -22,30 +22,39 @@ def test_seeds_of_views_depend_on_row_and_seed_alone():
     assert all(0 <= seed < 2**63 for seed in view_seeds(3, 100, seed=0))
 
 
+ROWS = np.array([4, 1, 3])
+
+
+def features_of(rows):
+    return torch.from_numpy(rows).float()[:, None, None].expand(-1, 2, 3)
+
+
 def test_features_are_computed_once_for_one_origin(tmp_path):
-    calls = []
+    asked = []
 
-    def compute():
-        calls.append(1)
-        return torch.full((2, 3), float(len(calls)))
+    def compute(rows):
+        asked.append(rows.tolist())
+        return features_of(rows)
 
-    first = cached_features(tmp_path / "new", {"backbone": "a"}, compute)
-    assert torch.equal(cached_features(tmp_path / "new", {"backbone": "a"}, compute), first)
-    assert len(calls) == 1
-    assert not torch.equal(cached_features(tmp_path / "new", {"backbone": "b"}, compute), first)
+    folder = tmp_path / "new"
+    for rows in (ROWS, ROWS[::-1].copy(), np.array([5, 4, 0]), np.array([0, 1, 3, 4, 5])):
+        assert torch.equal(cached_features(folder, {"backbone": "a"}, rows, compute), features_of(rows))
+    assert asked == [[1, 3, 4], [0, 5]]
+    cached_features(folder, {"backbone": "b"}, ROWS, compute)
+    assert asked[2:] == [[1, 3, 4]]
 
 
 @pytest.mark.parametrize("place", [20, -1])
 def test_a_damaged_file_is_made_again(tmp_path, place):
-    expected = cached_features(tmp_path, {}, lambda: torch.ones(2, 3))
+    cached_features(tmp_path, {}, ROWS, features_of)
     (file,) = tmp_path.iterdir()
     content = bytearray(file.read_bytes())
     content[place] ^= 1
     file.write_bytes(content)
-    assert torch.equal(cached_features(tmp_path, {}, lambda: torch.ones(2, 3)), expected)
+    assert torch.equal(cached_features(tmp_path, {}, ROWS, features_of), features_of(ROWS))
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="features cannot be written"):
-        cached_features(tmp_path / "file" / "inside", {}, lambda: torch.ones(2, 3))
+        cached_features(tmp_path / "file" / "inside", {}, ROWS, features_of)
