@@ -3,6 +3,10 @@
 import hashlib
 import json
 import os
+import re
+import shutil
+import socket
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +20,18 @@ CACHE_FOLDER = Path("~/.cache/pyg_bgformer")
 """The user's folder of files that can be made again."""
 
 
+ABANDONED_SECONDS = 24 * 3600
+"""A partial file of another machine is taken for abandoned when it was not written to for so long."""
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to; it takes the place of ``path`` when the block ends without an error.
+    """Yields a path beside ``path`` to write to; it takes the place of ``path`` when the block ends well.
 
-    An interrupted or failed write leaves what was at ``path`` before, and nothing else.
+    An interrupted or failed write leaves what was at ``path`` before, and nothing else. What a killed process
+    leaves is removed by :func:`remove_stale_partials`.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = partial_path(path)
     try:
         partial.touch()
         mode = partial.stat().st_mode  # the umask's; some libraries write files that others cannot read
@@ -31,6 +40,48 @@ def atomic_path(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def partial_path(path: Path) -> Path:
+    """Returns where this process writes a file or folder that is to be moved to ``path`` when it is whole."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
+
+
+def remove_stale_partials(folder: Path) -> None:
+    """Removes the partial files and folders that processes left in a folder when they were killed.
+
+    A process of this machine is asked whether it is alive. One of another machine, which may share the folder, is
+    taken for dead when it did not write for a day.
+    """
+    for partial in folder.glob(".*.partial"):
+        owner = re.search(r"-(\d+)\.partial$", partial.name)
+        try:
+            if owner is None or not is_abandoned(partial, int(owner[1])):
+                continue
+            if partial.is_dir():
+                shutil.rmtree(partial)
+            else:
+                partial.unlink()
+        except FileNotFoundError:
+            continue  # another process removed it, or moved it into place
+
+
+def is_abandoned(partial: Path, process: int) -> bool:
+    """Returns whether the process that writes a partial file or folder is gone.
+
+    Args:
+        partial: The file or folder.
+        process: The number of its process, as its name has it.
+    """
+    if partial.name.endswith(f".{socket.gethostname()}-{process}.partial") and os.name == "posix":
+        try:
+            os.kill(process, 0)  # asks, and sends nothing
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False  # it is alive and another user's
+        return False
+    return time.time() - partial.stat().st_mtime > ABANDONED_SECONDS
 
 
 MOST_BYTES = 1_000_000

@@ -1,4 +1,7 @@
 import os
+import socket
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -6,7 +9,14 @@ import torch
 from safetensors.torch import save_file
 
 from pyg_bgformer.errors import InputError
-from pyg_bgformer.files import MOST_BYTES, atomic_path, read_mapping
+from pyg_bgformer.files import (
+    ABANDONED_SECONDS,
+    MOST_BYTES,
+    atomic_path,
+    partial_path,
+    read_mapping,
+    remove_stale_partials,
+)
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
@@ -40,6 +50,28 @@ def test_files_follow_the_umask_whatever_writes_them(tmp_path: Path, umask: int)
             assert (tmp_path / name).stat().st_mode & 0o777 == 0o666 & ~umask
     finally:
         os.umask(before)
+
+
+def test_what_dead_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    here = socket.gethostname()
+    dead = [
+        tmp_path / f".a.cache.{here}-{process.pid}.partial",
+        tmp_path / f".b.{here}-{process.pid}.partial",
+    ]
+    dead[0].write_text("half")
+    dead[1].mkdir()
+    (dead[1] / "1.jpg").touch()
+    elsewhere, abandoned = (tmp_path / f".{name}.node-7-{process.pid}.partial" for name in "cd")
+    kept = [partial_path(tmp_path / "e"), elsewhere, tmp_path / "f.cache", tmp_path / ".g.partial"]
+    for path in [*kept, abandoned]:
+        path.touch()
+    long_ago = time.time() - ABANDONED_SECONDS - 9
+    for path in (abandoned, kept[0]):
+        os.utime(path, (long_ago, long_ago))
+    remove_stale_partials(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
 
 
 BOMB = "a: &a [x, x]\n" + "".join(

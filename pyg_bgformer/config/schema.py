@@ -44,7 +44,8 @@ class DataConfig(Section):
             or null for the image as it is at test time.
         feature_cache: Folder for the features of frozen encoders, or null for no cache.
         workers: Number of processes that load images.
-        cache: Folder for decoded images, or null for no cache.
+        min_images: Classes with fewer images are left out.
+        cache: Folder for decoded images, or null to decode them in every epoch.
         cache_size: Shorter side in pixels to which larger images are resized in the cache. Training crops are cut
             from these: if it is not well above resize, small crops are blurred, and test images are not.
     """
@@ -65,7 +66,8 @@ class DataConfig(Section):
     views: PositiveInt | None = None
     feature_cache: str | None = "~/.cache/pyg_bgformer"
     workers: NonNegativeInt = 2
-    cache: str | None = "~/.cache/pyg_bgformer"
+    min_images: PositiveInt = 1
+    cache: str | None = None
     cache_size: PositiveInt = 512
 
     def __post_init__(self) -> None:

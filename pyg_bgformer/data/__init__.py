@@ -2,8 +2,7 @@
 
 from pyg_bgformer.data.cache import ImageCache
 from pyg_bgformer.data.dataset import ImageDataset
-from pyg_bgformer.data.datasets.registry import DATASETS, load_dataset, read_dataset
-from pyg_bgformer.data.datasets.verification import SplitCount, Verification
+from pyg_bgformer.data.datasets import DATASETS, dataset_options, load_dataset, read_dataset
 from pyg_bgformer.data.images import ImageError
 from pyg_bgformer.data.samplers import (
     SAMPLERS,
@@ -17,6 +16,7 @@ from pyg_bgformer.data.samplers import (
 )
 from pyg_bgformer.data.samples import ImageSamples
 from pyg_bgformer.data.transforms import eval_transform, train_transform
+from pyg_bgformer.data.verification import SplitCount, Verification
 
 __all__ = [
     "DATASETS",
@@ -33,6 +33,7 @@ __all__ = [
     "SplitCount",
     "Verification",
     "build_sampler",
+    "dataset_options",
     "eval_transform",
     "load_dataset",
     "read_dataset",

@@ -1,9 +1,14 @@
-"""Decoded images in one memory-mapped file, so that only the first epoch decodes JPEGs."""
+"""Decoded images in one memory-mapped file, so that only the first epoch decodes JPEGs.
+
+The file is the pixels of all images one after the other, then the index (an entry for each image), then the tail.
+It is written in this order under another name and renamed when it is whole.
+"""
 
 import hashlib
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -14,13 +19,17 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from pyg_bgformer.data.cache_file import map_pixels, pixel_ends, write_pixels
 from pyg_bgformer.data.dataset import ImageDataset
 from pyg_bgformer.data.decoding import decoded
 from pyg_bgformer.data.images import ImageError, to_tensor
 from pyg_bgformer.errors import InputError
+from pyg_bgformer.files import atomic_path, remove_stale_partials
 
 Progress = Callable[[int, int], None]
+
+INDEX = np.dtype([("height", "<u4"), ("width", "<u4"), ("checksum", "<u4")])
+TAIL = np.dtype([("magic", "S8"), ("images", "<u8"), ("checksum", "<u4"), ("key", "S64")])
+MAGIC = b"bgcache1"
 
 
 class ImageCache:
@@ -36,7 +45,7 @@ class ImageCache:
         path: A file made by :meth:`open_or_build`.
 
     Raises:
-        InputError: The file is missing, is no cache, or was cut off.
+        InputError: If the file is missing, is no cache, or was cut off.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,10 +60,10 @@ class ImageCache:
         return len(self._index)
 
     def __getitem__(self, row: int) -> Tensor:
-        """The image of a row: uint8 of shape ``(3, height, width)``, a copy.
+        """Returns the image of a row: uint8 of shape ``(3, height, width)``, a copy.
 
         Raises:
-            ImageError: The pixels do not have the checksum that they were written with.
+            ImageError: If the pixels do not have the checksum that they were written with.
         """
         height, width = int(self._index["height"][row]), int(self._index["width"][row])
         end = int(self._ends[row])
@@ -75,7 +84,7 @@ class ImageCache:
         workers: int | None = None,
         progress: Progress | None = None,
     ) -> "ImageCache":
-        """Open the cache of a dataset, or make it where it is missing or has a damaged index.
+        """Opens the cache of a dataset, or makes it where it is missing or has a damaged index.
 
         The file's name is made of the dataset's manifest hash, the sizes and times of its files, and
         ``size``: a change of any of them makes another file.
@@ -88,18 +97,24 @@ class ImageCache:
             progress: Called with the number of images done and the number of all of them.
 
         Raises:
-            ImageError: An image does not decode (the message names it).
-            InputError: The folder cannot be written, or ``size`` is below 1.
+            ImageError: If an image does not decode (the message names it).
+            InputError: If the folder cannot be written, or ``size`` is below 1.
         """
         if size < 1:
             raise InputError(f"the size of cached images is {size}; expected at least 1")
-        key = _key(dataset, size)
+        sources = f"{dataset.manifest_hash} {dataset.source_stamp()} {size}"
+        key = hashlib.sha256(sources.encode()).hexdigest()
         path = Path(folder) / f"{dataset.name}-{size}-{key[:16]}.cache"
-        if _is_whole(path, key):
-            return cls(path)
+        if path.exists():
+            with suppress(InputError):  # a damaged file is made again
+                cache = cls(path)
+                if cache.key == key:
+                    return cache
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remove_stale_partials(path.parent)
             with closing(decoded(dataset, partial(shrunk, size=size), workers)) as outcomes:
-                write_pixels(path, _counted(outcomes, len(dataset), progress), key)
+                write_pixels(path, pixels_of(outcomes, len(dataset), progress), key)
         except OSError as error:
             raise InputError(
                 f"{path}: the image cache cannot be written ({error.strerror or error})"
@@ -108,32 +123,84 @@ class ImageCache:
 
 
 def shrunk(image: Image.Image, size: int) -> Tensor:
-    """The image as uint8 ``(3, height, width)``, its shorter side at most ``size``; never enlarged."""
+    """Returns the image as uint8 ``(3, height, width)``, its shorter side at most ``size``; never enlarged."""
     tensor = to_tensor(image)
     if min(image.size) <= size:
         return tensor
-    return functional.resize(tensor, [size], InterpolationMode.BICUBIC, antialias=True)
+    resized: Tensor = functional.resize(tensor, [size], InterpolationMode.BICUBIC, antialias=True)
+    return resized
 
 
-def _key(dataset: ImageDataset, size: int) -> str:
-    return hashlib.sha256(f"{dataset.manifest_hash} {dataset.source_stamp()} {size}".encode()).hexdigest()
-
-
-def _is_whole(path: Path, key: str) -> bool:
-    if not path.exists():
-        return False
-    try:
-        return map_pixels(path)[2] == key
-    except InputError:
-        return False
-
-
-def _counted(
+def pixels_of(
     outcomes: Iterable[Tensor | ImageError], total: int, progress: Progress | None
 ) -> Iterator[np.ndarray]:
+    """Yields decoded images with the channels last, as they are written.
+
+    Args:
+        outcomes: Decoded images or what is wrong with them.
+        total: Number of all images.
+        progress: Called with the number of images done and ``total``.
+
+    Raises:
+        ImageError: If an image did not decode.
+    """
     for done, outcome in enumerate(outcomes, start=1):
         if isinstance(outcome, ImageError):
             raise outcome
         yield outcome.permute(1, 2, 0).numpy()
         if progress is not None:
             progress(done, total)
+
+
+def write_pixels(path: Path, images: Iterable[np.ndarray], key: str) -> None:
+    """Writes images (uint8, ``(height, width, 3)``) atomically; of a failure nothing is left.
+
+    Args:
+        path: The file.
+        images: The images, in the order of the rows.
+        key: What they depend on.
+
+    Raises:
+        OSError: If the folder cannot be written, or the disk is full.
+    """
+    with atomic_path(path) as unfinished, open(unfinished, "wb") as file:
+        entries = []
+        for image in images:
+            pixels = image.tobytes()
+            file.write(pixels)
+            entries.append((*image.shape[:2], zlib.crc32(pixels)))
+        index = np.array(entries, dtype=INDEX).tobytes()
+        file.write(index)
+        file.write(np.array([(MAGIC, len(entries), zlib.crc32(index), key.encode())], TAIL).tobytes())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def map_pixels(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
+    """Maps a file: returns its bytes (read-only, uint8), the index, and the key it was written with.
+
+    Raises:
+        InputError: If the file is missing, is no such file, or was cut off. The pixels, perhaps a hundred
+            gigabytes of them, are not read: each image is compared with its checksum when it is.
+    """
+    try:
+        content = np.memmap(path, dtype=np.uint8, mode="r")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: no image cache ({error}); delete it to have it made again") from None
+    damaged = InputError(f"{path}: a damaged image cache; delete it to have it made again")
+    if content.size < TAIL.itemsize:
+        raise damaged
+    tail = content[-TAIL.itemsize :].view(TAIL)[0]
+    start = content.size - TAIL.itemsize - int(tail["images"]) * INDEX.itemsize
+    if tail["magic"] != MAGIC or start < 0:
+        raise damaged
+    encoded = content[start : -TAIL.itemsize]
+    index = np.frombuffer(encoded.tobytes(), dtype=INDEX)
+    if zlib.crc32(encoded.data) != tail["checksum"] or pixel_ends(index)[-1:].sum() != start:
+        raise damaged
+    return content, index, tail["key"].decode(errors="replace")
+
+
+def pixel_ends(index: np.ndarray) -> np.ndarray:
+    """Returns where the pixels of each image end, in bytes from the file's start."""
+    return np.cumsum(3 * index["height"].astype(np.int64) * index["width"])

@@ -1,40 +1,44 @@
 """The base of all datasets: a table of images with labels and splits, and the way to an image."""
 
+import copy
 import hashlib
 import os
 import unicodedata
 from collections.abc import Iterable, Mapping
+from itertools import combinations
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from pyg_bgformer.data.boxes import BOX, cut_box
-from pyg_bgformer.data.datasets.verification import Coverage, SplitCount, Verification, count_lines
 from pyg_bgformer.data.decoding import failures
-from pyg_bgformer.data.images import ImageError, decode_rgb
+from pyg_bgformer.data.image_files import open_image, some
+from pyg_bgformer.data.images import Box, ImageError, crop_to_box, decode_rgb
+from pyg_bgformer.data.verification import Coverage, SplitCount, Verification, count_lines
 from pyg_bgformer.errors import InputError
 
-#: The splits that exist, in the order in which their classes are numbered.
-SPLITS = ("train", "test", "query", "gallery")
+SPLITS = ("train", "val", "test", "query", "gallery")
+"""The splits that exist, in the order in which their classes are numbered."""
 
 
 class ImageDataset:
-    """Images with class labels, split by class into train and test (or train, query and gallery).
+    """Images with class labels, split by class into train and test (or train, query and gallery), perhaps val.
 
     Args:
         name: Official name; goes into :attr:`manifest_hash`.
         records: One mapping for each image with the keys ``path`` (relative to ``root``, with ``/``),
-            ``original_class``, ``split`` and, where there are such, ``super_class`` and ``box`` (to which the
-            image is cut, see :data:`pyg_bgformer.data.boxes.BOX`). Rows keep this order.
+            ``original_class``, ``split`` and, where there are such, ``super_class`` and ``box`` (a
+            :data:`~pyg_bgformer.data.images.Box` to which the image is cropped). Rows keep this order.
         root: Folder of the images, or ``None`` when they come with a library.
+        files: The file of a ``path``, relative to ``root``, where it has another name than the path.
         expected: Official counts by split; leave out where there are none.
-        notes: What the reader of the folder noticed: one-line problems for :meth:`verify`.
+        problems: What is wrong with the folder, one line each, for :meth:`verify`.
+        notes: What a user should know of the folder and is not wrong, one line each.
 
     Attributes:
-        versions (dict): Versions of programs that made the images, where they are not files.
+        versions (dict): Versions of the programs that made the images, where they are not files.
         single_images (bool): Whether classes of one image are no fault, as the official training part has some.
         table (pandas.DataFrame): Columns ``path``, ``label`` (int64, 0..C-1 over all classes, train classes
             first, in the order of ``records``), ``original_class``, ``split``, perhaps ``super_class``, ``box``;
@@ -46,20 +50,61 @@ class ImageDataset:
     def __init__(
         self,
         name: str,
-        records: Iterable[Mapping[str, str]],
+        records: Iterable[Mapping[str, str | Box]],
         *,
         root: Path | None = None,
+        files: Mapping[str, str] | None = None,
         expected: Mapping[str, SplitCount] | None = None,
+        problems: Iterable[str] = (),
         notes: Iterable[str] = (),
     ) -> None:
         self.name = name
         self.root = root
+        self.files = {path: file for path, file in (files or {}).items() if path != file}
         self.expected = dict(expected or {})
+        self.problems = list(problems)
         self.notes = list(notes)
         self.versions: dict[str, str] = {}
-        self.table = _table(records)
-        self._paths: list[str] = self.table["path"].tolist()
-        self._boxes: list[str] | None = self.table[BOX].tolist() if self.cropped else None
+        table = pd.DataFrame(list(records))
+        if table.empty:
+            table = pd.DataFrame({"path": [], "original_class": [], "split": []}, dtype=str)
+        self._use(with_labels(table))
+
+    def _use(self, table: pd.DataFrame) -> None:
+        self.table = table
+        # Lists, because reading single cells of a table is slow.
+        self._paths: list[str] = [self.files.get(path, path) for path in table["path"]]
+        self._boxes: list[Box] | None = table["box"].tolist() if self.cropped else None
+
+    def with_table(self, table: pd.DataFrame, *, expected: Mapping[str, SplitCount] | None = None) -> Self:
+        """Returns this dataset with another table: other labels, other splits or fewer images.
+
+        Args:
+            table: With the columns of :attr:`table`. Its rows are numbered anew.
+            expected: Official counts by split; leave out where they are those of this dataset.
+        """
+        other = copy.copy(self)
+        other.expected = dict(self.expected if expected is None else expected)
+        other._use(table.reset_index(drop=True))
+        return other
+
+    def without_small_classes(self, min_images: int) -> Self:
+        """Returns this dataset without the classes of fewer images, named in :attr:`notes`.
+
+        Args:
+            min_images: Images that a class must have, in all its splits together.
+        """
+        classes = self.table["original_class"]
+        small = classes.map(classes.value_counts()) < min_images
+        if not small.any():
+            return self
+        other = self.with_table(with_labels(self.table[~small].drop(columns="label")))
+        names = sorted(set(classes[small]))
+        other.notes = [
+            *self.notes,
+            f"left out, with fewer than {min_images} images: {len(names):,} classes ({some(names)})",
+        ]
+        return other
 
     def __len__(self) -> int:
         return len(self.table)
@@ -70,22 +115,22 @@ class ImageDataset:
 
     @property
     def where(self) -> str:
-        """The folder of the images, or a word for where they come from."""
+        """Returns the folder of the images, or a word for where they come from."""
         return str(self.root) if self.root is not None else "bundled"
 
     @property
     def partial(self) -> bool:
-        """Whether the counts differ from the official ones (never where there are none)."""
+        """Returns whether the counts differ from the official ones (never where there are none)."""
         return bool(self.expected) and self.counts() != self.expected
 
     @property
     def cropped(self) -> bool:
-        """Whether images are cut to annotated boxes."""
-        return BOX in self.table
+        """Returns whether images are cropped to annotated boxes."""
+        return "box" in self.table
 
     @property
     def manifest_hash(self) -> str:
-        """SHA-256 over the name and the table: what is in the dataset, wherever its folder is."""
+        """Returns the SHA-256 over the name and the table: what is in the dataset, wherever its folder is."""
         digest = hashlib.sha256(f"{self.name}\n".encode())
         columns = sorted(self.table.columns)
         digest.update("\t".join(columns).encode() + b"\n")
@@ -96,10 +141,10 @@ class ImageDataset:
         return digest.hexdigest()
 
     def source_stamp(self) -> str:
-        """SHA-256 over size and time of change of the files: differs when an image was replaced.
+        """Returns the SHA-256 over size and time of change of the files: differs when an image was replaced.
 
         Raises:
-            ImageError: A file is not there any more.
+            ImageError: If a file is not there any more.
         """
         digest = hashlib.sha256()
         for path in self.source_files():
@@ -111,17 +156,17 @@ class ImageDataset:
         return digest.hexdigest()
 
     def source_files(self) -> Iterable[str | Path]:
-        """The files that the images are read from."""
+        """Returns the files that the images are read from."""
         return () if self.root is None else (os.path.join(self.root, path) for path in self._paths)
 
     def counts(self) -> dict[str, SplitCount]:
-        """Number of classes and images of each split that the dataset has."""
+        """Returns the number of classes and images of each split that the dataset has."""
         groups = self.table.groupby("split", sort=False)["label"]
         found = {str(split): SplitCount(labels.nunique(), len(labels)) for split, labels in groups}
         return {split: found[split] for split in SPLITS if split in found}
 
     def coverage(self) -> dict[str, Coverage]:
-        """How many images the classes of each split have."""
+        """Returns how many images the classes of each split have."""
         labels = self.table["label"].to_numpy()
         return {
             split: Coverage.of(np.unique(labels[self.rows(split)], return_counts=True)[1])
@@ -129,29 +174,34 @@ class ImageDataset:
         }
 
     def rows(self, split: str) -> np.ndarray:
-        """Rows of a split, ascending, int64 of shape ``(number of its images,)``.
+        """Returns the rows of a split, ascending, int64 of shape ``(number of its images,)``.
 
         Raises:
-            InputError: The dataset has no such split.
+            InputError: If the dataset has no such split.
         """
         if split not in (known := self.counts()):
             raise InputError(f"{self.name} has no split '{split}'; it has: {', '.join(known)}")
         return np.flatnonzero((self.table["split"] == split).to_numpy())
 
     def file(self, row: int) -> str:
-        """How the image of a row is called in messages."""
+        """Returns how the image of a row is called in messages."""
         return str(self.root / self._paths[row]) if self.root is not None else self._paths[row]
 
     def open(self, row: int) -> BinaryIO:
-        """The encoded image of a row as a binary stream; where images are not files, override."""
-        return open(self.file(row), "rb")
-
-    def image(self, row: int) -> Image.Image:
-        """The image of a row: 8-bit RGB, upright, transparency over white, perhaps cut to its box.
+        """Returns the encoded image of a row as a binary stream; where images are not files, override.
 
         Raises:
-            ImageError: The file is missing, empty, damaged or no image, or its box is outside of it (the message
-                names it).
+            OSError: If it cannot be opened.
+            ImageError: If it is a pipe or a device, which is not opened.
+        """
+        return open_image(self.file(row))
+
+    def image(self, row: int) -> Image.Image:
+        """Returns the image of a row: 8-bit RGB, upright, transparency over white, perhaps cropped to its box.
+
+        Raises:
+            ImageError: If the file is missing, empty, damaged or no image, or its box is outside of it. The message
+                names it.
         """
         where = self.file(row)
         try:
@@ -160,28 +210,39 @@ class ImageDataset:
             raise ImageError(f"{where}: cannot be opened ({error.strerror or error})") from None
         with stream:
             image = decode_rgb(stream, where)
-        return image if self._boxes is None else cut_box(image, self._boxes[row], where)
+        return image if self._boxes is None else crop_to_box(image, self._boxes[row], where)
 
     def faults(self) -> list[str]:
-        """One line for each thing for which nothing can be trained or tested; none in a sound dataset.
+        """Returns one line for each thing for which nothing can be trained or tested; none in a sound dataset.
 
-        They are: a split of fewer than two classes, a class of one image, a class both in train and in test,
-        an image that is listed twice, a query whose class has no gallery image.
+        They are: a split of fewer than two classes, a class of one image, a class in two of train, val and test, an
+        image that is listed twice, a query whose class has no gallery image.
         """
-        lines = [f"class '{name}' is both in train and in test" for name in self._shared_classes()]
+        classes, split = self.table["original_class"], self.table["split"]
+        lines = [
+            f"class '{name}' is both in {first} and in {second}" for first, second, name in self._shared()
+        ]
         twice = self.table.loc[self.table["path"].duplicated(), "path"]
         lines += [f"the image '{path}' is listed twice; expected each image once" for path in twice]
         lines += [
             f"the query item '{name}' has no image in the gallery; add one, or remove its queries"
-            for name in self._without_gallery()
+            for name in sorted(set(classes[split == "query"]) - set(classes[split == "gallery"]))
         ]
-        splits = self.counts()
-        for split in ["train"] if "query" in splits else ["train", "test"]:
-            lines += self._too_small(split, splits.get(split, SplitCount(0, 0)).classes)
+        counts = self.counts()
+        needed = ["train"] if "query" in counts else ["train", "test"]
+        for part in [*needed, "val"] if "val" in counts else needed:
+            sizes = classes[split == part].value_counts(sort=False)
+            if len(sizes) < 2:
+                lines.append(f"{part} has {len(sizes)} of the at least 2 classes that are needed")
+            elif not self.single_images:
+                lines += [
+                    f"class '{name}' ({part}) has one image; add images, remove the class, or set data.min_images"
+                    for name in sizes.index[sizes < 2]
+                ]
         return lines
 
     def verify(self, decode: bool = True, workers: int | None = None) -> Verification:
-        """Compare with the official dataset, prove the splits class-disjoint, decode every image.
+        """Compares with the official dataset, proves the splits class-disjoint, decodes every image.
 
         Args:
             decode: Whether to decode every image.
@@ -195,43 +256,33 @@ class ImageDataset:
             expected=self.expected,
             decoded=len(self) - len(damaged) if decode else None,
             coverage=self.coverage(),
-            shared_classes=self._shared_classes(),
-            problems=[*self._missing(), *self.notes, *self.faults(), *damaged],
+            shared_classes=tuple(name for *_, name in self._shared()),
+            problems=[*self.differences(), *self.problems, *self.faults(), *damaged],
+            notes=self.notes,
         )
 
-    def _missing(self) -> list[str]:
-        """One line when the counts are not the official ones."""
+    def differences(self) -> list[str]:
+        """Returns a line where the counts are not the official ones."""
         in_all = count_lines(self.counts(), self.expected)[0]
         return [f"not the official dataset; {in_all}"] if self.partial else []
 
-    def _shared_classes(self) -> tuple[str, ...]:
-        train = self.table["split"] == "train"
-        classes = self.table["original_class"]
-        return tuple(sorted(set(classes[train]) & set(classes[~train])))
-
-    def _without_gallery(self) -> list[str]:
-        classes, split = self.table["original_class"], self.table["split"]
-        return sorted(set(classes[split == "query"]) - set(classes[split == "gallery"]))
-
-    def _too_small(self, split: str, classes: int) -> list[str]:
-        if classes < 2:
-            return [f"{split} has {classes} of the at least 2 classes that are needed"]
-        if self.single_images:
-            return []
-        sizes = self.table.loc[self.table["split"] == split, "original_class"].value_counts(sort=False)
+    def _shared(self) -> list[tuple[str, str, str]]:
+        """Returns ``(part, other part, class)`` for each class in two of train, val and test."""
+        parts = self.table["split"].replace({"query": "test", "gallery": "test"})
+        classes = {part: set(names) for part, names in self.table["original_class"].groupby(parts)}
         return [
-            f"class '{name}' ({split}) has one image; add images, or remove the class"
-            for name in sizes.index[sizes < 2]
+            (first, second, name)
+            for first, second in combinations(("train", "val", "test"), 2)
+            for name in sorted(classes.get(first, set()) & classes.get(second, set()))
         ]
 
 
-def _table(records: Iterable[Mapping[str, str]]) -> pd.DataFrame:
-    table = pd.DataFrame(list(records))
-    if table.empty:
-        table = pd.DataFrame({"path": [], "original_class": [], "split": []}, dtype=str)
+def with_labels(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns a table with the column ``label``: its classes numbered from 0, those of train first."""
     # query and gallery hold the same classes, so a class takes the number of the first split it is in
     order = table["split"].map(SPLITS.index).argsort(kind="stable")
     classes = pd.unique(table["original_class"].iloc[order])
     numbers = {name: number for number, name in enumerate(classes)}
+    table = table.copy()
     table.insert(1, "label", table["original_class"].map(numbers).astype("int64"))
     return table

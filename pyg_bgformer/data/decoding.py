@@ -18,21 +18,21 @@ class HasImages(Protocol):
     """Anything with numbered images."""
 
     def __len__(self) -> int:
-        """How many images there are."""
+        """Returns how many images there are."""
 
     def image(self, row: int) -> Image.Image:
-        """The image of a row."""
+        """Returns the image of a row."""
 
 
 def available_cpus() -> int:
-    """How many CPUs this process may use."""
+    """Returns how many CPUs this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def decoded(
     images: HasImages, then: Callable[[Image.Image], T], workers: int | None = None
 ) -> Generator[T | ImageError, None, None]:
-    """Decode every image and give ``then(image)``, or the error instead of what cannot be read.
+    """Decodes every image and yields ``then(image)``, or the error instead of what cannot be read.
 
     Close the generator to end its processes; an error in whoever consumes it could keep it alive.
 
@@ -43,7 +43,7 @@ def decoded(
     """
     count = available_cpus() if workers is None else workers
     loader = DataLoader(
-        _Decoded(images, then),
+        Decoded(images, then),
         batch_size=None,
         num_workers=count,
         collate_fn=_as_is,
@@ -58,12 +58,19 @@ def decoded(
 
 
 def failures(images: HasImages, workers: int | None = None) -> list[str]:
-    """One line for each image that does not decode to RGB, in the order of the rows."""
+    """Returns one line for each image that does not decode to RGB, in the order of the rows."""
     with closing(decoded(images, _mode, workers)) as outcomes:
         return [str(outcome) for outcome in outcomes if isinstance(outcome, ImageError)]
 
 
-class _Decoded(Dataset[T | ImageError], Generic[T]):
+class Decoded(Dataset[T | ImageError], Generic[T]):
+    """Decoded images in the order of the rows, for a loader.
+
+    Args:
+        images: Where the images come from.
+        then: What is made of each.
+    """
+
     def __init__(self, images: HasImages, then: Callable[[Image.Image], T]) -> None:
         self.images = images
         self.then = then

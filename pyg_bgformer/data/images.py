@@ -1,24 +1,28 @@
 """Image files of every kind to 8-bit RGB, or one clear line that names the file."""
 
 import struct
+import warnings
 import zlib
 from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from pyg_bgformer.errors import InputError
 
-#: File name endings (lower case) that are taken for images.
-IMAGE_EXTENSIONS = frozenset(
-    {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
-    | {".tif", ".tiff", ".webp"}
-)
+IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What Pillow may take a file for. It knows more formats, and starts other programs to read some of them."""
+
+MAX_PIXELS = 120_000_000
+"""Largest image that is decoded, above the largest cameras. A file of a few kilobytes can claim any size."""
+
+Box = tuple[int, int, int, int]
+"""Left, upper, right and lower edge in pixels from an image's upper left corner, right and lower exclusive."""
 
 # What Pillow raises on damaged input depends on the format: each of these was seen for some decoder.
-_DECODING_ERRORS = (
+DECODING_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -26,7 +30,6 @@ _DECODING_ERRORS = (
     IndexError,
     struct.error,
     zlib.error,
-    Image.DecompressionBombError,
 )
 
 
@@ -43,7 +46,7 @@ class ImageError(InputError):
 
 
 def decode_rgb(stream: BinaryIO, where: str) -> Image.Image:
-    """Decode an image file to 8-bit RGB, upright.
+    """Decodes an image file to 8-bit RGB, upright.
 
     The EXIF rotation is applied; grey, palette, CMYK and 16-bit images are converted (16 bits by scaling
     0..65535 to 0..255), and transparency is laid over white. Of several frames the first is taken.
@@ -53,47 +56,93 @@ def decode_rgb(stream: BinaryIO, where: str) -> Image.Image:
         where: How the file is called in an error message.
 
     Raises:
-        ImageError: The file is empty, damaged, no image, or of a pixel type without a defined range.
+        ImageError: If the file is empty, damaged, too large, no image of :data:`IMAGE_FORMATS`, or of a pixel type
+            without a defined range.
     """
     if not stream.read(1):
         raise ImageError(f"{where}: the file is empty; expected an image: replace or remove it")
     stream.seek(0)
     try:
-        with Image.open(stream) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is another one
+            image = Image.open(stream, formats=IMAGE_FORMATS)
+        with image:
+            check_size(image, where)
             image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            return to_rgb(ImageOps.exif_transpose(image), where)
     except ImageError:
         raise
-    except Image.UnidentifiedImageError:
+    except Image.DecompressionBombError:
+        raise ImageError(f"{where}: more than {MAX_PIXELS:,} pixels; make it smaller or remove it") from None
+    except UnidentifiedImageError:
         raise ImageError(
-            f"{where}: not an image, or its beginning is damaged; expected an image: replace or remove it"
+            f"{where}: not an image, or its beginning is damaged; expected {', '.join(IMAGE_FORMATS)}: "
+            "replace or remove it"
         ) from None
-    except _DECODING_ERRORS as error:
+    except DECODING_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{where}: damaged image ({reason}); replace or remove it") from None
 
 
-def to_tensor(image: Image.Image) -> Tensor:
-    """An RGB image as a uint8 tensor of shape ``(3, height, width)``.
+def check_size(image: Image.Image, where: str) -> None:
+    """Checks the size that an image claims, before its pixels are decoded.
 
-    In memory the channels come last, as Pillow has them: torchvision resizes such tensors twice as fast.
+    Raises:
+        ImageError: If it has more than :data:`MAX_PIXELS` pixels.
     """
-    return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1)
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(
+            f"{where}: {image.width} x {image.height} pixels, expected at most {MAX_PIXELS:,}; "
+            "make it smaller or remove it"
+        )
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, where: str) -> Image.Image:
+    """Converts an image of any mode to 8-bit RGB.
+
+    Raises:
+        ImageError: If its values have no defined range.
+    """
     if image.mode.startswith("I") or image.mode == "F":
-        return _from_deep_grey(image)
+        # Grey of more than 8 bits: Pillow's own conversion would cut values off at 255.
+        values = np.asarray(image).astype(np.float64)
+        low, high = values.min(), values.max()
+        if image.mode == "F" or low < 0 or high > 65535:
+            raise ImageError(
+                f"{where}: unsupported pixels of mode {image.mode} with values {low:g} to {high:g}; expected whole "
+                "numbers from 0 to 65535: convert or remove it"
+            )
+        return Image.fromarray(np.round(values / 257).astype(np.uint8)).convert("RGB")
     if image.mode in {"RGBA", "RGBa", "LA", "La", "PA"} or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
 
 
-def _from_deep_grey(image: Image.Image) -> Image.Image:
-    """Grey of more than 8 bits: Pillow's own conversion would cut values off at 255."""
-    values = np.asarray(image).astype(np.float64)
-    low, high = values.min(), values.max()
-    if image.mode == "F" or low < 0 or high > 65535:
-        raise ValueError(f"pixel mode {image.mode} with values {low:g} to {high:g}, expected 0 to 65535")
-    return Image.fromarray(np.round(values / 257).astype(np.uint8)).convert("RGB")
+def to_tensor(image: Image.Image) -> Tensor:
+    """Returns an RGB image as a uint8 tensor of shape ``(3, height, width)``.
+
+    In memory the channels come last, as Pillow has them: torchvision resizes such tensors twice as fast.
+    """
+    return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1)
+
+
+def crop_to_box(image: Image.Image, box: Box, where: str) -> Image.Image:
+    """Returns the part of an image that is in a box; what of the box is beyond the image is left out.
+
+    Args:
+        image: The whole image.
+        box: Its annotated box.
+        where: How the image is called in a message.
+
+    Raises:
+        ImageError: If nothing of the box is inside the image.
+    """
+    left, upper, right, lower = box
+    inside = max(left, 0), max(upper, 0), min(right, image.width), min(lower, image.height)
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        raise ImageError(
+            f"{where}: its box {box} holds nothing of its {image.width} x {image.height} pixels; correct the "
+            "list of boxes, or leave crop_to_box out"
+        )
+    return image.crop(inside)

@@ -1,6 +1,5 @@
 """Training images with wrong labels, or noise in place of the image: how much of it a method bears."""
 
-import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -16,7 +15,7 @@ LABELS, IMAGES = 1, 2
 
 
 def mislabelled(dataset: ImageDataset, share: float, seed: int) -> ImageDataset:
-    """The dataset with wrong labels on a share of its training images.
+    """Returns the dataset with wrong labels on a share of its training images.
 
     ``round(share * n)`` of the n training images are drawn, and for each of them one of the other training
     classes. With one seed, what is wrong at a smaller share is wrong, with the same label, at a larger one. All
@@ -32,12 +31,9 @@ def mislabelled(dataset: ImageDataset, share: float, seed: int) -> ImageDataset:
     order = generator.permutation(len(rows))
     shifts = generator.integers(1, classes, len(rows))
     chosen = order[: round(share * len(rows))]
-    part = copy.copy(dataset)
-    part.table = dataset.table.copy()
-    labels = part.table["label"].to_numpy().copy()
+    labels = dataset.table["label"].to_numpy().copy()
     labels[rows[chosen]] = (labels[rows[chosen]] + shifts[chosen]) % classes
-    part.table["label"] = labels
-    return part
+    return dataset.with_table(dataset.table.assign(label=labels))
 
 
 class NoisySamples(ImageSamples):
@@ -71,7 +67,7 @@ class NoisySamples(ImageSamples):
         self.size = size
 
     def image(self, row: int) -> Tensor:
-        """The image of a row before the transform, uint8 ``(3, height, width)``, or its noise."""
+        """Returns the image of a row before the transform, uint8 ``(3, height, width)``, or its noise."""
         if row not in self.noisy_rows:
             return super().image(row)
         seed = int(np.random.SeedSequence([self.seed, IMAGES, row]).generate_state(1, np.uint64)[0])

@@ -1,10 +1,8 @@
 """Part of the training classes set aside to choose settings on, so that the test is looked at once."""
 
-import copy
-
 import numpy as np
 
-from pyg_bgformer.data.dataset import SPLITS, ImageDataset
+from pyg_bgformer.data.dataset import ImageDataset
 from pyg_bgformer.errors import InputError
 
 UNUSED = "unused"
@@ -12,10 +10,11 @@ UNUSED = "unused"
 
 
 def validation_part(dataset: ImageDataset, folds: int, fold: int) -> ImageDataset:
-    """The training classes of a dataset, split by class once more: one fold to test on, the others to train.
+    """Returns the dataset with some of the training classes to test on, and the others to train.
 
     Folds are blocks of consecutive classes, as train and test are in the benchmarks, where neighbours may be
-    alike. The official test images are in no split of the result. Rows stay what they are in ``dataset``.
+    alike. A dataset with a split ``val`` of its own has this one fold. The official test images are in no split of
+    the result. Rows stay what they are in ``dataset``.
 
     Args:
         dataset: With its official splits.
@@ -27,22 +26,27 @@ def validation_part(dataset: ImageDataset, folds: int, fold: int) -> ImageDatase
     """
     if folds < 2 or not 0 <= fold < folds:
         raise InputError(f"protocol.fold: found fold {fold} of {folds}, expected 0 to {max(folds, 2) - 1}")
-    table = dataset.table.copy()
-    train = (table["split"] == "train").to_numpy()
-    labels = table["label"].to_numpy()
-    classes = int(labels[train].max()) + 1
-    first, last = fold * classes // folds, (fold + 1) * classes // folds
-    if min(last - first, classes - (last - first)) < 2:
-        raise InputError(
-            f"protocol.folds: {classes} training classes in {folds} folds leave a part with fewer than 2; "
-            "use fewer folds"
-        )
-    held_out = train & (labels >= first) & (labels < last)
-    table["split"] = np.select([held_out, train], [SPLITS[1], SPLITS[0]], UNUSED)
-    # Labels of the classes that are trained on must be 0, 1, 2, ...: the fold's classes move behind them.
-    order = [*range(first), *range(last, classes), *range(first, last), *range(classes, labels.max() + 1)]
-    table["label"] = np.argsort(order)[labels]
-    part = copy.copy(dataset)
-    part.table = table
-    part.expected = {}
-    return part
+    split, labels = dataset.table["split"].to_numpy(), dataset.table["label"].to_numpy()
+    train, held_out = split == "train", split == "val"
+    if held_out.any():
+        if fold:
+            raise InputError(
+                f"protocol.fold: found fold {fold}, but {dataset.name} has a split val of its own, which is the "
+                "only fold; use protocol.fold: 0, or move its classes into train"
+            )
+        order = list(range(labels.max() + 1))  # those of train come first already
+    else:
+        classes = int(labels[train].max()) + 1
+        first, last = fold * classes // folds, (fold + 1) * classes // folds
+        if min(last - first, classes - (last - first)) < 2:
+            raise InputError(
+                f"protocol.folds: {classes} training classes in {folds} folds leave a part with fewer than 2; "
+                "use fewer folds"
+            )
+        held_out = train & (labels >= first) & (labels < last)
+        # Labels of the classes that are trained on must be 0, 1, 2, ...: the fold's classes move behind them.
+        order = [*range(first), *range(last, classes), *range(first, last), *range(classes, labels.max() + 1)]
+    table = dataset.table.assign(
+        split=np.select([held_out, train], ["test", "train"], UNUSED), label=np.argsort(order)[labels]
+    )
+    return dataset.with_table(table, expected={})

@@ -79,6 +79,8 @@ def run(config: Config, display: Display, resume: RunFolder | None = None) -> Ru
     dataset = build_dataset(config)
     marks = f"{' (partial)' if dataset.partial else ''}{' (cropped to boxes)' if dataset.cropped else ''}"
     display.line(f"data: {dataset.name}{marks}, {len(dataset.table)} images")
+    for note in dataset.notes:
+        display.line(f"data: {note}")
     fabric = build_fabric(config)
     torch.manual_seed(config.seed)
     part = protocol_part(config, dataset)

@@ -37,6 +37,7 @@ def build_dataset(config: Config) -> ImageDataset:
         variant=data.variant,
         allow_partial=data.allow_partial,
         crop_to_box=data.crop_to_box,
+        min_images=data.min_images,
     )
 
 

@@ -116,7 +116,7 @@ def check_here(configs: Iterable[Config]) -> None:
     datasets: dict[tuple[Any, ...], ImageDataset] = {}
     for config in configs:
         data = config.data
-        key = (data.name, data.root, data.variant, data.allow_partial, data.crop_to_box)
+        key = (data.name, data.root, data.variant, data.allow_partial, data.crop_to_box, data.min_images)
         if key not in datasets:
             datasets[key] = build_dataset(config)
         build_fabric(config)

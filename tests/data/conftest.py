@@ -1,6 +1,8 @@
 """Small datasets on disk."""
 
 import os
+import socket
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -34,6 +36,14 @@ def make_tree(tmp_path: Path) -> Callable[[Mapping[str, int]], Path]:
         return root
 
     return make
+
+
+@pytest.fixture
+def dead_partial() -> Callable[[Path], Path]:
+    """Name of the partial file of a path that a process of this machine writes, which is dead."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return lambda path: path.with_name(f".{path.name}.{socket.gethostname()}-{process.pid}.partial")
 
 
 @pytest.fixture

@@ -139,6 +139,12 @@ def test_a_damaged_image_is_named_and_nothing_is_left(dataset: ImageDataset, tmp
     assert list(folder.iterdir()) == []
 
 
+def test_what_a_killed_process_left_is_removed(dataset: ImageDataset, tmp_path: Path, dead_partial):
+    dead_partial(tmp_path / "big.cache").write_bytes(bytes(1000))
+    path = built(dataset, tmp_path)[0].path
+    assert [file for file in tmp_path.iterdir() if file.is_file()] == [path]
+
+
 def test_a_folder_that_cannot_be_made_is_named(dataset: ImageDataset, tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):

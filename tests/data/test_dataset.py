@@ -55,7 +55,27 @@ def test_query_and_gallery_share_their_classes():
     assert dataset.faults() == []
 
 
-def test_manifest_hash_is_of_the_content_not_of_the_place(make_tree: Tree, tmp_path: Path):
+def test_another_table_gives_another_dataset_and_leaves_this_one(make_tree: Tree):
+    dataset = ImageDataset("small", SMALL, root=make_tree(dict.fromkeys("pqyz", 2)))
+    before = dataset.table.copy()
+    fewer = dataset.with_table(dataset.table.iloc[[1, 6]].assign(split="test"), expected={})
+    assert fewer.rows("test").tolist() == [0, 1]
+    assert fewer.image(1).tobytes() == dataset.image(6).tobytes()
+    assert dataset.table.equals(before)
+    assert len(dataset) == 8
+
+
+def test_a_file_may_have_another_name_than_its_path(make_tree: Tree):
+    root = make_tree(dict.fromkeys("pqyz", 2))
+    (root / "q" / "0.png").rename(root / "q" / "moved.PNG")
+    dataset = ImageDataset("small", SMALL, root=root, files={"q/0.png": "q/moved.PNG", "p/0.png": "p/0.png"})
+    assert dataset.manifest_hash == ImageDataset("small", SMALL).manifest_hash
+    assert dataset.file(1) == str(root / "q" / "moved.PNG")
+    assert dataset.verify(workers=0).ok
+    assert len(dataset.source_stamp()) == 64
+
+
+def test_manifest_hash_is_of_the_content_not_of_the_place(tmp_path: Path):
     first = ImageDataset("small", SMALL, root=tmp_path)
     assert ImageDataset("small", SMALL, root=Path("/elsewhere")).manifest_hash == first.manifest_hash
     # a result file that names this hash must mean the same dataset with every later version

@@ -1,5 +1,6 @@
 import io
 import struct
+import subprocess
 import traceback
 import zlib
 from contextlib import suppress
@@ -9,7 +10,8 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from pyg_bgformer.data.images import ImageError, decode_rgb, to_tensor
+from pyg_bgformer.data import images
+from pyg_bgformer.data.images import Box, ImageError, crop_to_box, decode_rgb, to_tensor
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -119,8 +121,8 @@ def test_exif_rotation_is_applied():
         (b"\xff\xd8\xff\xe0", "not an image"),
         (encoded(Image.effect_noise((64, 64), 50))[:900], "damaged"),
         (encoded(Image.effect_noise((64, 64), 50), "JPEG")[:900], "damaged"),
-        (encoded(Image.new("F", (2, 2), 0.5), "TIFF"), "expected 0 to 65535"),
-        (encoded(Image.new("I", (2, 2), 70000), "TIFF"), "expected 0 to 65535"),
+        (encoded(Image.new("F", (2, 2), 0.5), "TIFF"), "unsupported pixels of mode F with values 0.5 to 0.5"),
+        (encoded(Image.new("I", (2, 2), 70000), "TIFF"), "unsupported pixels of mode I with values 70000"),
     ],
 )
 def test_what_is_no_image_is_named_in_one_line(content: bytes, said: str):
@@ -128,6 +130,68 @@ def test_what_is_no_image_is_named_in_one_line(content: bytes, said: str):
         decode(content)
     assert str(caught.value).startswith("some/file: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "ICO", "PDF", "TGA", "JPEG2000", "PSD"])
+def test_other_formats_are_refused_and_start_no_program(kind: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(subprocess, "Popen", None)  # Pillow calls Ghostscript for EPS
+    image = Image.new("RGB", (16, 16), "red")
+    content = b"8BPS\0\1" + bytes(100) if kind == "PSD" else encoded(image, kind)
+    with pytest.raises(ImageError, match=r"not an image, .* expected BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP"):
+        decode(content)
+
+
+def test_a_phone_s_jpeg_of_several_pictures_is_a_jpeg():
+    pictures = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+    content = encoded(pictures[0], "MPO", save_all=True, append_images=pictures[1:])
+    assert np.abs(decode(content).astype(int) - [255, 0, 0]).max() <= 3
+
+
+def png_of_size(side: int) -> bytes:
+    """The beginning of a PNG that claims to have ``side`` times ``side`` pixels of one bit."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    data = b"IDAT" + zlib.compress(bytes(1000))
+    return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", len(data) - 4) + data + bytes(4)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("side", "said"),
+    [
+        (10_900, "damaged image"),
+        (13_000, "13000 x 13000 pixels, expected at most 120,000,000"),
+        (2**20, "120,000,000 pixels; make it smaller"),
+    ],
+)
+def test_an_image_that_claims_too_many_pixels_is_not_decoded(side: int, said: str):
+    with pytest.raises(ImageError, match=said):
+        decode(png_of_size(side))
+
+
+def test_the_largest_image_is_decoded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 12)
+    assert decode(encoded(Image.new("RGB", (4, 3)))).shape == (3, 4, 3)
+    with pytest.raises(ImageError, match="4 x 4 pixels, expected at most 12"):
+        decode(encoded(Image.new("RGB", (4, 4))))
+
+
+NOISE = Image.effect_noise((12, 10), 100)
+
+
+@pytest.mark.parametrize(
+    ("box", "inside"),
+    [((2, 3, 7, 9), (2, 3, 7, 9)), ((-4, -1, 5, 5), (0, 0, 5, 5)), ((11, 9, 20, 20), (11, 9, 12, 10))],
+)
+def test_what_is_in_the_box(box: Box, inside: Box):
+    assert crop_to_box(NOISE, box, "x.jpg").tobytes() == NOISE.crop(inside).tobytes()
+
+
+@pytest.mark.parametrize("box", [(12, 0, 15, 5), (0, -5, 5, 0), (5, 5, 5, 9), (7, 2, 3, 9)])
+def test_an_empty_box_is_named(box: Box):
+    said = rf"x\.jpg: its box \({', '.join(map(str, box))}\) holds nothing of its 12 x 10 pixels"
+    with pytest.raises(ImageError, match=said):
+        crop_to_box(NOISE, box, "x.jpg")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about damaged TIFF tags

@@ -1,1 +1,130 @@
 """Datasets: one a file."""
+
+import inspect
+from pathlib import Path
+from typing import Any, get_args
+
+from pyg_bgformer.data.dataset import ImageDataset
+from pyg_bgformer.data.datasets import cars196, cub200, digits, folder, glyphs, inshop, omniglot, sop
+from pyg_bgformer.data.datasets.archive import unpack
+from pyg_bgformer.data.datasets.registry import DATASETS, dataset_options, find_root
+from pyg_bgformer.data.verification import count_lines
+from pyg_bgformer.errors import InputError, did_you_mean
+from pyg_bgformer.registry import REQUIRED
+
+__all__ = [
+    "DATASETS",
+    "cars196",
+    "cub200",
+    "dataset_options",
+    "digits",
+    "find_root",
+    "folder",
+    "glyphs",
+    "inshop",
+    "load_dataset",
+    "omniglot",
+    "read_dataset",
+    "sop",
+]
+
+
+def load_dataset(
+    name: str,
+    root: str | Path | None = None,
+    *,
+    variant: str | None = None,
+    allow_partial: bool = False,
+    crop_to_box: bool = False,
+    min_images: int = 1,
+) -> ImageDataset:
+    """Returns a dataset that is fit for training and testing; its images are read when they are asked for.
+
+    Args:
+        name: One of :data:`DATASETS`.
+        root: The dataset's folder, or an archive of it, which is unpacked beside itself. By default
+            ``$PYG_BGFORMER_DATA/<official folder>``, else ``data/<official folder>`` in the working directory.
+        variant: For datasets that have variants, by default the first one.
+        allow_partial: Take a copy whose counts are not the official ones; it says so in ``partial``.
+        crop_to_box: Crop images to their annotated boxes (cub200, cars196); it says so in ``cropped``.
+        min_images: Leave out classes with fewer images.
+
+    Raises:
+        InputError: If the name or the variant is unknown, there is no such folder or there are no boxes, the copy
+            is partial, a class has one image, or a split has fewer than two classes.
+    """
+    dataset = read_dataset(name, root, variant=variant, crop_to_box=crop_to_box)
+    if min_images > 1:
+        dataset = dataset.without_small_classes(min_images)
+    if dataset.partial and not allow_partial:
+        found = [*count_lines(dataset.counts(), dataset.expected), *dataset.problems[:1]]
+        raise InputError(
+            f"{name} in {dataset.where} is not the official dataset: found {'; '.join(found)}; "
+            "complete it (data/README.md), or set allow_partial to use it as it is"
+        )
+    if faults := dataset.faults():
+        more = f" (and {len(faults) - 1} faults more)" if len(faults) > 1 else ""
+        raise InputError(f"{name} in {dataset.where}: {faults[0]}{more}")
+    return dataset
+
+
+def read_dataset(
+    name: str, root: str | Path | None = None, *, variant: str | None = None, crop_to_box: bool = False
+) -> ImageDataset:
+    """Returns a dataset as it is found, complete and sound or not: what :meth:`ImageDataset.verify` is for.
+
+    Args:
+        name: One of :data:`DATASETS`.
+        root: The dataset's folder, or an archive of it.
+        variant: For datasets that have variants, by default the first one.
+        crop_to_box: Crop images to their annotated boxes.
+
+    Raises:
+        InputError: If the name or the variant is unknown, there is no such folder, or it is laid out differently.
+    """
+    load = DATASETS.find(name)
+    options: dict[str, Any] = {}
+    if variant is not None:
+        options["variant"] = check_variant(name, variant)
+    if crop_to_box:
+        boxed = [other for other in DATASETS if "crop_to_box" in dataset_options(other)]
+        if name not in boxed:
+            raise InputError(
+                f"the dataset {name} has no boxes to crop to; {', '.join(boxed)} have: leave crop_to_box out"
+            )
+        options["crop_to_box"] = True
+    takes_root = inspect.signature(load).parameters.get("root")
+    if root is not None:
+        if takes_root is None:
+            raise InputError(f"the dataset {name} reads no files, but root is '{root}'; leave root out")
+        options["root"] = existing_folder(name, Path(root).expanduser())
+    elif takes_root is not None and takes_root.default is REQUIRED:
+        raise InputError(f"the dataset {name} needs root, the folder of your images (data/README.md)")
+    return load(**options)
+
+
+def check_variant(name: str, variant: str) -> str:
+    """Returns a variant that a dataset has.
+
+    Raises:
+        InputError: If it has no such variant, or none at all.
+    """
+    option = dataset_options(name).get("variant")
+    known = get_args(option.type) if option is not None else ()
+    if option is None or (known and variant not in known):
+        hint = did_you_mean(variant, known) if known else "it has none: leave variant out"
+        raise InputError(f"the dataset {name} has no variant '{variant}'; {hint}")
+    return variant
+
+
+def existing_folder(name: str, root: Path) -> Path:
+    """Returns a dataset's folder, unpacked where ``root`` is an archive.
+
+    Raises:
+        InputError: If there is no such folder, or the archive cannot be unpacked.
+    """
+    if root.is_file():
+        return unpack(root)
+    if not root.is_dir():
+        raise InputError(f"the dataset {name} is expected in {root}, which is no folder (data/README.md)")
+    return root

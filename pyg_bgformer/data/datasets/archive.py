@@ -7,22 +7,23 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Generator
-from contextlib import closing
-from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
-from typing import IO, BinaryIO
+from pathlib import Path
+from typing import BinaryIO
 
 from pyg_bgformer.data.images import ImageError
 from pyg_bgformer.errors import InputError
+from pyg_bgformer.files import partial_path, remove_stale_partials
 
-#: Endings of the archives that are unpacked.
 ARCHIVES = (".tgz", ".tar.gz", ".zip")
+"""Endings of the archives that are unpacked."""
 
-_MAC_FOLDER = "__MACOSX"
+MAX_RATIO, MIN_LIMIT, MAX_LIMIT = 100, 10 * 2**20, 200 * 2**30
+"""An archive may unpack to so many times its own size, to the second number in any case, never beyond the third."""
+BLOCK = 4096
+"""Bytes that the smallest file takes on a disk."""
 
-#: Name and content of each file of an archive.
-Members = Generator[tuple[str, IO[bytes]], None, None]
+# What reading damaged bytes raises, beside an OSError without a number: gzip's word for a wrong checksum.
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 
 
 class ZipArchive:
@@ -31,8 +32,11 @@ class ZipArchive:
     Every process opens the file for itself: one that inherited an open file would share its position with
     its parent.
 
+    Args:
+        path: The archive.
+
     Raises:
-        InputError: The file is no zip archive, or its list of contents is damaged.
+        InputError: If the file is no zip archive, or its list of contents is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,14 +47,14 @@ class ZipArchive:
         return {"path": self.path, "_open": None}
 
     def names(self) -> list[str]:
-        """All members that are files, in the archive's order."""
+        """Returns all members that are files, in the archive's order."""
         return [entry.filename for entry in self._archive().infolist() if not entry.is_dir()]
 
     def open(self, name: str) -> BinaryIO:
-        """A member's content.
+        """Returns a member's content.
 
         Raises:
-            ImageError: The member is missing or its checksum does not fit.
+            ImageError: If the member is missing or its checksum does not fit.
         """
         try:
             return io.BytesIO(self._archive().read(name))
@@ -71,22 +75,22 @@ class ZipArchive:
 
 
 def unpacked(folder: Path) -> Path:
-    """The folder, made of the archive of its name beside it where there is one and not the folder itself."""
+    """Returns a folder; where it is not there and the archive of its name is, that is unpacked first."""
     archives = [folder.with_name(folder.name + ending) for ending in ARCHIVES]
     there = [archive for archive in archives if archive.is_file()]
     return unpack(there[0]) if there and not folder.is_dir() else folder
 
 
 def unpack(archive: Path) -> Path:
-    """Unpack ``name.tgz``, ``name.tar.gz`` or ``name.zip`` into the folder ``name`` beside it.
+    """Unpacks ``name.tgz``, ``name.tar.gz`` or ``name.zip`` into the folder ``name`` beside it.
 
     Where all folders of the archive are inside a single one, that one becomes ``name``. A folder ``name`` that is
     there already is taken for the unpacked archive. The folder appears when it is complete; of a failure nothing
     is left.
 
     Raises:
-        InputError: Another ending, a damaged, empty or encrypted archive, a member that is a link or would lie
-            outside of the folder, or no room for the files.
+        InputError: If the ending is another one; if the archive is damaged, empty or encrypted, holds links or
+            devices, or would become too large; or if there is no room for the files.
     """
     endings = [ending for ending in ARCHIVES if archive.name.lower().endswith(ending)]
     if not endings:
@@ -94,88 +98,85 @@ def unpack(archive: Path) -> Path:
     folder = archive.with_name(archive.name[: -len(endings[0])])
     if folder.is_dir():
         return folder
+    remove_stale_partials(archive.parent)
+    content = partial_path(folder)
     try:
-        with TemporaryDirectory(dir=archive.parent, prefix=f".{folder.name}.", suffix=".unpacking") as place:
-            content = Path(place, "content")
-            _extract(
-                _zip_members(archive) if endings[0] == ".zip" else _tar_members(archive), archive, content
-            )
-            if not any(content.iterdir()):
-                raise InputError(f"{archive}: an archive without files; remove it and get it again")
-            _move(content, folder)
-    except (
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        NotImplementedError,
-        OSError,
-    ) as error:
+        content.mkdir()
+        (extract_zip if endings[0] == ".zip" else extract_tar)(archive, content)
+        shutil.rmtree(content / "__MACOSX", ignore_errors=True)
+        move_into_place(archive, content, folder)
+    except (*DAMAGE, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            reason = f"cannot be unpacked in {archive.parent} ({error.strerror})"
-        else:
-            what = str(error).partition("\n")[0].rstrip(":")  # tarfile lists all that it tried
-            reason = f"a damaged or truncated archive, or none at all ({what}); remove it and get it again"
-        raise InputError(f"{archive}: {reason}") from None
+            raise InputError(
+                f"{archive}: cannot be unpacked in {archive.parent} ({error.strerror})"
+            ) from None
+        what = str(error).partition("\n")[0].rstrip(":")  # tarfile lists all that it tried
+        raise InputError(
+            f"{archive}: a damaged or truncated archive, or none at all ({what}); remove it and get it again"
+        ) from None
+    finally:
+        shutil.rmtree(content, ignore_errors=True)
     return folder
 
 
-def _extract(members: Members, archive: Path, target: Path) -> None:
-    target.mkdir()
-    with closing(members):
-        for name, stream in members:
-            file = target / _safe(name, archive)
-            if file.relative_to(target).parts[0] == _MAC_FOLDER:
-                continue
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with stream, open(file, "wb") as copy:
-                shutil.copyfileobj(stream, copy)
-
-
-def _safe(name: str, archive: Path) -> PurePosixPath:
-    """A member's path, which must stay inside the folder that it is unpacked to, on any system."""
-    path = PurePosixPath(name)
-    parts = path.parts
-    if not parts or path.is_absolute() or ".." in parts or ":" in parts[0] or "\\" in name or "\0" in name:
-        raise InputError(
-            f"{archive}: holds '{name}', which is no path inside a folder; do not trust this archive"
-        )
-    return path
-
-
-def _zip_members(archive: Path) -> Members:
-    """Name and content of every file of a zip archive."""
+def extract_zip(archive: Path, target: Path) -> None:
+    """Unpacks a zip archive; zipfile itself keeps every member inside the folder."""
     with zipfile.ZipFile(archive) as file:
+        left = unpacked_limit(archive)
         for entry in file.infolist():
             kind = stat.S_IFMT(entry.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise _not_a_file(archive, entry.filename)
+                raise not_a_file(archive, entry.filename)
             if entry.flag_bits & 1:
                 raise InputError(
                     f"{archive}: encrypted; unpack it yourself, with the password that its owners give, into "
                     f"{archive.with_suffix('')}"
                 )
-            if not entry.is_dir():
-                yield entry.filename, file.open(entry)
+            left = take_from_limit(archive, left, entry.file_size)
+            file.extract(entry, target)
 
 
-def _tar_members(archive: Path) -> Members:
-    """Name and content of every file of a tar archive."""
+def extract_tar(archive: Path, target: Path) -> None:
+    """Unpacks a tar archive; tarfile's data filter keeps every member inside the folder."""
     with tarfile.open(archive) as file:
+        left = unpacked_limit(archive)
         for entry in file:
             if not entry.isreg() and not entry.isdir():
-                raise _not_a_file(archive, entry.name)
-            if content := file.extractfile(entry):
-                yield entry.name, content
-        _check_end(file)
+                raise not_a_file(archive, entry.name)
+            left = take_from_limit(archive, left, entry.size)
+            try:
+                file.extract(entry, target, filter="data")
+            except tarfile.FilterError as error:
+                raise InputError(f"{archive}: {error}; do not trust this archive") from None
+        check_end(file)
 
 
-def _check_end(file: tarfile.TarFile) -> None:
+def unpacked_limit(archive: Path) -> int:
+    """Returns how many bytes an archive may become."""
+    return min(max(MAX_RATIO * archive.stat().st_size, MIN_LIMIT), MAX_LIMIT)
+
+
+def take_from_limit(archive: Path, left: int, size: int) -> int:
+    """Returns what is left of an archive's limit after one more file.
+
+    Raises:
+        InputError: If nothing is left.
+    """
+    left -= max(size, BLOCK)
+    if left < 0:
+        raise InputError(
+            f"{archive}: becomes larger than {unpacked_limit(archive):,} bytes, the limit for an archive of its "
+            "size; do not trust it, or unpack it yourself"
+        )
+    return left
+
+
+def check_end(file: tarfile.TarFile) -> None:
     """Reads what is behind the last member: tarfile takes a damaged header for the end of the archive.
 
     Raises:
-        OSError: The checksum of the whole, which stands at its end, does not fit.
-        tarfile.ReadError: There is more than the zeros that fill an archive up.
+        OSError: If the checksum of the whole, which stands at its end, does not fit.
+        tarfile.ReadError: If there is more than the zeros that fill an archive up.
     """
     assert file.fileobj is not None
     while rest := file.fileobj.read(1 << 20):
@@ -183,16 +184,23 @@ def _check_end(file: tarfile.TarFile) -> None:
             raise tarfile.ReadError("bad header in the middle")
 
 
-def _not_a_file(archive: Path, name: str) -> InputError:
+def not_a_file(archive: Path, name: str) -> InputError:
+    """Returns the error for a member that is neither a file nor a folder."""
     return InputError(
         f"{archive}: '{name}' in it is a link or a device, expected files; do not trust this archive"
     )
 
 
-def _move(content: Path, folder: Path) -> None:
-    """Rename what was unpacked, without a single folder around it; files beside that folder go into it."""
+def move_into_place(archive: Path, content: Path, folder: Path) -> None:
+    """Renames what was unpacked, without a single folder around it; files beside that folder go into it.
+
+    Raises:
+        InputError: If nothing was unpacked.
+    """
     folders = [entry for entry in content.iterdir() if entry.is_dir()]
     files = [entry for entry in content.iterdir() if not entry.is_dir()]
+    if not folders and not files:
+        raise InputError(f"{archive}: an archive without files; remove it and get it again")
     if len(folders) == 1 and not any((folders[0] / file.name).exists() for file in files):
         for file in files:
             file.rename(folders[0] / file.name)

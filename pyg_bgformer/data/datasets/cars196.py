@@ -7,36 +7,47 @@ Structured Feature Embedding, CVPR 2016), taken from the union of both parts of 
 """
 
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
-from pyg_bgformer.data.boxes import BOX
 from pyg_bgformer.data.dataset import ImageDataset
 from pyg_bgformer.data.datasets.archive import unpacked
 from pyg_bgformer.data.datasets.cars196_lists import Annotation, read_annotations, read_class_names
-from pyg_bgformer.data.datasets.folders import image_files, is_class_folder
-from pyg_bgformer.data.datasets.lists import folder_notes, numbering_notes
-from pyg_bgformer.data.datasets.verification import SplitCount
+from pyg_bgformer.data.datasets.lists import find_list, folder_problems, listed_files, numbering_problems
+from pyg_bgformer.data.datasets.registry import DATASETS, find_root, innermost
+from pyg_bgformer.data.image_files import image_files, is_class_folder, passed_over
+from pyg_bgformer.data.images import Box
+from pyg_bgformer.data.verification import SplitCount
 from pyg_bgformer.errors import InputError
 
+FOLDER = "cars196"
 OFFICIAL = {"train": SplitCount(98, 8_054), "test": SplitCount(98, 8_131)}
-_LAST_TRAIN_CLASS = 98
-_SINGLE_LIST, _SINGLE_FOLDER = "cars_annos.mat", "car_ims"
-_NAMES = "cars_meta.mat"
-# By folder its list of images and how many there are
-_PARTS = {
+LAST_TRAIN_CLASS = 98
+SINGLE_LIST, SINGLE_FOLDER = "cars_annos.mat", "car_ims"
+PARTS = {
     "cars_train": ("cars_train_annos.mat", 8_144),
     "cars_test": ("cars_test_annos_withlabels.mat", 8_041),
 }
-# Every official class name ends with the year of the model.
-_CLASS_FOLDER = re.compile(r"[A-Za-z].*[ _]\d{4}")
+"""By folder its list of images and how many there are."""
+CLASS_FOLDER = re.compile(r"[A-Za-z].*[ _]\d{4}")
+"""Every official class name ends with the year of the model."""
 
 
-class Content(NamedTuple):
-    """What a folder of Cars196 gives: a record for each image, and the differences seen."""
+@dataclass
+class Content:
+    """What a folder of Cars196 gives.
 
-    records: list[dict[str, str]]
-    notes: list[str]
+    Attributes:
+        records: A record for each image.
+        files: The file of each path.
+        problems: Differences from the official dataset.
+        others: Files that are no images.
+    """
+
+    records: list[dict[str, str | Box]] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
 
 
 class Cars196(ImageDataset):
@@ -48,123 +59,172 @@ class Cars196(ImageDataset):
     * a folder for each class under its official name (``Acura RL Sedan 2012``), all of them together or in
       ``train/`` and ``test/``, the parts of the official split. Rows are then in the order of the paths.
 
-    Folders may be archives as they were downloaded. Images that are listed but not there are left out, which
-    makes the dataset partial.
+    Folders may be archives as they were downloaded, or hold a folder of their own name. Images that are listed but
+    not there are left out, which makes the dataset partial; so does a part without its list.
 
     Args:
         root: The folder with all of this.
-        crop_to_box: Cut images to the boxes of their lists; class folders have none.
+        crop_to_box: Crop images to the boxes of their lists; class folders have none.
 
     Raises:
-        InputError: The folder has none of these layouts, or a list is missing or damaged.
+        InputError: If the folder has none of these layouts, or a list is damaged.
     """
 
     def __init__(self, root: Path, crop_to_box: bool = False) -> None:
-        if (root / _SINGLE_LIST).is_file():
-            content = _single_list(root, crop_to_box)
-        elif any(unpacked(root / part).is_dir() for part in _PARTS):
-            content = _both_lists(root, crop_to_box)
+        root = innermost(root, FOLDER, "car_data")
+        if find_list(root / SINGLE_LIST).is_file():
+            content = single_list(root, crop_to_box)
+        elif any(unpacked(root / part).is_dir() for part in PARTS):
+            content = list_of_each_part(root, crop_to_box)
         elif crop_to_box:
             raise InputError(
                 f"{root}: neither cars_annos.mat nor cars_train/ nor cars_test/ are there, which have boxes; "
                 "leave crop_to_box out"
             )
         else:
-            content = _class_folders(root)
-        super().__init__("cars196", content.records, root=root, expected=OFFICIAL, notes=content.notes)
+            content = class_folders(root)
+        super().__init__(
+            "cars196",
+            content.records,
+            root=root,
+            files=content.files,
+            expected=OFFICIAL,
+            problems=content.problems,
+            notes=passed_over(content.others),
+        )
 
 
-def load(root: Path, crop_to_box: bool = False) -> Cars196:
-    """Cars196 from its folder."""
-    return Cars196(root, crop_to_box)
+@DATASETS.register("cars196")
+def load(root: Path | None = None, *, crop_to_box: bool = False) -> Cars196:
+    """Returns Cars196 from its folder."""
+    return Cars196(find_root(FOLDER) if root is None else root, crop_to_box)
 
 
-def _both_lists(root: Path, boxed: bool) -> Content:
-    names = read_class_names(_list_file(root, _NAMES))
-    records, notes = [], []
-    for folder, (list_name, official) in _PARTS.items():
-        file = _list_file(root, list_name)
+def list_of_each_part(root: Path, boxed: bool) -> Content:
+    """Returns the content of ``cars_train/`` and ``cars_test/``, as far as their lists are there.
+
+    Raises:
+        InputError: If a list is damaged, or there is none.
+    """
+    lists = {part: find_in_devkit(root, name) for part, (name, _) in PARTS.items()}
+    meta = find_in_devkit(root, "cars_meta.mat")
+    absent = [name for part, (name, _) in PARTS.items() if lists[part] is None]
+    if meta is None or len(absent) == len(PARTS):
+        raise InputError(
+            f"{root}: found no {'cars_meta.mat' if meta is None else ' and no '.join(absent)}, neither there nor "
+            "in devkit/ or car_devkit/; data/README.md says where to get it"
+        )
+    names = read_class_names(meta)
+    content = Content()
+    for part, (list_name, official) in PARTS.items():
+        if (file := lists[part]) is None:
+            content.problems.append(
+                f"no {list_name}: the images of {part}/ are left out (cars_test_annos.mat has no classes)"
+            )
+            continue
         annotations = [
-            row._replace(path=f"{folder}/{row.path}") for row in read_annotations(file, "fname", len(names))
+            row._replace(path=f"{part}/{row.path}") for row in read_annotations(file, "fname", len(names))
         ]
-        part = _listed(root, folder, annotations, names, file.name, official, boxed)
-        records += part.records
-        notes += part.notes
-    return Content(records, notes)
+        add_listed(content, root, part, annotations, names, list_name, official, boxed)
+    return content
 
 
-def _single_list(root: Path, boxed: bool) -> Content:
-    file = root / _SINGLE_LIST
+def single_list(root: Path, boxed: bool) -> Content:
+    """Returns the content of ``car_ims/``.
+
+    Raises:
+        InputError: If its list is damaged.
+    """
+    file = find_list(root / SINGLE_LIST)
     names = read_class_names(file)
     annotations = read_annotations(file, "relative_im_path", len(names))
-    official = sum(images for _, images in _PARTS.values())
-    return _listed(root, _SINGLE_FOLDER, annotations, names, file.name, official, boxed)
+    official = sum(images for _, images in PARTS.values())
+    content = Content()
+    add_listed(content, root, SINGLE_FOLDER, annotations, names, SINGLE_LIST, official, boxed)
+    return content
 
 
-def _listed(
+def add_listed(
+    content: Content,
     root: Path,
-    folder: str,
+    part: str,
     annotations: list[Annotation],
     names: list[str],
     list_name: str,
     official: int,
     boxed: bool,
-) -> Content:
-    """The images of one list that are in its folder; ``official`` is how many images that list has."""
-    there = {f"{folder}/{path}" for path in image_files(unpacked(root / folder))}
-    records = [
+) -> None:
+    """Adds the images of one list that are in its folder.
+
+    Args:
+        content: What they are added to.
+        root: The folder of the dataset.
+        part: Name of the folder of the images.
+        annotations: The list.
+        names: Names of all classes, in the order of their numbers.
+        list_name: What the list is called in messages.
+        official: How many images the official list has.
+        boxed: Whether records have boxes.
+    """
+    folder = innermost(unpacked(root / part))
+    images = image_files(folder)
+    inside = folder.relative_to(root).as_posix()
+    paths = [row.path for row in annotations]
+    there = [f"{part}/{path}" for path in images.images]
+    files = listed_files(paths, there)
+    content.records += [
         {
-            **_record(row.path, names[row.class_number - 1], train=row.class_number <= _LAST_TRAIN_CLASS),
-            **({BOX: row.box} if boxed else {}),
+            "path": row.path,
+            "original_class": names[row.class_number - 1],
+            "split": "train" if row.class_number <= LAST_TRAIN_CLASS else "test",
+            **({"box": row.box} if boxed else {}),
         }
         for row in annotations
-        if row.path in there
+        if row.path in files
     ]
-    notes = numbering_notes(list_name, (row.number for row in annotations), range(1, official + 1))
-    return Content(
-        records, notes + folder_notes(list_name, {row.path for row in annotations}, f"{folder}/", there)
+    content.files |= {path: f"{inside}/{file.removeprefix(f'{part}/')}" for path, file in files.items()}
+    content.problems += numbering_problems(
+        list_name, (row.number for row in annotations), range(1, official + 1)
     )
+    content.problems += folder_problems(list_name, paths, f"{part}/", there, files)
+    content.others += [f"{part}/{path}" for path in images.others]
 
 
-def _list_file(root: Path, name: str) -> Path:
-    devkit = unpacked(root / "car_devkit")
-    for place in (root, root / "devkit", devkit, devkit / "devkit"):
-        if (place / name).is_file():
-            return place / name
-    raise InputError(
-        f"{root}: found no {name}, neither there nor in devkit/ or car_devkit/; data/README.md says where to "
-        "get it (cars_test_annos.mat, which is another file, has no classes)"
-    )
+def find_in_devkit(root: Path, name: str) -> Path | None:
+    """Returns a list in the dataset's folder or its devkit."""
+    devkits = [innermost(unpacked(root / devkit), "devkit") for devkit in ("devkit", "car_devkit")]
+    files = [find_list(place / name) for place in (root, *devkits)]
+    return next((file for file in files if file.is_file()), None)
 
 
-def _class_folders(root: Path) -> Content:
-    records = []
-    for folder in _folders_of_classes(root):
-        name = folder.rpartition("/")[2]
-        # The official numbers go by the alphabet of the makes: class 98 is an Eagle, class 99 a FIAT.
-        train = name[0].casefold() < "f"
-        paths = sorted(image_files(root / folder))
-        records += [_record(f"{folder}/{path}", name.replace("_", " "), train) for path in paths]
-    return Content(records, [])
+def class_folders(root: Path) -> Content:
+    """Returns the content of a folder for each class, at the top or else in ``train`` and ``test``.
 
-
-def _folders_of_classes(root: Path) -> list[str]:
-    """Their paths below the root: at its top, or else in ``train`` and ``test``."""
-    names = _folders(root)
+    Raises:
+        InputError: If a folder is not named like a class.
+    """
+    names = subfolders(root)
     parts = [name for name in names if name in ("train", "test")]
-    paths = [f"{part}/{name}" for part in parts for name in _folders(root / part)] if parts else names
-    for path in paths or ["nothing"]:
-        if not _CLASS_FOLDER.fullmatch(path.rpartition("/")[2]):
+    paths = [f"{part}/{name}" for part in parts for name in subfolders(root / part)] if parts else names
+    content = Content()
+    for folder in paths or ["nothing"]:
+        name = folder.rpartition("/")[2]
+        if not CLASS_FOLDER.fullmatch(name):
             raise InputError(
-                f"{root}: found {path}; expected cars_train/ and cars_test/ with their lists, car_ims/ with "
+                f"{root}: found {folder}; expected cars_train/ and cars_test/ with their lists, car_ims/ with "
                 "cars_annos.mat, or a folder for each class named like 'Acura RL Sedan 2012' (data/README.md)"
             )
-    return paths
+        # The official numbers go by the alphabet of the makes: class 98 is an Eagle, class 99 a FIAT.
+        split = "train" if name[0].casefold() < "f" else "test"
+        files = image_files(root / folder)
+        content.others.extend(f"{folder}/{path}" for path in files.others)
+        content.records.extend(
+            {"path": f"{folder}/{path}", "original_class": name.replace("_", " "), "split": split}
+            for path in files.images
+        )
+    return content
 
 
-def _folders(parent: Path) -> list[str]:
+def subfolders(parent: Path) -> list[str]:
+    """Returns the sorted names of the folders in a folder."""
     return sorted(entry.name for entry in parent.iterdir() if entry.is_dir() and is_class_folder(entry.name))
-
-
-def _record(path: str, name: str, train: bool) -> dict[str, str]:
-    return {"path": path, "original_class": name, "split": "train" if train else "test"}

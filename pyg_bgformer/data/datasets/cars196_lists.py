@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.io import loadmat
 
+from pyg_bgformer.data.images import Box
 from pyg_bgformer.errors import InputError
 
 # First bytes of a file, and its version and the order of its bytes behind the description
@@ -18,31 +18,28 @@ _COMPRESSED = 15
 
 
 class Annotation(NamedTuple):
-    """One image: the path that its list gives, its number in the list, its class from 1, and its box.
-
-    The box is as in :data:`pyg_bgformer.data.boxes.BOX`.
-    """
+    """One image: the path that its list gives, its number in the list, its class from 1, and its box."""
 
     path: str
     number: int
     class_number: int
-    box: str
+    box: Box
 
 
 def read_class_names(file: Path) -> list[str]:
-    """Names of the classes, in the order of their numbers.
+    """Returns the names of the classes, in the order of their numbers.
 
     Raises:
-        InputError: The file is missing or is not what it should be.
+        InputError: If the file is missing or is not what it should be.
     """
-    names = np.atleast_1d(_variable(file, "class_names")).tolist()
+    names: list[str] = np.atleast_1d(read_variable(file, "class_names")).tolist()
     if not all(isinstance(name, str) for name in names):
         raise InputError(f"{file}: its class_names are not a list of names; get it again")
     return names
 
 
 def read_annotations(file: Path, path_field: str, classes: int) -> list[Annotation]:
-    """The images of a list.
+    """Returns the images of a list.
 
     Args:
         file: A ``.mat`` file with the variable ``annotations``.
@@ -50,19 +47,32 @@ def read_annotations(file: Path, path_field: str, classes: int) -> list[Annotati
         classes: How many classes there are.
 
     Raises:
-        InputError: The file is missing, is not what it should be, or has a class number out of range.
+        InputError: If the file is missing, is not what it should be, or has a class number out of range.
     """
-    annotations = np.atleast_1d(_variable(file, "annotations"))
+    annotations = np.atleast_1d(read_variable(file, "annotations"))
     fields = (path_field, "class", "bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
     if absent := sorted(set(fields) - set(annotations.dtype.names or ())):
         raise InputError(f"{file}: its annotations have no field '{absent[0]}'; expected a list with classes")
     rows = zip(*(annotations[field].tolist() for field in fields), strict=True)
-    return [_annotation(file, classes, index, *row) for index, row in enumerate(rows, start=1)]
+    return [read_annotation(file, classes, index, *row) for index, row in enumerate(rows, start=1)]
 
 
-def _annotation(
+def read_annotation(
     file: Path, classes: int, index: int, path: object, class_number: int, *box: int
 ) -> Annotation:
+    """Returns one image of a list.
+
+    Args:
+        file: The list, for messages.
+        classes: How many classes there are.
+        index: Number of the row, from 1, for messages.
+        path: Path of the image.
+        class_number: Its class.
+        *box: Left, upper, right and lower edge, counted from 1 and inclusive.
+
+    Raises:
+        InputError: If a value is of another kind, or the class number out of range.
+    """
     stem = Path(str(path)).stem
     if not stem.isdecimal() or not isinstance(class_number, int) or not 1 <= class_number <= classes:
         raise InputError(
@@ -73,12 +83,19 @@ def _annotation(
         raise InputError(f"{file}, annotation {index}: found the box {box}; expected four whole numbers")
     left, upper, right, lower = box
     # MATLAB counts pixels from 1, and the last ones belong to the box.
-    return Annotation(str(path), int(stem), class_number, f"{left - 1} {upper - 1} {right} {lower}")
+    return Annotation(str(path), int(stem), class_number, (left - 1, upper - 1, right, lower))
 
 
-def _variable(file: Path, name: str) -> np.ndarray:
+def read_variable(file: Path, name: str) -> np.ndarray:
+    """Returns a variable of a MATLAB file.
+
+    Raises:
+        InputError: If the file is missing, damaged, or has no such variable.
+    """
+    from scipy.io import loadmat  # slow to import
+
     try:
-        _check_parts(file.read_bytes())
+        check_parts(file.read_bytes())
         content = loadmat(str(file), squeeze_me=True)
     except FileNotFoundError:
         raise InputError(f"{file}: no such file; expected the official lists of Cars196 there") from None
@@ -87,17 +104,17 @@ def _variable(file: Path, name: str) -> np.ndarray:
         raise InputError(f"{file}: not a whole MATLAB file ({reason}); get it again") from None
     if name not in content:
         raise InputError(f"{file}: has no variable '{name}'; expected the official list of Cars196")
-    return content[name]
+    return np.asarray(content[name])
 
 
-def _check_parts(content: bytes) -> None:
+def check_parts(content: bytes) -> None:
     """Compares compressed parts, as all of the official files are, with their checksums.
 
     scipy begins to read before it knows that these fit, and what is damaged can crash it.
 
     Raises:
-        ValueError: Another kind of file, or one that was cut off.
-        zlib.error: A part is damaged.
+        ValueError: If it is another kind of file, or one that was cut off.
+        zlib.error: If a part is damaged.
     """
     order = _ORDERS.get(content[_HEADER_BYTES - 4 : _HEADER_BYTES])
     if order is None or not content.startswith(_MAGIC):

@@ -8,26 +8,32 @@ Learning via Lifted Structured Feature Embedding, CVPR 2016).
 
 import math
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
-from pyg_bgformer.data.boxes import BOX
 from pyg_bgformer.data.dataset import ImageDataset
-from pyg_bgformer.data.datasets.archive import unpacked
-from pyg_bgformer.data.datasets.folders import image_files
-from pyg_bgformer.data.datasets.lists import folder_notes, numbering_notes, ranges, read_lines
-from pyg_bgformer.data.datasets.verification import SplitCount
+from pyg_bgformer.data.datasets.lists import (
+    find_list,
+    folder_problems,
+    listed_files,
+    numbering_problems,
+    ranges,
+    read_lines,
+)
+from pyg_bgformer.data.datasets.registry import DATASETS, find_root, innermost
+from pyg_bgformer.data.image_files import image_files, passed_over
+from pyg_bgformer.data.images import Box
+from pyg_bgformer.data.verification import SplitCount
 from pyg_bgformer.errors import InputError
 
 FOLDER = "CUB_200_2011"
 OFFICIAL = {"train": SplitCount(100, 5864), "test": SplitCount(100, 5924)}
-_LAST_TRAIN_CLASS = 100
-# Official numbers of each list's rows
-_ROWS = {
+LAST_TRAIN_CLASS = 100
+ROWS = {
     "images.txt": range(1, 11_789),
     "image_class_labels.txt": range(1, 11_789),
     "classes.txt": range(1, 201),
 }
+"""Official numbers of each list's rows."""
 
 
 class Cub200(ImageDataset):
@@ -39,50 +45,88 @@ class Cub200(ImageDataset):
     Args:
         root: The folder with ``images.txt``, ``image_class_labels.txt``, ``classes.txt`` and ``images/``,
             or the folder around it, in which ``CUB_200_2011.tgz`` will do.
-        crop_to_box: Cut images to their boxes in ``bounding_boxes.txt``.
+        crop_to_box: Crop images to their boxes in ``bounding_boxes.txt``.
 
     Raises:
-        InputError: One of the lists is missing, damaged, or does not fit the others.
+        InputError: If one of the lists is missing, damaged, or does not fit the others.
     """
 
     def __init__(self, root: Path, crop_to_box: bool = False) -> None:
-        root = root if (root / "images.txt").is_file() else unpacked(root / FOLDER)
-        listed = _read_list(root / "images.txt")
-        there = set(image_files(root / "images"))
-        records = _boxed(root, listed) if crop_to_box else _records(root, listed)
+        root = root if find_list(root / "images.txt").is_file() else innermost(root, FOLDER)
+        lists = {name: read_list(root / name) for name in ROWS}
+        listed = lists["images.txt"]
+        folder = innermost(root / "images")
+        content = image_files(folder)
+        inside = folder.relative_to(root).as_posix()
+        files = listed_files(listed.values(), content.images)
+        classes = class_names(root, lists)
+        boxes = read_boxes(root / "bounding_boxes.txt", listed) if crop_to_box else {}
         super().__init__(
             "cub200",
-            [record for record in records if record["path"].partition("/")[2] in there],
+            [
+                {
+                    "path": f"images/{path}",
+                    "original_class": classes[image],
+                    "split": "train" if int(classes[image].partition(".")[0]) <= LAST_TRAIN_CLASS else "test",
+                    **({"box": boxes[image]} if crop_to_box else {}),
+                }
+                for image, path in listed.items()
+                if path in files
+            ],
             root=root,
+            files={f"images/{path}": f"{inside}/{file}" for path, file in files.items()},
             expected=OFFICIAL,
-            notes=[
+            problems=[
                 *(
                     line
-                    for name, official in _ROWS.items()
-                    for line in numbering_notes(name, map(int, _read_list(root / name)), official)
+                    for name in ROWS
+                    for line in numbering_problems(name, map(int, lists[name]), ROWS[name])
                 ),
-                *folder_notes("images.txt", listed.values(), "images/", there),
+                *folder_problems("images.txt", listed.values(), "images/", content.images, files),
             ],
+            notes=passed_over(content.others),
         )
 
-    def _missing(self) -> list[str]:
+    def differences(self) -> list[str]:
+        """Returns a line where the counts are not the official ones, and one for classes that are missing."""
         found = {int(name.partition(".")[0]) for name in self.table["original_class"]}
         absent = sorted(set(range(1, 201)) - found)
         lines = [f"classes that are missing: {ranges(absent)}"] if absent else []
-        return super()._missing() + lines
+        return super().differences() + lines
 
 
-def load(root: Path, crop_to_box: bool = False) -> Cub200:
-    """CUB-200-2011 from its folder."""
-    return Cub200(root, crop_to_box)
+@DATASETS.register("cub200")
+def load(root: Path | None = None, *, crop_to_box: bool = False) -> Cub200:
+    """Returns CUB-200-2011 from its folder."""
+    return Cub200(find_root(FOLDER) if root is None else root, crop_to_box)
 
 
-def _records(root: Path, listed: Mapping[str, str]) -> list[dict[str, str]]:
-    class_of = _read_list(root / "image_class_labels.txt")
-    names = _read_list(root / "classes.txt")
-    records = []
-    for image, path in listed.items():
-        number = class_of.get(image, "")
+def read_list(file: Path) -> dict[str, str]:
+    """Returns the entries of a list of lines ``<number> <value>``.
+
+    Raises:
+        InputError: If the list is missing or a line is another one.
+    """
+    entries: dict[str, str] = {}
+    for number, line in enumerate(read_lines(file, "CUB-200-2011"), start=1):
+        match line.split(maxsplit=1):
+            case [key, value] if key.isdecimal() and key not in entries:
+                entries[key] = value.rstrip()
+            case _:
+                raise InputError(f"{file}, line {number}: found '{line}'; expected a new number and a value")
+    return entries
+
+
+def class_names(root: Path, lists: dict[str, dict[str, str]]) -> dict[str, str]:
+    """Returns the class of each image, by the image's number: ``001.Black_footed_Albatross``.
+
+    Raises:
+        InputError: If an image has no class, or a class no name that begins with its number.
+    """
+    names = lists["classes.txt"]
+    classes = {}
+    for image, path in lists["images.txt"].items():
+        number = lists["image_class_labels.txt"].get(image, "")
         if number not in names:
             raise InputError(
                 f"{root}: image {image} ({path}) has class '{number}', which classes.txt does not name; "
@@ -92,37 +136,26 @@ def _records(root: Path, listed: Mapping[str, str]) -> list[dict[str, str]]:
             raise InputError(
                 f"{root / 'classes.txt'}: class {number} is '{names[number]}'; expected '{int(number):03}.<name>'"
             )
-        split = "train" if int(number) <= _LAST_TRAIN_CLASS else "test"
-        records.append({"path": f"images/{path}", "original_class": names[number], "split": split})
-    return records
+        classes[image] = names[number]
+    return classes
 
 
-def _boxed(root: Path, listed: Mapping[str, str]) -> list[dict[str, str]]:
-    file = root / "bounding_boxes.txt"
-    boxes = _read_list(file)
-    return [
-        {**record, BOX: _box(file, image, boxes.get(image, ""))}
-        for image, record in zip(listed, _records(root, listed), strict=True)
-    ]
+def read_boxes(file: Path, listed: dict[str, str]) -> dict[str, Box]:
+    """Returns the box of each listed image, by the image's number; parts of pixels count as whole ones.
 
-
-def _box(file: Path, image: str, values: str) -> str:
-    try:
-        left, upper, width, height = map(float, values.split())
-    except ValueError:
-        raise InputError(
-            f"{file}: image {image} has '{values}'; expected four numbers: left, upper, width, height"
-        ) from None
-    edges = math.floor(left), math.floor(upper), math.ceil(left + width), math.ceil(upper + height)
-    return " ".join(map(str, edges))
-
-
-def _read_list(file: Path) -> dict[str, str]:
-    """A list of lines ``<id> <value>``."""
-    entries: dict[str, str] = {}
-    for number, line in enumerate(read_lines(file, "CUB-200-2011"), start=1):
-        key, _, value = line.strip().partition(" ")
-        if not key.isdecimal() or not value or key in entries:
-            raise InputError(f"{file}, line {number}: found '{line}'; expected a new number and a value")
-        entries[key] = value
-    return entries
+    Raises:
+        InputError: If the list is missing, or an image has no box of four numbers.
+    """
+    values = read_list(file)
+    boxes = {}
+    for image in listed:
+        try:
+            left, upper, width, height = map(float, values.get(image, "").split())
+            edges = math.floor(left), math.floor(upper), math.ceil(left + width), math.ceil(upper + height)
+        except (ValueError, OverflowError):
+            raise InputError(
+                f"{file}: image {image} has '{values.get(image, '')}'; expected four numbers: left, upper, width, "
+                "height"
+            ) from None
+        boxes[image] = edges
+    return boxes

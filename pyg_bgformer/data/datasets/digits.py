@@ -6,10 +6,10 @@ Repository, 1998 (its test part); see :func:`sklearn.datasets.load_digits`.
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from pyg_bgformer.data.dataset import ImageDataset
-from pyg_bgformer.data.datasets.verification import SplitCount
+from pyg_bgformer.data.datasets.registry import DATASETS
+from pyg_bgformer.data.verification import SplitCount
 
 OFFICIAL = {"train": SplitCount(5, 901), "test": SplitCount(5, 896)}
 
@@ -18,6 +18,8 @@ class Digits(ImageDataset):
     """Digits 0-4 to train (901 images), 5-9 to test (896); needs no files."""
 
     def __init__(self) -> None:
+        from sklearn.datasets import load_digits  # slow to import
+
         bunch = load_digits()
         # grey values 0..16
         self._pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)
@@ -32,11 +34,12 @@ class Digits(ImageDataset):
         super().__init__("digits", sorted(records, key=lambda record: record["path"]), expected=OFFICIAL)
 
     def image(self, row: int) -> Image.Image:
-        """The drawing of a row, RGB, 8 x 8 pixels, white ink on black."""
+        """Returns the drawing of a row, RGB, 8 x 8 pixels, white ink on black."""
         number = int(self._paths[row].partition("/")[2])
         return Image.fromarray(self._pixels[number]).convert("RGB")
 
 
+@DATASETS.register("digits")
 def load() -> Digits:
-    """The digits dataset."""
+    """Returns the digits dataset."""
     return Digits()

@@ -1,70 +1,151 @@
 """A user's own images: a folder for each class."""
 
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
-from pyg_bgformer.data.dataset import ImageDataset
-from pyg_bgformer.data.datasets.folders import image_files, is_class_folder, is_image
+from pyg_bgformer.data.dataset import SPLITS, ImageDataset
+from pyg_bgformer.data.datasets.registry import DATASETS
+from pyg_bgformer.data.image_files import image_files, is_class_folder, is_image, passed_over, some
 from pyg_bgformer.errors import InputError
+
+SPLIT_NAMES = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "query": "query",
+    "gallery": "gallery",
+}
+"""Names of folders, in lower case, that stand for a split of the dataset."""
+
+SPLIT_LAYOUTS = ({"train", "test"}, {"train", "val", "test"}, {"train", "query", "gallery"})
 
 
 class ImageFolder(ImageDataset):
-    """Images in ``root/class/image``, or in ``root/train/class/image`` and ``root/test/class/image``.
+    """Images in ``root/class/image``, or in ``root/train/class/image``, ``root/test/class/image`` and so on.
 
     In the first form the classes are sorted by name; the first half (of an odd number: the smaller half)
-    trains, the rest tests, as with the benchmarks. Images may lie in folders below their class.
+    trains, the rest tests, as with the benchmarks. In the second form the folders are ``train`` and ``test``, also
+    with ``val``, or ``train``, ``query`` and ``gallery``, in upper or lower case. Images may lie in folders below
+    their class. A folder that holds nothing but one other folder is entered.
 
     Args:
         root: The folder with the class folders.
 
     Raises:
-        InputError: There are images outside class folders, or folders beside ``train`` and ``test``.
-        ImageError: A file is neither an image nor a known sidecar.
+        InputError: If there are images outside class folders, or other folders beside those of splits.
+        ImageError: If an image is of a kind that is not read.
     """
 
     def __init__(self, root: Path) -> None:
-        super().__init__("folder", _records(root), root=root)
+        root, names, stray = enter_single_folders(root)
+        places: list[tuple[str, str]] = []  # split and path of each class folder
+        layout = split_layout(root, names)
+        for split, folder in layout:
+            inside, others = class_folders(root / folder)
+            places += [(split, f"{folder}/{name}") for name in inside]
+            stray += [f"{folder}/{name}" for name in others]
+        if not layout:
+            classes = list(dict.fromkeys(map(composed, names)))
+            trained = classes[: len(classes) // 2]
+            places = [("train" if composed(name) in trained else "test", name) for name in names]
+        records: list[dict[str, str]] = []
+        for split, place in places:
+            content = image_files(root / place)
+            if not content.images:
+                raise InputError(
+                    f"{root / place}: a class folder without images; add at least 2 or remove the folder"
+                )
+            name = composed(place.rpartition("/")[2])
+            records += [
+                {"path": f"{place}/{path}", "original_class": name, "split": split}
+                for path in sorted(content.images, key=composed)
+            ]
+            stray += [f"{place}/{path}" for path in content.others]
+        notes = [*same_classes(place for _, place in places), *passed_over(stray)]
+        super().__init__("folder", records, root=root, notes=notes)
 
 
+@DATASETS.register("folder")
 def load(root: Path) -> ImageFolder:
-    """A user's folder of images."""
+    """Returns a user's folder of images."""
     return ImageFolder(root)
 
 
-def _records(root: Path) -> list[dict[str, str]]:
-    names = _class_names(root)
-    if not {"train", "test"} <= set(names):
-        half = len(names) // 2
-        return _split(root, names[:half], "train") + _split(root, names[half:], "test")
-    if others := sorted(set(names) - {"train", "test"}):
-        raise InputError(
-            f"{root}: found the folders train and test and also '{others[0]}'; "
-            "expected either these two alone or one folder for each class"
-        )
-    train, test = _class_names(root / "train"), _class_names(root / "test")
-    return _split(root, train, "train", "train/") + _split(root, test, "test", "test/")
+def composed(name: str) -> str:
+    """Returns a name with its accents composed: file systems differ in how they write the same name."""
+    return unicodedata.normalize("NFC", name)
 
 
-def _class_names(folder: Path) -> list[str]:
-    entries = sorted(folder.iterdir(), key=lambda entry: unicodedata.normalize("NFC", entry.name))
-    for entry in entries:
-        if entry.is_file() and is_image(entry.as_posix()):
+def class_folders(folder: Path) -> tuple[list[str], list[str]]:
+    """Returns the names of the class folders in a folder, and of everything else in it.
+
+    Raises:
+        InputError: If there is an image beside them.
+    """
+    names: list[str] = []
+    others: list[str] = []
+    for entry in sorted(folder.iterdir(), key=lambda entry: (composed(entry.name), entry.name)):
+        if entry.is_dir():
+            (names if is_class_folder(entry.name) else others).append(entry.name)
+        elif is_image(entry.as_posix()):
             raise InputError(
                 f"{entry}: an image outside of the class folders; expected {folder}/<class>/<image>"
             )
-    return [entry.name for entry in entries if entry.is_dir() and is_class_folder(entry.name)]
+        else:
+            others.append(entry.name)
+    return names, others
 
 
-def _split(root: Path, names: list[str], split: str, prefix: str = "") -> list[dict[str, str]]:
+def enter_single_folders(root: Path) -> tuple[Path, list[str], list[str]]:
+    """Enters a folder that holds nothing but one other folder of folders, such as ``images/``.
+
+    Returns:
+        The innermost such folder, the names of the folders in it, and of everything else on the way.
+    """
+    names, others = class_folders(root)
+    for _ in range(4):  # a link can make a folder contain itself
+        if len(names) != 1 or names[0].lower() in SPLIT_NAMES:
+            break
+        inside = list((root / names[0]).iterdir())
+        if not any(entry.is_dir() for entry in inside) or any(is_image(entry.name) for entry in inside):
+            break  # a class
+        root = root / names[0]
+        names, more = class_folders(root)
+        others += more
+    return root, names, others
+
+
+def split_layout(root: Path, names: list[str]) -> list[tuple[str, str]]:
+    """Returns ``(split, folder)`` for folders that stand for splits; nothing where each folder is a class.
+
+    A single folder of such a name beside others is a class: a train is a vehicle too.
+
+    Raises:
+        InputError: If there is another folder beside two of splits, or one of them is missing.
+    """
+    splits = {name: SPLIT_NAMES[name.lower()] for name in names if name.lower() in SPLIT_NAMES}
+    if not splits or (len(splits) == 1 and len(names) > 1):
+        return []
+    if len(splits) != len(names) or sorted(splits.values()) not in map(sorted, SPLIT_LAYOUTS):
+        others = [name for name in names if name not in splits]
+        beside = f" and also {some(others)}" if others else ""
+        raise InputError(
+            f"{root}: found the folders {', '.join(splits)}{beside}; expected train and test, train, val and test, "
+            "train, query and gallery, or one folder for each class"
+        )
+    return sorted(((split, name) for name, split in splits.items()), key=lambda part: SPLITS.index(part[0]))
+
+
+def same_classes(places: Iterable[str]) -> list[str]:
+    """Returns a line for each class whose name is written in two ways."""
+    spellings: dict[str, list[str]] = {}
+    for place in places:
+        spellings.setdefault(composed(place), []).append(place)
     return [
-        {"path": f"{prefix}{name}/{path}", "original_class": name, "split": split}
-        for name in names
-        for path in _images(root / f"{prefix}{name}")
+        f"one class, although its folders' names have different Unicode forms: {some(list(map(ascii, names)))}"
+        for names in spellings.values()
+        if len(names) > 1
     ]
-
-
-def _images(folder: Path) -> list[str]:
-    paths = sorted(image_files(folder), key=lambda path: unicodedata.normalize("NFC", path))
-    if not paths:
-        raise InputError(f"{folder}: a class folder without images; add at least 2 or remove the folder")
-    return paths

@@ -12,15 +12,14 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import PIL
-from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont, features
 
 from pyg_bgformer.data.dataset import ImageDataset
+from pyg_bgformer.data.datasets.registry import DATASETS
 from pyg_bgformer.errors import InputError
-from pyg_bgformer.files import CACHE_FOLDER, atomic_path
+from pyg_bgformer.files import CACHE_FOLDER, atomic_path, remove_stale_partials
 
 SPLITS = {"Latin": "train", "Greek": "test", "Cyrillic": "test", "Armenian": "test", "Georgian": "test"}
 """The scripts, in the order of their letters, and where each of them is."""
@@ -59,17 +58,19 @@ class Glyphs(ImageDataset):
     def __init__(self, paths: list[str], pixels: np.ndarray) -> None:
         super().__init__("glyphs", map(_record, paths))
         self.pixels = pixels
+        self.places = {path: place for place, path in enumerate(paths)}
         self.versions = renderer_versions()
 
     def image(self, row: int) -> Image.Image:
         """Returns the rendering of a row, RGB."""
-        return Image.fromarray(self.pixels[row]).convert("RGB")
+        return Image.fromarray(self.pixels[self.places[self._paths[row]]]).convert("RGB")
 
     def source_stamp(self) -> str:
         """Returns the SHA-256 of the pixels."""
         return hashlib.sha256(self.pixels.tobytes()).hexdigest()
 
 
+@DATASETS.register("glyphs")
 def load() -> Glyphs:
     """Returns the glyphs, rendered at first use (in seconds) and then read from the user's cache folder.
 
@@ -96,6 +97,8 @@ def find_fonts() -> dict[str, Path]:
     Raises:
         InputError: If one is missing.
     """
+    import matplotlib
+
     folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
     fonts = {face: folder / f"{face}.ttf" for face in FACES}
     for file in fonts.values():
@@ -129,12 +132,15 @@ def read_cache(path: Path) -> Rendered | None:
 def write_cache(path: Path, paths: list[str], pixels: np.ndarray) -> None:
     """Writes a cache file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale_partials(path.parent)
     with atomic_path(path) as partial, open(partial, "wb") as file:
         np.savez_compressed(file, paths=np.array(paths), pixels=pixels)
 
 
 def render_letters(fonts: dict[str, Path], scripts: tuple[str, ...] = tuple(SPLITS)) -> Rendered:
     """Renders all letters of some scripts by all faces that have them; see :class:`Glyphs` for what is left out."""
+    from matplotlib.ft2font import FT2Font
+
     characters = {face: set(FT2Font(str(file)).get_charmap()) for face, file in fonts.items()}
     known: set[bytes] = set()
     rendered: dict[str, bytes] = {}

@@ -5,21 +5,30 @@ Retrieval with Rich Annotations, CVPR 2016, with its official split.
 """
 
 from pathlib import Path
+from typing import Literal
 
-from pyg_bgformer.data.dataset import SPLITS, ImageDataset
+from pyg_bgformer.data.dataset import ImageDataset
 from pyg_bgformer.data.datasets.archive import unpacked
-from pyg_bgformer.data.datasets.folders import image_files
-from pyg_bgformer.data.datasets.lists import folder_notes, read_lines, split_rows
-from pyg_bgformer.data.datasets.verification import SplitCount
+from pyg_bgformer.data.datasets.lists import (
+    find_list,
+    folder_problems,
+    listed_files,
+    read_lines,
+    split_rows,
+)
+from pyg_bgformer.data.datasets.registry import DATASETS, find_root, innermost
+from pyg_bgformer.data.image_files import image_files, passed_over
+from pyg_bgformer.data.verification import SplitCount
 from pyg_bgformer.errors import InputError
 
+FOLDER = "In-shop Clothes Retrieval Benchmark"
 OFFICIAL = {
     "train": SplitCount(3_997, 25_882),
     "query": SplitCount(3_985, 14_218),
     "gallery": SplitCount(3_985, 12_612),
 }
-_LIST = "list_eval_partition.txt"
-_COLUMNS = "image_name item_id evaluation_status"
+LIST = "list_eval_partition.txt"
+COLUMNS = "image_name item_id evaluation_status"
 
 
 class InShop(ImageDataset):
@@ -34,61 +43,73 @@ class InShop(ImageDataset):
         tree: ``img`` (256 x 256 pixels) or ``img_highres``.
 
     Raises:
-        InputError: The list is missing or damaged, or there is no such tree.
+        InputError: If the list is missing or damaged, or there is no such tree.
     """
 
     single_images = True  # 12 of the official training items
 
     def __init__(self, root: Path, tree: str) -> None:
-        file = root / "Eval" / _LIST
-        file = file if file.is_file() else root / _LIST
-        announced, rows = _rows(file)
-        base = _around(root, tree)
-        there = {f"{tree}/{path}" for path in image_files(base / tree)}
+        root = innermost(root, FOLDER)
+        lists = [place / LIST for place in (root / "Eval", root) if find_list(place / LIST).is_file()]
+        announced, rows = read_rows(lists[0] if lists else root / LIST)
+        folder = tree_folder(root, tree)
+        content = image_files(folder)
+        there = [f"{tree}/{path}" for path in content.images]
         paths = [f"{tree}/{path.partition('/')[2]}" for path, _, _ in rows]
+        files = listed_files(paths, there)
+        problems = folder_problems(LIST, paths, f"{tree}/", there, files)
+        if announced != len(rows):
+            problems.insert(0, f"{LIST} announces {announced:,} images and has {len(rows):,} rows")
         super().__init__(
             f"inshop-{tree}",
             [
                 {"path": path, "original_class": item, "split": split}
                 for path, (_, item, split) in zip(paths, rows, strict=True)
-                if path in there
+                if path in files
             ],
-            root=base,
+            root=folder.parent,
+            files=files,
             expected=OFFICIAL,
-            notes=[*_count_notes(announced, len(rows)), *folder_notes(_LIST, set(paths), f"{tree}/", there)],
+            problems=problems,
+            notes=passed_over(content.others),
         )
 
 
-def load(root: Path, variant: str) -> InShop:
-    """In-Shop Clothes from its folder."""
-    return InShop(root, variant)
+@DATASETS.register("inshop")
+def load(root: Path | None = None, *, variant: Literal["img", "img_highres"] = "img") -> InShop:
+    """Returns In-Shop Clothes from its folder."""
+    return InShop(find_root(FOLDER) if root is None else root, variant)
 
 
-def _rows(file: Path) -> tuple[int, list[list[str]]]:
-    """How many images the file says it lists, and path, item and split of each."""
+def read_rows(file: Path) -> tuple[int, list[list[str]]]:
+    """Returns how many images the list says it has, and path, item and split of each.
+
+    Raises:
+        InputError: If the list is missing or damaged.
+    """
     lines = read_lines(file, "In-Shop Clothes Retrieval")
     if not lines or not lines[0].strip().isdecimal():
         found = lines[0] if lines else ""
         raise InputError(f"{file}, line 1: found '{found}'; expected the number of images")
-    rows = split_rows(file, lines[1:], _COLUMNS, first_line=2)
+    rows = split_rows(file, lines[1:], COLUMNS, first_line=2)
     for number, (path, _, split) in enumerate(rows, start=3):
         if not path.startswith("img/") or split not in OFFICIAL:
             raise InputError(
                 f"{file}, line {number}: found '{path}' with status '{split}'; "
-                f"expected img/... with one of {', '.join(s for s in SPLITS if s in OFFICIAL)}"
+                f"expected img/... with one of {', '.join(OFFICIAL)}"
             )
     return int(lines[0]), rows
 
 
-def _around(root: Path, tree: str) -> Path:
-    """The folder in which the tree of images is."""
+def tree_folder(root: Path, tree: str) -> Path:
+    """Returns the folder of a tree of images, unpacked where there is its archive.
+
+    Raises:
+        InputError: If there is neither.
+    """
     for base in (root / "Img", root):
         if unpacked(base / tree).is_dir():
-            return base
+            return innermost(base / tree)
     raise InputError(
         f"{root}: found neither {tree} nor {tree}.zip, there or in Img/; data/README.md says where to get them"
     )
-
-
-def _count_notes(announced: int, rows: int) -> list[str]:
-    return [] if rows == announced else [f"{_LIST} announces {announced:,} images and has {rows:,} rows"]

@@ -1,28 +1,41 @@
 """List files of the benchmarks: their rows, and how these differ from the official ones and from the folder."""
 
+import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from pyg_bgformer.data.image_files import some
 from pyg_bgformer.errors import InputError
 
-# How many of the things that differ a line names, before it says how many more there are.
-_NAMED = 10
+
+def find_list(file: Path) -> Path:
+    """Returns a list file, or its copy with a number behind the name, as browsers save it: ``x (1).mat``."""
+    if not file.is_file() and file.parent.is_dir():
+        copy = re.compile(rf"{re.escape(file.stem)} ?\(\d+\){re.escape(file.suffix)}")
+        copies = sorted(other for other in file.parent.iterdir() if copy.fullmatch(other.name))
+        return copies[0] if copies else file
+    return file
 
 
 def read_lines(file: Path, dataset: str) -> list[str]:
-    """The lines of a list file.
+    """Returns the lines of a list file, without a byte-order mark and without blank lines at the end.
+
+    Args:
+        file: The list, or a numbered copy of it beside its place.
+        dataset: What the dataset is called in a message.
 
     Raises:
-        InputError: There is no such file.
+        InputError: If there is no such file.
     """
+    file = find_list(file)
     if not file.is_file():
         raise InputError(f"{file}: no such file; expected the official lists of {dataset} there")
-    return file.read_text(encoding="utf-8", errors="replace").splitlines()
+    return file.read_text(encoding="utf-8-sig", errors="replace").rstrip().splitlines()
 
 
 def split_rows(file: Path, lines: Sequence[str], columns: str, first_line: int = 1) -> list[list[str]]:
-    """The rows below a heading, cut at white space.
+    """Returns the rows below a heading, cut at white space.
 
     Args:
         file: What the lines are from, for messages.
@@ -31,7 +44,7 @@ def split_rows(file: Path, lines: Sequence[str], columns: str, first_line: int =
         first_line: Number of the heading's line in the file.
 
     Raises:
-        InputError: Another heading, or a row with another number of values.
+        InputError: If there is another heading, or a row with another number of values.
     """
     expected = columns.split()
     if not lines or lines[0].split() != expected:
@@ -44,12 +57,33 @@ def split_rows(file: Path, lines: Sequence[str], columns: str, first_line: int =
     return rows
 
 
-def numbering_notes(file: str, found: Iterable[int], official: range) -> list[str]:
-    """One line for each way in which the numbers of a list's rows differ from the official ones.
+def listed_files(listed: Iterable[str], there: Collection[str]) -> dict[str, str]:
+    """Returns the file of each listed image that is there; upper and lower case may differ.
 
-    >>> numbering_notes("images.txt", [1, 2, 2, 6], range(1, 6))
+    >>> listed_files(["a/1.JPG", "a/2.JPG", "a/3.JPG"], ["a/1.JPG", "a/2.jpg"])
+    {'a/1.JPG': 'a/1.JPG', 'a/2.JPG': 'a/2.jpg'}
+
+    Args:
+        listed: Paths as the lists have them.
+        there: Paths of the images in the folder.
+    """
+    exact = set(there)
+    others = {path.casefold(): path for path in exact.difference(listed)}
+    files = {path: path if path in exact else others.get(path.casefold()) for path in listed}
+    return {path: file for path, file in files.items() if file is not None}
+
+
+def numbering_problems(file: str, found: Iterable[int], official: range) -> list[str]:
+    """Returns one line for each way in which the numbers of a list's rows differ from the official ones.
+
+    >>> numbering_problems("images.txt", [1, 2, 2, 6], range(1, 6))
     ['images.txt lacks 3 official rows: 3-5', 'images.txt has 1 row beyond the official ones: 6', \
 'images.txt has 1 row more than once: 2']
+
+    Args:
+        file: Name of the list.
+        found: The numbers of its rows.
+        official: What they should be.
     """
     times = Counter(found)
     missing = sorted(set(official) - times.keys())
@@ -65,19 +99,29 @@ def numbering_notes(file: str, found: Iterable[int], official: range) -> list[st
     return lines
 
 
-def folder_notes(lists: str, listed: Collection[str], folder: str, there: Collection[str]) -> list[str]:
-    """One line for images that are listed and not in the folder, and one for those that are in it unlisted."""
-    absent, extra = sorted(set(listed) - set(there)), sorted(set(there) - set(listed))
+def folder_problems(
+    lists: str, listed: Collection[str], folder: str, there: Collection[str], files: Mapping[str, str]
+) -> list[str]:
+    """Returns a line for images that are listed and not in the folder, and one for those in it unlisted.
+
+    Args:
+        lists: Name of the list or lists.
+        listed: Paths as the lists have them.
+        folder: Name of the folder.
+        there: Paths of the images in the folder.
+        files: The file of each listed image that is there; see :func:`listed_files`.
+    """
+    absent, extra = sorted(set(listed) - files.keys()), sorted(set(there) - set(files.values()))
     lines = []
     if absent:
-        lines.append(f"{_count(absent, 'image')} of {lists} not in {folder}: {_some(absent)}")
+        lines.append(f"{_count(absent, 'image')} of {lists} not in {folder}: {some(absent)}")
     if extra:
-        lines.append(f"{_count(extra, 'image')} of {folder} not in {lists}: {_some(extra)}")
+        lines.append(f"{_count(extra, 'image')} of {folder} not in {lists}: {some(extra)}")
     return lines
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers, runs drawn together.
+    """Returns ascending numbers as text, runs drawn together.
 
     >>> ranges([2, 3, 5, 7, 8, 9])
     '2-3, 5, 7-9'
@@ -88,13 +132,8 @@ def ranges(numbers: Sequence[int]) -> str:
             runs[-1].append(number)
         else:
             runs.append([number])
-    return _some([str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs])
+    return some([str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs])
 
 
 def _count(things: Collection[object], name: str) -> str:
     return f"{len(things):,} {name}{'' if len(things) == 1 else 's'}"
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

@@ -6,26 +6,27 @@ program induction, Science 350 (2015); https://github.com/brendenlake/omniglot, 
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import torchvision
 
 from pyg_bgformer.data.dataset import ImageDataset
 from pyg_bgformer.data.datasets.archive import ZipArchive
-from pyg_bgformer.data.datasets.folders import image_files, is_class_folder, is_image
-from pyg_bgformer.data.datasets.verification import SplitCount
+from pyg_bgformer.data.datasets.registry import DATASETS, find_root, innermost
+from pyg_bgformer.data.image_files import image_files, is_class_folder, is_image, open_image, passed_over
+from pyg_bgformer.data.verification import SplitCount
 from pyg_bgformer.errors import InputError
 
-#: By variant the parts whose characters are for train and for test.
 PARTS = {
     "small": ("images_background_small1", "images_background_small2"),
     "full": ("images_background", "images_evaluation"),
 }
+"""By variant the parts whose characters are for train and for test."""
 OFFICIAL = {
     "small": {"train": SplitCount(136, 2720), "test": SplitCount(106, 2120)},
     "full": {"train": SplitCount(964, 19280), "test": SplitCount(659, 13180)},
 }
-_TORCHVISION_FOLDER = "omniglot-py"
+FOLDER, TORCHVISION_FOLDER = "omniglot", "omniglot-py"
 
 
 class Omniglot(ImageDataset):
@@ -41,26 +42,33 @@ class Omniglot(ImageDataset):
             torchvision where it is absent.
 
     Raises:
-        InputError: A part is missing (and could not be downloaded) or is laid out differently.
+        InputError: If a part is missing (and could not be downloaded) or is laid out differently.
     """
 
     def __init__(self, root: Path, variant: str) -> None:
-        self._parts = {part: _find(root, part, download=variant == "full") for part in PARTS[variant]}
-        train, test = (_records(part, source) for part, source in self._parts.items())
+        self._parts = {part: find_part(root, part, download=variant == "full") for part in PARTS[variant]}
+        others: list[str] = []
+        train, test = (read_part(part, source, others) for part, source in self._parts.items())
         seen = {record["super_class"] for record in train}
         new = [record for record in test if record["super_class"] not in seen]
         records = [{**record, "split": "train"} for record in train]
         records += [{**record, "split": "test"} for record in new]
-        super().__init__(f"omniglot-{variant}", records, root=root, expected=OFFICIAL[variant])
+        super().__init__(
+            f"omniglot-{variant}",
+            records,
+            root=root,
+            expected=OFFICIAL[variant],
+            notes=passed_over(others),
+        )
 
     def open(self, row: int) -> BinaryIO:
-        """The PNG of a row as a binary stream."""
+        """Returns the PNG of a row as a binary stream."""
         path = self._paths[row]
         source = self._parts[path.partition("/")[0]]
-        return source.open(path) if isinstance(source, ZipArchive) else open(source / path, "rb")
+        return source.open(path) if isinstance(source, ZipArchive) else open_image(source / path)
 
     def source_files(self) -> Iterable[str | Path]:
-        """The archives, or the files of unpacked folders."""
+        """Returns the archives, or the files of unpacked folders."""
         for part, source in self._parts.items():
             if isinstance(source, ZipArchive):
                 yield source.path
@@ -68,27 +76,27 @@ class Omniglot(ImageDataset):
                 yield from (source / path for path in self._paths if path.startswith(f"{part}/"))
 
 
-def load(root: Path, variant: str) -> Omniglot:
-    """Omniglot from its folder."""
-    return Omniglot(root, variant)
+@DATASETS.register("omniglot")
+def load(root: Path | None = None, *, variant: Literal["small", "full"] = "small") -> Omniglot:
+    """Returns Omniglot from its folder."""
+    return Omniglot(find_root(FOLDER, must_exist=variant != "full") if root is None else root, variant)
 
 
-def _find(root: Path, part: str, download: bool) -> ZipArchive | Path:
-    """The archive of a part, or the folder in which its unpacked folder is."""
-    for base in (root, root / _TORCHVISION_FOLDER):
+def find_part(root: Path, part: str, download: bool) -> ZipArchive | Path:
+    """Returns the archive of a part, or the folder in which its unpacked folder is.
+
+    Raises:
+        InputError: If there is neither, and it is not to be downloaded or could not be.
+    """
+    for base in (root, root / FOLDER, root / TORCHVISION_FOLDER):
         if (base / f"{part}.zip").is_file():
             return ZipArchive(base / f"{part}.zip")
         if (base / part).is_dir():
-            return base
-    if download:
-        _download(root, part)
-        return ZipArchive(root / _TORCHVISION_FOLDER / f"{part}.zip")
-    raise InputError(
-        f"{root}: found neither {part}.zip nor the folder {part}; data/README.md says where to get it"
-    )
-
-
-def _download(root: Path, part: str) -> None:
+            return innermost(base / part).parent
+    if not download:
+        raise InputError(
+            f"{root}: found neither {part}.zip nor the folder {part}; data/README.md says where to get it"
+        )
     try:
         torchvision.datasets.Omniglot(root, background=part == "images_background", download=True)
     except (OSError, RuntimeError) as error:
@@ -96,19 +104,34 @@ def _download(root: Path, part: str) -> None:
             f"{root}: {part}.zip is not there and could not be downloaded ({error}); "
             "get it where there is a network (data/README.md)"
         ) from None
+    return ZipArchive(root / TORCHVISION_FOLDER / f"{part}.zip")
 
 
-def _records(part: str, source: ZipArchive | Path) -> list[dict[str, str]]:
+def read_part(part: str, source: ZipArchive | Path, others: list[str]) -> list[dict[str, str]]:
+    """Returns a record without a split for each image of a part.
+
+    Args:
+        part: Its name.
+        source: Its archive, or the folder in which its folder is.
+        others: Files that are no images are added to it.
+
+    Raises:
+        InputError: If an image is in another place than ``part/alphabet/character/``.
+    """
     if isinstance(source, ZipArchive):
         shown = [name for name in source.names() if all(map(is_class_folder, name.split("/")))]
         paths = [name for name in shown if is_image(f"{source.path}/{name}")]
+        others += sorted(set(shown) - set(paths))
     else:
-        paths = [f"{part}/{path}" for path in image_files(source / part)]
-    return [_record(part, path) for path in sorted(paths)]
-
-
-def _record(part: str, path: str) -> dict[str, str]:
-    pieces = path.split("/")
-    if len(pieces) != 4 or pieces[0] != part:
-        raise InputError(f"{part}: found the image '{path}'; expected {part}/alphabet/character/image.png")
-    return {"path": path, "original_class": "/".join(pieces[1:3]), "super_class": pieces[1]}
+        content = image_files(source / part)
+        paths = [f"{part}/{path}" for path in content.images]
+        others += [f"{part}/{path}" for path in content.others]
+    records = []
+    for path in sorted(paths):
+        pieces = path.split("/")
+        if len(pieces) != 4 or pieces[0] != part:
+            raise InputError(
+                f"{part}: found the image '{path}'; expected {part}/alphabet/character/image.png"
+            )
+        records.append({"path": path, "original_class": "/".join(pieces[1:3]), "super_class": pieces[1]})
+    return records

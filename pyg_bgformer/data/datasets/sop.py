@@ -7,18 +7,24 @@ Embedding, CVPR 2016, with its official split.
 from pathlib import Path
 
 from pyg_bgformer.data.dataset import ImageDataset
-from pyg_bgformer.data.datasets.archive import unpacked
-from pyg_bgformer.data.datasets.folders import image_files, is_class_folder
-from pyg_bgformer.data.datasets.lists import folder_notes, numbering_notes, read_lines, split_rows
-from pyg_bgformer.data.datasets.verification import SplitCount
+from pyg_bgformer.data.datasets.lists import (
+    find_list,
+    folder_problems,
+    listed_files,
+    numbering_problems,
+    read_lines,
+    split_rows,
+)
+from pyg_bgformer.data.datasets.registry import DATASETS, find_root, innermost
+from pyg_bgformer.data.image_files import image_files, is_class_folder, passed_over
+from pyg_bgformer.data.verification import SplitCount
 from pyg_bgformer.errors import InputError
 
 FOLDER = "Stanford_Online_Products"
 OFFICIAL = {"train": SplitCount(11_318, 59_551), "test": SplitCount(11_316, 60_502)}
-_LISTS = {"train": "Ebay_train.txt", "test": "Ebay_test.txt"}
-_IMAGES = {"train": range(1, 59_552), "test": range(59_552, 120_054)}
-_COLUMNS = "image_id class_id super_class_id path"
-_ENDING = "_final"
+LISTS = {"train": "Ebay_train.txt", "test": "Ebay_test.txt"}
+NUMBERS = {"train": range(1, 59_552), "test": range(59_552, 120_054)}
+COLUMNS = "image_id class_id super_class_id path"
 
 
 class OnlineProducts(ImageDataset):
@@ -32,38 +38,54 @@ class OnlineProducts(ImageDataset):
             ``toaster_final/``, or the folder around it, in which ``Stanford_Online_Products.zip`` will do.
 
     Raises:
-        InputError: A list is missing or damaged.
+        InputError: If a list is missing or damaged.
     """
 
     def __init__(self, root: Path) -> None:
-        root = root if (root / _LISTS["train"]).is_file() else unpacked(root / FOLDER)
-        rows = {split: _rows(root / name) for split, name in _LISTS.items()}
-        listed = {row[3] for split in rows.values() for row in split}
-        there = _images(root)
+        root = root if find_list(root / LISTS["train"]).is_file() else innermost(root, FOLDER)
+        rows = {split: read_rows(root / name) for split, name in LISTS.items()}
+        listed = [row[3] for split in LISTS for row in rows[split]]
+        there, others = images_of_kinds(root)
+        files = listed_files(listed, there)
+        numbering = [
+            line
+            for split, name in LISTS.items()
+            for line in numbering_problems(name, (int(row[0]) for row in rows[split]), NUMBERS[split])
+        ]
         super().__init__(
             "sop",
-            [_record(row, split) for split in rows for row in rows[split] if row[3] in there],
-            root=root,
-            expected=OFFICIAL,
-            notes=[
-                *(
-                    line
-                    for split, name in _LISTS.items()
-                    for line in numbering_notes(name, (int(row[0]) for row in rows[split]), _IMAGES[split])
-                ),
-                *folder_notes("the lists", listed, str(root), there),
+            [
+                {
+                    "path": path,
+                    "original_class": product,
+                    "split": split,
+                    "super_class": path.partition("/")[0].removesuffix("_final"),
+                }
+                for split in LISTS
+                for _, product, _, path in rows[split]
+                if path in files
             ],
+            root=root,
+            files=files,
+            expected=OFFICIAL,
+            problems=numbering + folder_problems("the lists", listed, str(root), there, files),
+            notes=passed_over(others),
         )
 
 
-def load(root: Path) -> OnlineProducts:
-    """Stanford Online Products from its folder."""
-    return OnlineProducts(root)
+@DATASETS.register("sop")
+def load(root: Path | None = None) -> OnlineProducts:
+    """Returns Stanford Online Products from its folder."""
+    return OnlineProducts(find_root(FOLDER) if root is None else root)
 
 
-def _rows(file: Path) -> list[list[str]]:
-    """Image id, class id, super-class id and path of each image of a list."""
-    rows = split_rows(file, read_lines(file, "Stanford Online Products"), _COLUMNS)
+def read_rows(file: Path) -> list[list[str]]:
+    """Returns image id, class id, super-class id and path of each image of a list.
+
+    Raises:
+        InputError: If the list is missing or damaged.
+    """
+    rows = split_rows(file, read_lines(file, "Stanford Online Products"), COLUMNS)
     for number, row in enumerate(rows, start=2):
         if not all(map(str.isdecimal, row[:3])) or row[3].count("/") != 1:
             raise InputError(
@@ -72,11 +94,12 @@ def _rows(file: Path) -> list[list[str]]:
     return rows
 
 
-def _images(root: Path) -> set[str]:
-    folders = [entry for entry in root.iterdir() if entry.is_dir() and is_class_folder(entry.name)]
-    return {f"{folder.name}/{path}" for folder in folders for path in image_files(folder)}
-
-
-def _record(row: list[str], split: str) -> dict[str, str]:
-    kind = row[3].partition("/")[0].removesuffix(_ENDING)
-    return {"path": row[3], "original_class": row[1], "split": split, "super_class": kind}
+def images_of_kinds(root: Path) -> tuple[list[str], list[str]]:
+    """Returns the images in the folders of the kinds of products, and the other files there."""
+    images, others = [], []
+    for entry in sorted(root.iterdir()):
+        if entry.is_dir() and is_class_folder(entry.name):
+            content = image_files(entry)
+            images += [f"{entry.name}/{path}" for path in content.images]
+            others += [f"{entry.name}/{path}" for path in content.others]
+    return images, others

@@ -9,6 +9,7 @@ from scipy.io import loadmat, savemat
 from pyg_bgformer.data import SplitCount, load_dataset, read_dataset
 from pyg_bgformer.data.datasets import cars196
 from pyg_bgformer.data.datasets.cars196_lists import read_class_names
+from pyg_bgformer.data.image_files import FolderContent
 from pyg_bgformer.errors import InputError
 
 NAMES = [f"Acura {number} 2012" for number in range(1, 98)]
@@ -75,7 +76,8 @@ def test_one_folder_with_one_list(tmp_path: Path, save_noise: Save):
     names = np.array([NAMES], dtype=object)
     save_annotations(tmp_path / "cars_annos.mat", "relative_im_path", rows, class_names=names)
     assert classes_of(tmp_path) == BOTH
-    assert "cars_annos.mat lacks 16,177 official rows: 9-16185" in read_dataset("cars196", tmp_path).notes
+    problems = read_dataset("cars196", tmp_path).problems
+    assert "cars_annos.mat lacks 16,177 official rows: 9-16185" in problems
 
 
 @pytest.mark.parametrize("parts", [("",), ("train/", "test/")])
@@ -149,13 +151,45 @@ def test_a_class_that_does_not_exist(root: Path):
         read_dataset("cars196", root)
 
 
+@pytest.mark.parametrize("images", [True, False])
+def test_a_part_without_its_list_makes_the_copy_partial(root: Path, images: bool):
+    (root / "cars_test_annos_withlabels.mat").unlink()
+    if not images:
+        shutil.rmtree(root / "cars_test")
+    with pytest.raises(InputError, match="4 of 16,185 images"):
+        load_dataset("cars196", root)
+    said = "no cars_test_annos_withlabels.mat: the images of cars_test/ are left out"
+    assert any(problem.startswith(said) for problem in read_dataset("cars196", root).problems)
+    (root / "devkit" / "cars_train_annos.mat").unlink()
+    with pytest.raises(InputError, match=r"no cars_train_annos\.mat and no cars_test_annos_withlabels\.mat"):
+        read_dataset("cars196", root)
+
+
+def test_the_copy_of_kaggle(root: Path):
+    before = load_dataset("cars196", root, allow_partial=True)
+    for part in ("cars_train", "cars_test"):
+        (root / part).rename(root / "moved")
+        (root / part).mkdir()
+        (root / "moved").rename(root / part / part)
+    (root / "car_devkit").mkdir()
+    (root / "devkit").rename(root / "car_devkit" / "devkit")
+    (root / "cars_test_annos_withlabels.mat").rename(root / "cars_test_annos_withlabels (1).mat")
+    (root / "cars_train" / "cars_train" / "LICENSE").touch()
+    dataset = load_dataset("cars196", root, allow_partial=True)
+    assert dataset.manifest_hash == before.manifest_hash
+    assert dataset.verify(workers=0).decoded == 8
+    assert dataset.notes == ["passed over: cars_train/LICENSE"]
+
+
+def test_class_folders_of_kaggle(tmp_path: Path, save_noise: Save):
+    for name, _, _ in BOTH:
+        for part in ("train", "test"):
+            save_noise(tmp_path / "car_data" / "car_data" / part / name / "1.jpg")
+    assert classes_of(tmp_path) == BOTH
+
+
 def test_a_list_without_classes_is_no_list(root: Path):
     file = root / "cars_test_annos_withlabels.mat"
-    file.unlink()
-    with pytest.raises(
-        InputError, match=r"no cars_test_annos_withlabels\.mat.*cars_test_annos\.mat.* no classes"
-    ):
-        read_dataset("cars196", root)
     shutil.copy(root / "devkit" / "cars_meta.mat", file)
     with pytest.raises(InputError, match="has no variable 'annotations'"):
         read_dataset("cars196", root)
@@ -164,7 +198,7 @@ def test_a_list_without_classes_is_no_list(root: Path):
         read_dataset("cars196", root)
 
 
-@pytest.mark.parametrize("kept", [0.0, 0.05, 0.5, 0.99])
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
 def test_a_list_that_was_cut_off(root: Path, kept: float):
     file = root / "devkit" / "cars_train_annos.mat"
     content = file.read_bytes()
@@ -174,7 +208,7 @@ def test_a_list_that_was_cut_off(root: Path, kept: float):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(8))
 def test_a_list_that_was_damaged(root: Path, seed: int):
     """Compressed as the official files are; without their checksums, many of these crash scipy."""
     file = root / "devkit" / "cars_train_annos.mat"
@@ -224,7 +258,9 @@ def test_the_official_lists_give_the_official_counts(
     monkeypatch.setattr(
         cars196,
         "image_files",
-        lambda folder: [f"{number:05}.jpg" for number in range(1, images[folder.name] + 1)],
+        lambda folder: FolderContent(
+            [f"{number:05}.jpg" for number in range(1, images[folder.name] + 1)], []
+        ),
     )
     report = load_dataset("cars196", tmp_path).verify(decode=False)
     assert report.ok, report
@@ -237,7 +273,7 @@ def test_class_folders_are_split_as_the_official_numbers_are(
     names = [name.replace("/", "-") for name in read_class_names(list_files / "cars_meta.mat")]
     for name in names:
         (tmp_path / name).mkdir()
-    monkeypatch.setattr(cars196, "image_files", lambda _: ["1.jpg"])
+    monkeypatch.setattr(cars196, "image_files", lambda _: FolderContent(["1.jpg"], []))
     table = read_dataset("cars196", tmp_path).table
     assert set(table["original_class"][table["split"] == "train"]) == set(names[:98])
     assert set(table["original_class"][table["split"] == "test"]) == set(names[98:])

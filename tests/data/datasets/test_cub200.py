@@ -46,6 +46,30 @@ def test_the_folder_around_will_do(root: Path):
     assert around.image(3).size == (12, 10)
 
 
+def test_lists_and_folders_as_people_have_them_are_the_same_dataset(root: Path):
+    before = load_dataset("cub200", root, allow_partial=True).manifest_hash
+    for name in ("images.txt", "image_class_labels.txt", "classes.txt"):
+        file = root / name
+        file.with_name(f"{file.stem} (1).txt").write_text(
+            "\ufeff" + file.read_text().replace(" ", "\t") + "\n"
+        )
+        file.unlink()
+    images = root / "images"
+    for image in images.rglob("*0.jpg"):
+        image.rename(image.with_suffix(".JPG"))
+    images.rename(root / "moved")
+    images.mkdir()
+    (root / "moved").rename(images / "images")
+    (images / "images" / "001.Auk" / "LICENSE").touch()
+    root.rename(root.with_name("inside"))
+    root.mkdir()
+    root.with_name("inside").rename(root / root.name)
+    dataset = load_dataset("cub200", root, allow_partial=True)
+    assert dataset.manifest_hash == before
+    assert dataset.verify(workers=0).decoded == 8
+    assert dataset.notes == ["passed over: 001.Auk/LICENSE"]
+
+
 def test_a_partial_copy_is_refused_with_the_counts(root: Path):
     with pytest.raises(InputError, match=r"4 of 200 classes, 8 of 11,788 images.*allow_partial") as caught:
         load_dataset("cub200", root)

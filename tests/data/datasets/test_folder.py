@@ -1,9 +1,12 @@
+import os
+import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from pyg_bgformer.data import load_dataset
+from pyg_bgformer.data import load_dataset, read_dataset
+from pyg_bgformer.data.splits import validation_part
 from pyg_bgformer.errors import InputError
 
 Tree = Callable[[Mapping[str, int]], Path]
@@ -21,12 +24,47 @@ def test_first_half_of_the_sorted_classes_trains(make_tree: Tree):
     assert load_dataset("folder", root).table["label"].is_monotonic_increasing
 
 
-def test_train_and_test_folders(make_tree: Tree):
-    root = make_tree({"test/a": 2, "test/b": 3, "train/y": 2, "train/z": 2})
-    assert splits(root) == {"train": ["y", "z"], "test": ["a", "b"]}
+@pytest.mark.parametrize(
+    ("folders", "found"),
+    [
+        ({"train": "yz", "test": "ab"}, {"train": "yz", "test": "ab"}),
+        ({"Train": "yz", "TEST": "ab"}, {"train": "yz", "test": "ab"}),
+        ({"train": "yz", "Valid": "cd", "test": "ab"}, {"train": "yz", "val": "cd", "test": "ab"}),
+        ({"train": "yz", "validation": "cd", "test": "ab"}, {"train": "yz", "val": "cd", "test": "ab"}),
+        (
+            {"train": "yz", "Query": "ab", "gallery": "ab"},
+            {"train": "yz", "query": "ab", "gallery": "ab"},
+        ),
+    ],
+)
+def test_folders_of_splits(make_tree: Tree, folders: dict[str, str], found: dict[str, str]):
+    root = make_tree({f"{folder}/{name}": 2 for folder, names in folders.items() for name in names})
+    assert splits(root) == {split: list(names) for split, names in found.items()}
     dataset = load_dataset("folder", root)
-    assert dataset.table["path"][0] == "train/y/0.png"
-    assert dataset.image(0).size == (12, 10)
+    assert dataset.table["path"][0] == f"{next(iter(folders))}/y/0.png"
+    assert dataset.table["label"].is_monotonic_increasing or "gallery" in found
+    assert dataset.verify(workers=0).ok
+
+
+def test_a_split_val_is_what_the_validation_protocol_tests_on(make_tree: Tree):
+    names = ["train/a", "train/b", "val/c", "val/d", "test/e", "test/f"]
+    dataset = load_dataset("folder", make_tree(dict.fromkeys(names, 2)))
+    part = validation_part(dataset, folds=4, fold=0)
+    classes = {split: set(part.table["original_class"][part.rows(split)]) for split in part.counts()}
+    assert classes == {"train": {"a", "b"}, "test": {"c", "d"}}
+    assert not part.expected
+    with pytest.raises(InputError, match=r"protocol\.fold: found fold 1, but folder has a split val"):
+        validation_part(dataset, folds=4, fold=1)
+
+
+@pytest.mark.parametrize("above", ["images", "Data/images"])
+@pytest.mark.parametrize("split", [False, True])
+def test_single_folders_around_the_classes_are_entered(make_tree: Tree, above: str, split: bool):
+    names = ["train/a", "train/b", "test/c", "test/d"] if split else ["a", "b", "c", "d"]
+    outer = make_tree({f"{above}/{name}": 2 for name in names})
+    assert splits(outer) == {"train": ["a", "b"], "test": ["c", "d"]}
+    inside = load_dataset("folder", outer / above)
+    assert load_dataset("folder", outer).manifest_hash == inside.manifest_hash
 
 
 def test_unicode_nested_and_upper_case_paths(make_tree: Tree, save_noise: Save):
@@ -37,22 +75,32 @@ def test_unicode_nested_and_upper_case_paths(make_tree: Tree, save_noise: Save):
     assert dataset.verify(workers=0).ok
 
 
-def test_sidecars_and_hidden_files_are_passed_over(make_tree: Tree):
+def test_names_that_differ_in_unicode_normalisation_are_one_class(make_tree: Tree):
+    forms = [unicodedata.normalize(form, "é") for form in ("NFC", "NFD")]
+    dataset = load_dataset("folder", make_tree(dict.fromkeys(["a", "b", "c", *forms], 2)))
+    assert dataset.counts()["test"].classes == 2
+    assert dataset.table["original_class"].value_counts()["é"] == 4
+    assert dataset.notes == [
+        r"one class, although its folders' names have different Unicode forms: 'e\u0301', '\xe9'"
+    ]
+    assert dataset.verify(workers=0).ok
+
+
+def test_files_that_are_no_images_are_passed_over_and_named(make_tree: Tree):
     root = make_tree(dict.fromkeys("abcd", 2))
     before = load_dataset("folder", root).manifest_hash
-    hidden = ["a/.DS_Store", "b/._0.png", "a/.hidden/0.png"]
-    for sidecar in ["README.txt", "a/Thumbs.db", "__MACOSX/x/0.png", *hidden]:
-        (root / sidecar).parent.mkdir(exist_ok=True, parents=True)
-        (root / sidecar).write_bytes(b"\0")
-    assert load_dataset("folder", root).manifest_hash == before
-
-
-@pytest.mark.parametrize("name", ["photo.heic", "video.mp4", "noending"])
-def test_a_file_that_is_neither_image_nor_sidecar_is_named(make_tree: Tree, name: str):
-    root = make_tree(dict.fromkeys("abcd", 2))
-    (root / "c" / name).write_bytes(b"\0")
-    with pytest.raises(InputError, match=f"c/{name}: not an image file"):
-        load_dataset("folder", root)
+    hidden = ["a/.DS_Store", "b/._0.png", "a/.hidden/0.png", "__MACOSX/x/0.png"]
+    for stray in ["README.md", "a/Icon\r", "a/LICENSE", "a/x.jpg~", "a/Thumbs.db", "a/film.mp4", *hidden]:
+        (root / stray).parent.mkdir(exist_ok=True, parents=True)
+        (root / stray).write_bytes(b"\0")
+    dataset = load_dataset("folder", root)
+    assert dataset.manifest_hash == before
+    report = dataset.verify(workers=0)
+    assert report.ok
+    assert str(report).splitlines()[-1] == (
+        r"  note: passed over: README.md, __MACOSX, a/.DS_Store, a/.hidden/, a/Icon\r, a/LICENSE, a/Thumbs.db, "
+        "a/film.mp4, a/x.jpg~, b/._0.png"
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,7 +110,15 @@ def test_a_file_that_is_neither_image_nor_sidecar_is_named(make_tree: Tree, name
         ({"a": 2, "b": 2, "c": 2}, "train has 1 of the at least 2 classes"),
         ({"a": 2, "b": 2, "c": 1, "d": 2}, r"class 'c' \(test\) has one image"),
         ({"train/a": 2, "train/b": 2, "test/b": 2, "test/c": 2}, "class 'b' is both in train and in test"),
-        ({"train/a": 2, "train/b": 2, "test/c": 2, "test/d": 2, "val/e": 2}, "and also 'val'"),
+        ({"train/a": 2, "val/a": 2, "test/c": 2}, "class 'a' is both in train and in val"),
+        (
+            {"train/a": 2, "test/c": 2, "cats/e": 2},
+            "folders test, train and also cats; expected train and test",
+        ),
+        ({"train/a": 2, "val/b": 2}, "found the folders train, val; expected train and test, train, val and"),
+        ({"train/a": 2, "val/b": 2, "query/b": 2, "gallery/b": 2}, "found the folders gallery, query, train"),
+        ({"train/a": 2, "train/b": 2}, "found the folders train; expected train and test"),
+        ({"train/a": 2, "Train/b": 2, "test/b": 2}, "found the folders Train, test, train; expected"),
     ],
 )
 def test_unusable_trees_are_refused(make_tree: Tree, sizes: dict[str, int], said: str):
@@ -89,8 +145,31 @@ def test_images_outside_class_folders_and_empty_classes_are_refused(make_tree: T
         load_dataset("folder", root)
 
 
-def test_linked_class_folders(make_tree: Tree, tmp_path: Path):
+def test_small_classes_are_left_out_on_request(make_tree: Tree):
+    root = make_tree({"a": 3, "b": 1, "c": 2, "d": 4, "e": 1, "f": 2})
+    dataset = load_dataset("folder", root, min_images=2)
+    assert dataset.notes == ["left out, with fewer than 2 images: 2 classes (b, e)"]
+    assert dataset.table["label"].unique().tolist() == [0, 1, 2, 3]
+    assert len(dataset.table) == len(dataset) == 11
+    for row, path in enumerate(dataset.table["path"]):
+        assert dataset.file(row) == str(root / path)
+    with pytest.raises(InputError, match="train has 1 of"):
+        load_dataset("folder", root, min_images=3)
+
+
+@pytest.mark.parametrize("where", ["", "a/"])
+def test_linked_folders_are_read(make_tree: Tree, tmp_path: Path, where: str):
+    root = make_tree(dict.fromkeys(["a", "b", "c", f"{where}d"], 2))
+    (root / where / "d").rename(tmp_path / "elsewhere")
+    (root / where / "d").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    if not where:
+        assert splits(root)["test"] == ["c", "d"]
+    assert len(read_dataset("folder", root)) == 8
+
+
+@pytest.mark.parametrize("link", ["a/again", "again", "a/x"])
+def test_a_link_that_leads_back_ends(make_tree: Tree, link: str):
     root = make_tree(dict.fromkeys("abcd", 2))
-    (root / "d").rename(tmp_path / "elsewhere")
-    (root / "d").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    assert splits(root)["test"] == ["c", "d"]
+    os.symlink(root / "a" if link != "a/x" else root / "a" / "x", root / link)
+    dataset = read_dataset("folder", root)
+    assert len(dataset) == (10 if link == "again" else 8)

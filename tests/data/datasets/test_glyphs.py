@@ -2,6 +2,7 @@ import os
 import unicodedata
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 
@@ -119,6 +120,6 @@ def test_versions_of_the_renderer_are_named(dataset):
 
 
 def test_missing_fonts_are_one_clear_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(glyphs.matplotlib, "get_data_path", lambda: str(tmp_path))
+    monkeypatch.setattr(matplotlib, "get_data_path", lambda: str(tmp_path))
     with pytest.raises(InputError, match=r"DejaVuSans\.ttf: no such font"):
         glyphs.load()

@@ -6,6 +6,7 @@ import pytest
 
 from pyg_bgformer.data import SplitCount, load_dataset, read_dataset
 from pyg_bgformer.data.datasets import inshop
+from pyg_bgformer.data.image_files import FolderContent
 from pyg_bgformer.errors import InputError
 
 IMAGES = {
@@ -48,11 +49,26 @@ def test_both_trees(root: Path, variant: str | None, size: tuple[int, int]):
     assert dataset.image(6).size == size
 
 
-def test_the_trees_are_different_data_wherever_they_are(root: Path, tmp_path: Path):
+def test_the_trees_are_different_data_wherever_they_are(root: Path):
     hashes = {
         tree: read_dataset("inshop", root, variant=tree).manifest_hash for tree in ("img", "img_highres")
     }
     assert len(set(hashes.values())) == 2
+
+
+def test_marked_lists_nested_trees_and_files_in_another_case(root: Path):
+    before = read_dataset("inshop", root).manifest_hash
+    file = next(root.rglob("list_eval_partition.txt"))
+    file.write_text("\ufeff" + file.read_text().replace(" train", "\ttrain") + "\n\n")
+    for image in [*root.rglob("img/MEN/**/*.jpg")]:
+        image.rename(image.with_suffix(".JPG"))
+    tree = next(root.rglob("img"))
+    tree.rename(root / "moved")
+    tree.mkdir()
+    (root / "moved").rename(tree / "img")
+    dataset = read_dataset("inshop", root)
+    assert dataset.manifest_hash == before
+    assert dataset.verify(workers=0).decoded == 7
 
 
 def test_a_query_item_without_gallery_is_refused(root: Path):
@@ -113,7 +129,7 @@ def test_the_official_list_gives_the_official_counts(
     (tmp_path / "img").mkdir()
     lines = (tmp_path / "list_eval_partition.txt").read_text().splitlines()[2:]
     files = [line.split()[0].removeprefix("img/") for line in lines]  # 52,712: too many to make here
-    monkeypatch.setattr(inshop, "image_files", lambda _: files)
+    monkeypatch.setattr(inshop, "image_files", lambda _: FolderContent(files, []))
     report = load_dataset("inshop", tmp_path).verify(decode=False)
     assert report.ok, report
     assert report.found == {

@@ -88,6 +88,20 @@ def test_a_damaged_drawing_in_an_archive_is_named(tmp_path: Path):
     assert dataset.verify(workers=0).decoded == 9
 
 
+def test_nested_folders_are_entered_and_other_files_passed_over(tmp_path: Path):
+    root = unpacked(tmp_path, SMALL)
+    before = load_dataset("omniglot", root, allow_partial=True).manifest_hash
+    part = root / "images_background_small1"
+    part.rename(tmp_path / "inside")
+    part.mkdir()
+    (tmp_path / "inside").rename(part / part.name)
+    (part / part.name / "Greek" / "LICENSE").touch()
+    dataset = load_dataset("omniglot", root, allow_partial=True)
+    assert dataset.manifest_hash == before
+    assert dataset.verify(workers=0).decoded == 10
+    assert dataset.notes == ["passed over: images_background_small1/Greek/LICENSE"]
+
+
 def test_a_truncated_archive_is_named(tmp_path: Path):
     archive = zipped(tmp_path, SMALL) / "images_background_small2.zip"
     archive.write_bytes(archive.read_bytes()[:-100])
@@ -120,6 +134,7 @@ def test_full_reads_what_torchvision_downloaded(tmp_path: Path, monkeypatch: pyt
         zipped(Path(root) / "omniglot-py", FULL)
 
     monkeypatch.setattr(torchvision.datasets, "Omniglot", download)
+    (tmp_path / "new").mkdir()
     dataset = read_dataset("omniglot", tmp_path / "new", variant="full")
     assert dataset.table["original_class"].tolist() == ["Greek/character01"] * 2 + ["Tibetan/character01"] * 2
     assert dataset.table["split"].tolist() == ["train"] * 2 + ["test"] * 2

@@ -1,14 +1,14 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from pyg_bgformer.data import DATASETS, load_dataset, read_dataset
+from pyg_bgformer.data import DATASETS, ImageDataset, dataset_options, load_dataset, read_dataset
 from pyg_bgformer.errors import InputError
 
 
 def test_the_datasets_there_are():
-    assert list(DATASETS) == ["digits", "glyphs", "omniglot", "cub200", "cars196", "sop", "inshop", "folder"]
+    assert set(DATASETS) == {"digits", "glyphs", "omniglot", "cub200", "cars196", "sop", "inshop", "folder"}
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ def test_the_datasets_there_are():
         ({"name": "digits", "root": "x"}, "reads no files"),
         ({"name": "digits", "variant": "small"}, "has no variant 'small'; it has none"),
         ({"name": "omniglot", "variant": "smal"}, "did you mean 'small'"),
-        ({"name": "digits", "crop_to_box": True}, "digits has no boxes to crop to; cub200, cars196 have"),
+        ({"name": "digits", "crop_to_box": True}, "digits has no boxes to crop to; cars196, cub200 have"),
         ({"name": "folder"}, "needs root"),
         ({"name": "folder", "root": "not/there"}, "not/there, which is no folder"),
         ({"name": "sop", "root": "not/there"}, "not/there, which is no folder"),
@@ -48,6 +48,35 @@ def test_the_folder_is_found_where_the_environment_says_then_in_data(
     (tmp_path / "all" / "CUB_200_2011").mkdir(parents=True)
     with pytest.raises(InputError, match=r"all/CUB_200_2011.*images\.txt: no such file"):
         load_dataset("cub200")
+
+
+def test_a_file_of_the_user_s_own_can_add_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(DATASETS, "parts", dict(DATASETS.parts))
+
+    @DATASETS.register("mine")
+    def load(root: Path, *, variant: Literal["small", "large"] = "small") -> ImageDataset:
+        names = [("train", "a"), ("train", "b"), ("test", "c"), ("test", "d")]
+        records = [
+            {"path": f"{variant}/{name}{image}", "original_class": name, "split": split}
+            for split, name in names
+            for image in range(2)
+        ]
+        return ImageDataset("mine", records, root=root)
+
+    assert dataset_options("mine")["variant"].default == "small"
+    assert load_dataset("mine", tmp_path, variant="large").file(0) == str(tmp_path / "large" / "a0")
+    with pytest.raises(InputError, match="mine has no variant 'big'; known are: large, small"):
+        load_dataset("mine", tmp_path, variant="big")
+    with pytest.raises(InputError, match="mine needs root"):
+        load_dataset("mine")
+    with pytest.raises(InputError, match="mine has no boxes"):
+        load_dataset("mine", tmp_path, crop_to_box=True)
+
+
+def test_options_are_those_of_the_function():
+    assert list(dataset_options("cub200")) == ["crop_to_box"]
+    assert list(dataset_options("omniglot")) == ["variant"]
+    assert dataset_options("glyphs") == {}
 
 
 def test_reading_does_not_refuse_what_loading_does(tmp_path: Path):

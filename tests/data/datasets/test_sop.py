@@ -7,6 +7,7 @@ import pytest
 
 from pyg_bgformer.data import SplitCount, load_dataset, read_dataset
 from pyg_bgformer.data.datasets import sop
+from pyg_bgformer.data.image_files import FolderContent
 from pyg_bgformer.errors import InputError
 
 HEADING = "image_id class_id super_class_id path"
@@ -110,6 +111,27 @@ def test_a_damaged_row_is_named(root: Path, line: str, said: str):
         read_dataset("sop", root)
 
 
+def test_files_in_another_case_with_a_marked_and_tabbed_list_are_the_same_dataset(root: Path):
+    before = load_dataset("sop", root, allow_partial=True).manifest_hash
+    for image in root.rglob("*.JPG"):
+        image.rename(image.with_suffix(".jpg"))
+    for name, rows in ROWS.items():
+        text = "\n".join([HEADING, *rows]).replace(" ", "\t")
+        (root / name).write_text(f"\ufeff{text}\n\n")
+    dataset = load_dataset("sop", root, allow_partial=True)
+    assert dataset.manifest_hash == before
+    assert dataset.verify(workers=0).decoded == 8
+    assert len(dataset.source_stamp()) == 64
+
+
+def test_a_folder_inside_a_folder_of_its_name_is_entered(root: Path, tmp_path: Path):
+    before = load_dataset("sop", root, allow_partial=True).manifest_hash
+    (tmp_path / "outer" / root.name).mkdir(parents=True)
+    root.rename(tmp_path / "outer" / root.name / root.name)
+    for given in (tmp_path / "outer", tmp_path / "outer" / root.name):
+        assert load_dataset("sop", given, allow_partial=True).manifest_hash == before
+
+
 def test_images_in_a_folder_that_no_list_knows_are_named(root: Path, save_noise: Callable[..., None]):
     save_noise(root / "boat_final" / "9_0.png")
     problems = read_dataset("sop", root).verify(decode=False).problems
@@ -133,7 +155,7 @@ def test_the_official_lists_give_the_official_counts(
             files[folder].append(image)
     for folder in files:
         (tmp_path / folder).mkdir()
-    monkeypatch.setattr(sop, "image_files", lambda folder: files[folder.name])
+    monkeypatch.setattr(sop, "image_files", lambda folder: FolderContent(files[folder.name], []))
     dataset = load_dataset("sop", tmp_path)
     report = dataset.verify(decode=False)
     assert report.ok, report

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-#: Images per class that samplers ask for, from pairs to the many of small datasets.
 SAMPLES_PER_CLASS = (2, 4, 5, 8, 16)
+"""Images per class that samplers ask for, from pairs to the many of small datasets."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Coverage:
 
     @classmethod
     def of(cls, sizes: np.ndarray) -> "Coverage":
-        """Coverage of classes of these sizes, shape ``(classes,)``."""
+        """Returns the coverage of classes of these sizes, shape ``(classes,)``."""
         below = {k: int((sizes < k).sum()) for k in SAMPLES_PER_CLASS}
         return cls(int(sizes.min()), float(np.median(sizes)), int(sizes.max()), below)
 
@@ -58,6 +58,7 @@ class Verification:
         coverage: Images per class, by split.
         shared_classes: Classes that are both in train and in another split; none in a sound dataset.
         problems: One line for each thing that is wrong.
+        notes: One line for each thing that a user should know and is not wrong.
     """
 
     name: str
@@ -68,10 +69,11 @@ class Verification:
     coverage: Mapping[str, Coverage] = field(default_factory=dict)
     shared_classes: tuple[str, ...] = ()
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong: complete, class-disjoint and, where asked for, all images decode."""
+        """Returns whether nothing is wrong: complete, class-disjoint and, where asked for, all images decode."""
         return not self.problems
 
     def __str__(self) -> str:
@@ -84,11 +86,12 @@ class Verification:
             images = total(self.found).images
             every = "every" if self.decoded == images else "NOT every"
             lines.append(f"  {every} image decodes to RGB ({self.decoded:,} of {images:,})")
+        lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines + [f"  problem: {problem}" for problem in self.problems])
 
 
 def count_lines(found: Mapping[str, SplitCount], expected: Mapping[str, SplitCount]) -> list[str]:
-    """Found against expected, first in all and then by split, a line each.
+    """Returns what is found against what is expected, first in all and then by split, a line each.
 
     >>> count_lines({"train": SplitCount(2, 10)}, {"train": SplitCount(3, 1500)})
     ['in all: 2 of 3 classes, 10 of 1,500 images', 'train: 2 of 3 classes, 10 of 1,500 images']
@@ -100,7 +103,7 @@ def count_lines(found: Mapping[str, SplitCount], expected: Mapping[str, SplitCou
 
 
 def total(counts: Mapping[str, SplitCount]) -> SplitCount:
-    """The sum over splits; classes of query and gallery are the same ones and count once."""
+    """Returns the sum over splits; classes of query and gallery are the same ones and count once."""
     classes = [count.classes for split, count in counts.items() if split != "gallery"]
     return SplitCount(sum(classes), sum(count.images for count in counts.values()))
 

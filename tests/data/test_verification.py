@@ -1,7 +1,7 @@
 import numpy as np
 
 from pyg_bgformer.data import SplitCount, Verification
-from pyg_bgformer.data.datasets.verification import Coverage
+from pyg_bgformer.data.verification import Coverage
 
 
 def report(**changes: object) -> str:

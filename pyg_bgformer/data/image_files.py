@@ -1,0 +1,139 @@
+"""Which files of a folder are images."""
+
+import os
+import stat
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from pyg_bgformer.data.images import ImageError
+
+IMAGE_EXTENSIONS = frozenset(
+    {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
+    | {".tif", ".tiff", ".webp"}
+)
+"""File name endings (lower case) that are taken for images."""
+
+UNREAD_EXTENSIONS = frozenset(
+    {
+        ".avif",
+        ".cr2",
+        ".dng",
+        ".eps",
+        ".heic",
+        ".heif",
+        ".ico",
+        ".j2k",
+        ".jp2",
+        ".jxl",
+        ".nef",
+        ".psd",
+        ".svg",
+    }
+    | {".tga"}
+)
+"""Endings of images that are not read. Passing them over would change the classes."""
+
+NAMED = 10
+"""How many things a line names before it says how many more there are."""
+
+
+class FolderContent(NamedTuple):
+    """What is in a folder and its subfolders, as sorted paths relative to it and with ``/``.
+
+    Attributes:
+        images: The images.
+        others: Files that are no images, and folders that are passed over.
+    """
+
+    images: list[str]
+    others: list[str]
+
+
+def is_image(path: str) -> bool:
+    """Returns whether a file is taken for an image, judged by its name.
+
+    Raises:
+        ImageError: If it is an image of a kind that is not read.
+    """
+    name = path.rpartition("/")[2]
+    extension = os.path.splitext(name)[1].lower()
+    if name.startswith("."):
+        return False
+    if extension in UNREAD_EXTENSIONS:
+        raise ImageError(f"{path}: {extension} images are not read; convert it to JPEG or PNG, or remove it")
+    return extension in IMAGE_EXTENSIONS
+
+
+def is_class_folder(name: str) -> bool:
+    """Returns whether a folder of this name holds images: not hidden, not made by a file manager."""
+    return not name.startswith(".") and name not in ("__MACOSX", "@eaDir")
+
+
+def image_files(folder: Path) -> FolderContent:
+    """Returns the images under a folder, none where there is no such folder.
+
+    Links to folders are followed. Each folder is read once, so that a link to a folder above ends.
+
+    Raises:
+        ImageError: If an image is of a kind that is not read, something named like an image is no regular file, or
+            a folder cannot be read.
+    """
+    images: list[str] = []
+    others: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    folders: list[str] = [""] if folder.is_dir() else []
+    links: list[str] = []
+    while folders or links:
+        inside = folders.pop() if folders else links.pop()
+        try:
+            status = os.stat(f"{folder}/{inside}")
+            entries = sorted(os.scandir(f"{folder}/{inside}"), key=lambda entry: entry.name)
+        except OSError as error:
+            raise ImageError(f"{folder}/{inside}: cannot be read ({error.strerror})") from None
+        if (status.st_dev, status.st_ino) in seen:
+            others.append(f"{inside} (a link to a folder that is read already)")
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        for entry in entries:
+            path = f"{inside}{entry.name}"
+            if os.path.isdir(entry.path) if (is_link := entry.is_symlink()) else entry.is_dir():
+                places = (links if is_link else folders) if is_class_folder(entry.name) else others
+                places.append(f"{path}/")
+            elif not is_image(entry.path):
+                others.append(path)
+            elif os.path.isfile(entry.path) if is_link else entry.is_file():
+                images.append(path)
+            else:
+                raise ImageError(
+                    f"{entry.path}: no regular file but a pipe, a device or a broken link; remove it"
+                )
+    return FolderContent(sorted(images), sorted(others))
+
+
+def open_image(path: str | Path) -> BinaryIO:
+    """Opens a file to read it; what is no regular file is not opened, because a pipe could wait forever.
+
+    Raises:
+        OSError: If it cannot be opened.
+        ImageError: If it is a pipe or a device.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ImageError(f"{path}: no regular file but a pipe or a device; remove it")
+    return open(path, "rb")
+
+
+def passed_over(paths: Collection[str]) -> Iterator[str]:
+    """Yields one line that names files that are no images, where there are any."""
+    if paths:
+        yield f"passed over: {some(sorted(paths))}"
+
+
+def some(names: Sequence[str]) -> str:
+    """Returns the first names, and how many more there are; line breaks in them are shown as such."""
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(_printable(names[:NAMED])) + more
+
+
+def _printable(names: Iterable[str]) -> Iterator[str]:
+    return (name if name.isprintable() else ascii(name)[1:-1] for name in names)
