@@ -4,18 +4,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyg_bgformer.deploy.embedding_model import EmbeddingModel
     from pyg_bgformer.graph import BatchGraph, batch_graph
     from pyg_bgformer.nn import BGFormer, BGFormerLayer, LabelConv, SSAConv
 
 __version__ = "0.1.0"
 
-__all__ = ["BGFormer", "BGFormerLayer", "BatchGraph", "LabelConv", "SSAConv", "__version__", "batch_graph"]
+__all__ = [
+    "BGFormer",
+    "BGFormerLayer",
+    "BatchGraph",
+    "EmbeddingModel",
+    "LabelConv",
+    "SSAConv",
+    "__version__",
+    "batch_graph",
+]
 
 #: Where the public names are. They are imported at first use, so that ``--help`` does not wait for torch.
 _MODULES = {
     "BGFormer": "pyg_bgformer.nn",
     "BGFormerLayer": "pyg_bgformer.nn",
     "BatchGraph": "pyg_bgformer.graph",
+    "EmbeddingModel": "pyg_bgformer.deploy.embedding_model",
     "LabelConv": "pyg_bgformer.nn",
     "SSAConv": "pyg_bgformer.nn",
     "batch_graph": "pyg_bgformer.graph",

@@ -2,7 +2,7 @@
 
 from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pyg_bgformer.errors import InputError
 
@@ -25,7 +25,7 @@ def checked(value: Any, kind: Any, where: str) -> Any:
 
     Args:
         value: What was read: numbers, texts, lists, mappings, tensors.
-        kind: A class, a dataclass, ``Any``, or ``list``, ``dict`` and unions of these.
+        kind: A class, a dataclass, ``Any``, ``Literal``, or ``list``, ``dict`` and unions of these.
         where: What messages call the value.
 
     Raises:
@@ -33,6 +33,10 @@ def checked(value: Any, kind: Any, where: str) -> Any:
     """
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is Any:
+        return value
+    if origin is Literal:
+        if value not in arguments:
+            raise InputError(f"{where}: expected {' or '.join(map(repr, arguments))}, found {value!r:.60}")
         return value
     if origin in (Union, UnionType):
         return _as_one_of(value, arguments, where)

@@ -7,7 +7,8 @@ import pytest
 
 from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.config.shipped import find_recipe
-from pyg_bgformer.encoders import build_encoder, save_encoder
+from pyg_bgformer.deploy.embedding_model import EmbeddingModel
+from pyg_bgformer.encoders import build_encoder
 from pyg_bgformer.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
@@ -36,11 +37,14 @@ def test_the_training_loop_block_runs_and_is_under_ten_lines():
 
 def test_the_deployment_block_runs(tmp_path):
     torch = pytest.importorskip("torch")
-    save_encoder(build_encoder("conv4", embedding_dim=8), tmp_path)
-    block = python_block("load_encoder").replace("runs/folder-bgformer-seed0-...", str(tmp_path))
+    EmbeddingModel(build_encoder("conv4", embedding_dim=8), image_size=28, resize=32).save_pretrained(
+        tmp_path
+    )
+    block = python_block("from_pretrained").replace("runs/folder-bgformer-seed0-...", str(tmp_path))
     names = {"images": torch.rand(2, 3, 28, 28)}
     exec(block, names)
     assert names["embeddings"].shape == (2, 8)
+    assert names["similarities"].diagonal().tolist() == pytest.approx([1, 1])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -1,6 +1,7 @@
 """Image files of every kind to 8-bit RGB, or one clear line that names the file."""
 
 import struct
+import threading
 import warnings
 import zlib
 from typing import BinaryIO
@@ -31,6 +32,9 @@ DECODING_ERRORS = (
     struct.error,
     zlib.error,
 )
+
+FILTERS = threading.Lock()
+"""Held while the warning filters are changed."""
 
 
 class ImageError(InputError):
@@ -63,7 +67,8 @@ def decode_rgb(stream: BinaryIO, where: str) -> Image.Image:
         raise ImageError(f"{where}: the file is empty; expected an image: replace or remove it")
     stream.seek(0)
     try:
-        with warnings.catch_warnings():
+        # Warning filters are one for all threads, which must not set them back across each other.
+        with FILTERS, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is another one
             image = Image.open(stream, formats=IMAGE_FORMATS)
         with image:

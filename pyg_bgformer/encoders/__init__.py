@@ -1,4 +1,4 @@
-"""Encoders: a backbone, its pooling and an embedding head; built by name, saved for others, loaded offline.
+"""Encoders: a backbone, its pooling and an embedding head, built by name.
 
 >>> import torch
 >>> encoder = build_encoder("conv4", embedding_dim=64)
@@ -9,7 +9,6 @@ torch.Size([2, 64])
 from pyg_bgformer.encoders.backbone import Backbone
 from pyg_bgformer.encoders.build import ENCODERS, build_encoder, encoder_options
 from pyg_bgformer.encoders.conv4 import Conv4
-from pyg_bgformer.encoders.deploy import encoder_info, load_encoder, save_encoder
 from pyg_bgformer.encoders.encoder import Encoder, EncoderSpec
 from pyg_bgformer.encoders.pooling import global_pool
 
@@ -20,9 +19,6 @@ __all__ = [
     "Encoder",
     "EncoderSpec",
     "build_encoder",
-    "encoder_info",
     "encoder_options",
     "global_pool",
-    "load_encoder",
-    "save_encoder",
 ]

@@ -1,10 +1,14 @@
 """Encoders by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from torch import Tensor
 
 from pyg_bgformer.encoders import published
-from pyg_bgformer.encoders.backbone import Backbone
+from pyg_bgformer.encoders.backbone import Backbone, three_numbers
 from pyg_bgformer.encoders.conv4 import Conv4
+from pyg_bgformer.encoders.description import DESCRIPTION, TENSORS, read_description, read_saved_tensors
 from pyg_bgformer.encoders.encoder import Encoder, EncoderSpec, FeatureNorm
 from pyg_bgformer.encoders.pooling import Pooling
 from pyg_bgformer.encoders.timm_backbone import PREFIX as TIMM
@@ -23,6 +27,9 @@ from pyg_bgformer.encoders.weights import (
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.ranges import PositiveInt
 from pyg_bgformer.registry import Option, Registry, signature_options
+
+OWN = "backbone.net."
+"""Prefix of the backbone's keys in ``encoder.safetensors``."""
 
 ENCODERS: Registry[Callable[[str], Backbone]] = Registry("encoder")
 """Backbones by name, beside those of torchvision and timm. Each is a class or function that takes the pooling.
@@ -141,8 +148,45 @@ def _with_tag(backbone: Backbone, spec: EncoderSpec, tag: str) -> Encoder:
 
 
 def _with_file(spec: EncoderSpec, given: str) -> Encoder:
-    path = weights_path(given, in_folder="encoder.safetensors")
+    path = weights_path(given, in_folder=TENSORS)
     backbone = _backbone(spec.name, spec.pooling)
     tensors = without_wrappers(read_tensors(path), backbone.net.state_dict())
+    if any(key.startswith(OWN) for key in tensors):
+        return _with_saved_encoder(spec, backbone, path, tensors)
     notes = fit_tensors(backbone.net, tensors, source=str(path), ignored=backbone.head_prefixes)
     return Encoder(backbone, spec, weights_tag=path.name, weights_hash=file_hash(path), notes=notes)
+
+
+def _with_saved_encoder(
+    spec: EncoderSpec, backbone: Backbone, path: Path, tensors: Mapping[str, Tensor]
+) -> Encoder:
+    """Returns an encoder that starts from an earlier one: its backbone, and the rest of it where that fits."""
+    described = path.name == TENSORS and (path.parent / DESCRIPTION).exists()
+    earlier = read_description(path.parent) if described else None
+    if earlier is not None:
+        tensors = read_saved_tensors(path.parent, earlier)
+        backbone.mean, backbone.std = three_numbers(earlier.mean), three_numbers(earlier.std)
+        if earlier.encoder.name.partition(".")[0] != spec.name.partition(".")[0]:
+            raise InputError(
+                f"'{path}' holds weights of {earlier.encoder.name}, expected those of {spec.name}"
+            )
+    trunk = {key.removeprefix(OWN): value for key, value in tensors.items() if key.startswith(OWN)}
+    notes = fit_tensors(backbone.net, trunk, source=str(path), ignored=backbone.head_prefixes)
+    if earlier is None:
+        notes.append(
+            f"weights '{path}': without {DESCRIPTION} beside it, mean and std are those of {spec.name}"
+        )
+    tag = f"{path.parent.name}/{path.name}"
+    encoder = Encoder(backbone, spec, weights_tag=tag, weights_hash=file_hash(path))
+    rest = {key: value for key, value in tensors.items() if not key.startswith(OWN)}
+    own = {key: value for key, value in encoder.state_dict().items() if not key.startswith(OWN)}
+    same = earlier is None or (earlier.encoder.pooling, earlier.encoder.feature_norm) == (
+        spec.pooling,
+        spec.feature_norm,
+    )
+    if same and {k: v.shape for k, v in rest.items()} == {k: v.shape for k, v in own.items()}:
+        encoder.load_state_dict(rest, strict=False)
+    else:
+        notes.append(f"weights '{path}': left out its head, which does not fit this encoder")
+    encoder.notes = tuple(notes)
+    return encoder

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import accumulate, count
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pandas as pd
 import torch
@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from pyg_bgformer.config.schema import Config
 from pyg_bgformer.data import ImageCache, ImageDataset, PlannedSampler
-from pyg_bgformer.encoders import save_encoder
+from pyg_bgformer.deploy.embedding_model import EmbeddingModel
 from pyg_bgformer.engine.best_epoch import TEST_SCORE, best_epoch, is_tested, keep_best
 from pyg_bgformer.engine.evaluate import (
     Extracted,
@@ -48,11 +48,15 @@ from pyg_bgformer.engine.state import TrainState, load_checkpoint, save_checkpoi
 from pyg_bgformer.engine.trained import keep_embeddings
 from pyg_bgformer.errors import InputError, RunError
 from pyg_bgformer.evaluation import EvaluationResult
+from pyg_bgformer.methods import Method
 from pyg_bgformer.report.progress import Display
 from pyg_bgformer.report.tables import result_table
 from pyg_bgformer.runs.folder import RunFolder
 from pyg_bgformer.runs.provenance import provenance
 from pyg_bgformer.runs.result import RunResult, Scores, read_scores, write_result
+
+SHOWN = ("recall_at_", "map_at_r", "r_precision", "nmi", "ami", "ari", "pair_f1")
+"""Scores that a deployed model carries, or what their names begin with."""
 
 
 def run(config: Config, display: Display, resume: RunFolder | None = None) -> RunFolder:
@@ -67,7 +71,7 @@ def run(config: Config, display: Display, resume: RunFolder | None = None) -> Ru
         The run's folder: ``config.yaml`` (the whole recipe), ``checkpoint.pt``, ``metrics.csv`` (one row an
         epoch), ``tensorboard/``, ``result.json``, ``queries.csv`` (one row a test query),
         ``embeddings.safetensors`` (of the test images, where they are at most 20,000), and
-        ``encoder.safetensors`` with ``encoder.json`` to deploy.
+        ``encoder.safetensors``, ``encoder.json`` and ``README.md``, the model to deploy.
 
     Raises:
         InputError: The recipe, the data, the weights or the checkpoint are not as they should be.
@@ -111,7 +115,7 @@ def run(config: Config, display: Display, resume: RunFolder | None = None) -> Ru
         )
         _write_queries(folder, part, trained)
         keep_embeddings(folder, extracted)
-        save_encoder(method.encoder, folder.path, extra=_deployment(config, result))
+        _deployed(config, method, result).save_pretrained(folder.path)
         write_result(folder, result)
     display.console.print(result_table(result))
     display.line(f"run folder: {folder}")
@@ -286,21 +290,26 @@ def _plain(results: dict[str, EvaluationResult]) -> Scores:
     return {name: result.as_dict() for name, result in results.items()}
 
 
-def _deployment(config: Config, result: RunResult) -> dict[str, Any]:
-    """Returns what a user of the encoder needs to know beside what the encoder itself says."""
+def _deployed(config: Config, method: Method, result: RunResult) -> EmbeddingModel:
+    """Returns the model to deploy, with what its users should know of its training."""
     data = ("dataset", "dataset_manifest_sha256", "dataset_partial", "dataset_cropped")
     origin = asdict(result.provenance)
-    return {
-        "image_size": config.data.image_size,
-        "resize": config.data.resize,
-        "geometry": config.as_dict()["geometry"],
-        "method": config.method.name,
-        **{key: origin[key] for key in data},
-        "seed": result.seed,
-        "protocol": result.protocol,
-        "epochs": result.epochs,
-        "trained_epoch": result.trained_epoch,
-    }
+    return EmbeddingModel(
+        method.encoder,
+        method.geometry,
+        image_size=config.data.image_size,
+        resize=config.data.resize,
+        training={
+            "method": config.method.name,
+            "loss": config.loss.name,
+            **{key: origin[key] for key in data},
+            "protocol": result.protocol,
+            "epochs": result.epochs,
+            "trained_epoch": result.trained_epoch,
+            "seed": result.seed,
+        },
+        scores={name: value for name, value in result.trained["embedding"].items() if name.startswith(SHOWN)},
+    )
 
 
 def _write_queries(folder: RunFolder, dataset: ImageDataset, trained: dict[str, EvaluationResult]) -> None:

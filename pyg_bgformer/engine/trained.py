@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pyg_bgformer.config.schema import Config
-from pyg_bgformer.encoders import load_encoder
+from pyg_bgformer.deploy.embedding_model import EmbeddingModel
 from pyg_bgformer.engine.evaluate import Extracted
 from pyg_bgformer.engine.setup import build_method
 from pyg_bgformer.engine.state import read_checkpoint
@@ -34,7 +34,7 @@ def load_trained(config: Config, folder: RunFolder, num_classes: int) -> Method:
     Raises:
         InputError: If the encoder or the checkpoint is missing, damaged, or does not fit the recipe.
     """
-    encoder = load_encoder(folder.path)
+    encoder = EmbeddingModel.from_pretrained(folder.path).encoder
     with torch.random.fork_rng(devices=[]):
         method = build_method(config, num_classes, encoder)
     content = read_checkpoint(folder.checkpoint)

@@ -3,7 +3,8 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from pyg_bgformer.encoders import build_encoder, load_encoder, save_encoder
+from pyg_bgformer.deploy.embedding_model import EmbeddingModel
+from pyg_bgformer.encoders import build_encoder
 from pyg_bgformer.errors import InputError
 
 
@@ -44,8 +45,9 @@ def test_pca_is_that_of_scikit_learn(images):
 def test_the_reduction_is_deployed_with_the_encoder(images, tmp_path):
     encoder = build_encoder("conv4", frozen=True, pca_dim=5).eval()
     encoder.fit_pca(encoder.backbone(images))
-    save_encoder(encoder, tmp_path)
-    assert torch.equal(load_encoder(tmp_path)(images), encoder(images))
+    EmbeddingModel(encoder, image_size=16, resize=16).save_pretrained(tmp_path)
+    loaded = EmbeddingModel.from_pretrained(tmp_path).encoder
+    torch.testing.assert_close(loaded(images), encoder(images))
 
 
 @pytest.mark.parametrize(

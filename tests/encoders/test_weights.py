@@ -14,7 +14,8 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 from torchvision import models
 
-from pyg_bgformer.encoders import build_encoder
+from pyg_bgformer import EmbeddingModel
+from pyg_bgformer.encoders import Encoder, build_encoder
 from pyg_bgformer.encoders.weights import WRAPPERS, fit_tensors, tensors_hash, without_wrappers
 from pyg_bgformer.errors import InputError
 
@@ -251,3 +252,56 @@ def test_mobilenet_weights_fit() -> None:
     assert all(torch.equal(value, given[key].to(value.dtype)) for key, value in loaded.items())
     with pytest.raises(InputError, match=r"\d+ missing .* and \d+ more.* unexpected"):
         build_encoder("torchvision/resnet50", weights=str(path))
+
+
+def saved(folder: Path, name: str = "conv4", **options: Any) -> Encoder:
+    """An encoder with other weights, mean and std than those of its name, saved to a folder."""
+    encoder = build_encoder(name, **options)
+    encoder.mean, encoder.std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    EmbeddingModel(encoder, image_size=28, resize=28).save_pretrained(folder)
+    return encoder
+
+
+def test_a_run_is_taken_with_its_head_and_its_mean(tmp_path: Path) -> None:
+    earlier = saved(tmp_path, embedding_dim=8, feature_norm="batch", head_norm=True)
+    for weights in (tmp_path, tmp_path / "encoder.safetensors"):
+        encoder = build_encoder(
+            "conv4", weights=str(weights), embedding_dim=8, feature_norm="batch", head_norm=True
+        )
+        assert all(
+            torch.equal(value, encoder.state_dict()[key]) for key, value in earlier.state_dict().items()
+        )
+        assert (encoder.mean, encoder.std) == (earlier.mean, earlier.std)
+        assert encoder.notes == ()
+        assert encoder.weights_tag == f"{tmp_path.name}/encoder.safetensors"
+
+
+def test_the_head_of_a_run_stays_behind_where_it_does_not_fit(tmp_path: Path) -> None:
+    earlier = saved(tmp_path, embedding_dim=8)
+    for options in ({"embedding_dim": 16}, {"embedding_dim": 8, "feature_norm": "layer"}):
+        encoder = build_encoder("conv4", weights=str(tmp_path), **options)
+        backbones = zip(encoder.backbone.parameters(), earlier.backbone.parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in backbones)
+        assert "left out its head, which does not fit this encoder" in encoder.notes[0]
+
+
+def test_a_run_of_another_network_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
+    saved(tmp_path)
+    with pytest.raises(InputError, match="holds weights of conv4, expected those of timm/resnet18"):
+        build_encoder("timm/resnet18", weights=str(tmp_path))
+    path = tmp_path / "encoder.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="is damaged"):
+        build_encoder("conv4", weights=str(path))
+
+
+def test_a_saved_encoder_alone_is_taken_and_its_missing_mean_is_noted(tmp_path: Path) -> None:
+    earlier = saved(tmp_path / "run", embedding_dim=8)
+    alone = (tmp_path / "run" / "encoder.safetensors").rename(tmp_path / "mine.safetensors")
+    encoder = build_encoder("conv4", weights=str(alone), embedding_dim=8)
+    assert all(torch.equal(value, encoder.state_dict()[key]) for key, value in earlier.state_dict().items())
+    assert encoder.notes == (
+        f"weights '{alone}': without encoder.json beside it, mean and std are those of conv4",
+    )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pyg_bgformer.config.schema import ProtocolConfig
-from pyg_bgformer.encoders import load_encoder
+from pyg_bgformer.deploy.embedding_model import EmbeddingModel
 from pyg_bgformer.engine import run as run_module
 from pyg_bgformer.engine.best_epoch import TEST_SCORE, best_epoch, is_tested
 from pyg_bgformer.engine.interruption import Interrupted
@@ -50,7 +50,9 @@ def test_the_best_test_epoch_is_kept_and_the_last_one_stands_beside_it(
     assert (result.trained_epoch, result.epochs) == (1, 3)
     assert result.trained == read_result(first).trained
     assert result.last == read_result(last).trained  # tests between epochs leave the training as it is
-    deployed, expected = load_encoder(folder.path).state_dict(), load_encoder(first.path).state_dict()
+    deployed, expected = (
+        EmbeddingModel.from_pretrained(found.path).encoder.state_dict() for found in (folder, first)
+    )
     assert all(torch.equal(deployed[name], expected[name]) for name in expected)
     described = json.loads((folder.path / "encoder.json").read_text())
     assert "literature, best test epoch" in json.dumps(described)

@@ -3,7 +3,8 @@ import torch
 
 from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.data import ImageSamples, eval_transform, load_dataset, train_transform
-from pyg_bgformer.encoders import build_encoder, load_encoder
+from pyg_bgformer.deploy.embedding_model import EmbeddingModel
+from pyg_bgformer.encoders import build_encoder
 from pyg_bgformer.engine.frozen import frozen_samples
 from pyg_bgformer.engine.run import run
 from pyg_bgformer.errors import InputError
@@ -74,7 +75,7 @@ def test_a_run_trains_the_head_and_deploys_the_whole_encoder(tmp_path):
     recipe = tmp_path / "frozen.yaml"
     recipe.write_text(FROZEN)
     folder = run(read_config(["--config", str(recipe), "--runs", str(tmp_path)]), Display())
-    encoder = load_encoder(getattr(folder, "path", folder))
+    encoder = EmbeddingModel.from_pretrained(getattr(folder, "path", folder)).encoder
     torch.manual_seed(0)
     start = build_encoder("conv4", frozen=True, pca_dim=32, embedding_dim=16)
     for name, value in start.backbone.state_dict().items():

@@ -8,7 +8,7 @@ import torch
 from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.config.schema import ProtocolConfig
 from pyg_bgformer.data import ImageSamples, load_dataset
-from pyg_bgformer.encoders import load_encoder
+from pyg_bgformer.deploy.embedding_model import EmbeddingModel
 from pyg_bgformer.engine import run as run_module
 from pyg_bgformer.engine.interruption import Interrupted
 from pyg_bgformer.engine.run import run
@@ -35,6 +35,7 @@ def _raise_keyboard_interrupt(*_):
 def test_a_run_leaves_everything_that_its_docstring_names(tiny, display, tmp_path):
     folder = run(tiny, display)
     assert sorted(path.name for path in folder.path.iterdir()) == [
+        "README.md",
         "checkpoint.pt",
         "config.yaml",
         "embeddings.safetensors",
@@ -86,7 +87,7 @@ def test_the_recipe_in_the_folder_repeats_the_run(tiny, display, tmp_path):
 def test_the_deployed_encoder_is_the_trained_one(tiny, display):
     folder = run(tiny, display)
     saved = torch.load(folder.checkpoint, weights_only=True)["method"]
-    encoder = load_encoder(folder.path)
+    encoder = EmbeddingModel.from_pretrained(folder.path).encoder
     for name, value in encoder.state_dict().items():
         assert torch.equal(value, saved[f"encoder.{name}"]), name
 

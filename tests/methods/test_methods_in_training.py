@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pyg_bgformer.config.recipe import read_config
-from pyg_bgformer.encoders import load_encoder, save_encoder
+from pyg_bgformer.deploy.embedding_model import EmbeddingModel
 from pyg_bgformer.engine.interruption import Interrupted
 from pyg_bgformer.engine.state import load_checkpoint
 from pyg_bgformer.methods import METHODS
@@ -66,11 +66,12 @@ def test_a_resumed_training_is_the_uninterrupted_one(config, tmp_path):
 
 def test_the_encoder_is_exported_as_it_embeds(config, tmp_path):
     method = Training(config, tmp_path).fit().method.eval()
-    save_encoder(method.encoder, tmp_path, extra={})
+    EmbeddingModel(method.encoder, method.geometry, image_size=16, resize=16).save_pretrained(tmp_path)
     images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    model = EmbeddingModel.from_pretrained(tmp_path)
     with torch.no_grad():
-        embeddings = method.geometry.project(load_encoder(tmp_path)(images))
-        torch.testing.assert_close(embeddings, method.embed(images))
+        embeddings = method.embed((images - model.mean) / model.std)
+    torch.testing.assert_close(model.embed(images), embeddings)
 
 
 def test_labels_do_not_enter_the_embedding(config, tmp_path):

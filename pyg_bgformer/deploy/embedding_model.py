@@ -1,0 +1,317 @@
+"""The model that is deployed: preparation of images, encoder and geometry in one object."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from huggingface_hub import ModelCard, ModelHubMixin
+from huggingface_hub.errors import HFValidationError
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from pyg_bgformer.data.transforms import centre_crop
+from pyg_bgformer.deploy.card import model_card
+from pyg_bgformer.deploy.inputs import (
+    Images,
+    One,
+    as_floats,
+    as_sequence,
+    checked_batch,
+    load_image,
+    prefetched,
+)
+from pyg_bgformer.encoders.backbone import three_numbers
+from pyg_bgformer.encoders.build import build_encoder
+from pyg_bgformer.encoders.description import (
+    DESCRIPTION,
+    TENSORS,
+    ModelDescription,
+    read_description,
+    read_saved_tensors,
+    write_model,
+)
+from pyg_bgformer.encoders.encoder import Encoder
+from pyg_bgformer.encoders.published import hub_file
+from pyg_bgformer.encoders.weights import fit_tensors, tensors_hash
+from pyg_bgformer.errors import InputError, one_line
+from pyg_bgformer.geometry import GEOMETRIES, Geometry, Sphere
+from pyg_bgformer.typed import checked
+
+
+class EmbeddingModel(nn.Module, ModelHubMixin):
+    """Turns images into embeddings that can be compared.
+
+    >>> model = EmbeddingModel.from_pretrained("runs/folder-bgformer-seed0")  # doctest: +SKIP
+    >>> embeddings = model.embed(["owl.jpg", "wren.jpg"])                     # doctest: +SKIP
+    >>> model.similarity(embeddings, embeddings)                              # doctest: +SKIP
+
+    Args:
+        encoder: Backbone and head.
+        geometry: The space of the embeddings. (default: the unit sphere)
+        image_size: Side in pixels of the images that the encoder sees.
+        resize: Shorter side in pixels to which images are resized before the centre is cut out.
+        training: How it was trained, as plain values for people to read: method, dataset, protocol and so on.
+        scores: How it was tested, as fractions from 0 to 1 by name.
+        license: Identifier of its licence, for example ``"mit"``.
+
+    Attributes:
+        mean, std: Normalisation of RGB images in 0..1 that the encoder expects.
+
+    Shapes:
+        - **input:** images (B, 3, image_size, image_size), RGB from 0 to 1, not normalised.
+        - **output:** (B, D): unit vectors, or points of the geometry's space.
+
+    Raises:
+        InputError: If ``resize`` is below ``image_size``, or the geometry is none of
+            :data:`~pyg_bgformer.geometry.GEOMETRIES`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        geometry: Geometry | None = None,
+        *,
+        image_size: int,
+        resize: int,
+        training: Mapping[str, Any] | None = None,
+        scores: Mapping[str, float | None] | None = None,
+        license: str = "unknown",
+    ) -> None:
+        super().__init__()
+        self._hub_mixin_config = None  # all settings are in encoder.json
+        self.encoder = encoder
+        self.geometry: Geometry = Sphere() if geometry is None else geometry
+        self.image_size = image_size
+        self.resize = resize
+        self.training_facts = dict(training or {})
+        self.scores = {
+            name: None if value is None or not math.isfinite(value) else float(value)
+            for name, value in (scores or {}).items()
+        }
+        self.license = license
+        self._cut = v2.Compose(centre_crop(image_size, resize=resize))
+        self._geometry_settings()
+        self.register_buffer("mean", torch.tensor(encoder.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(encoder.std).view(3, 1, 1), persistent=False)
+
+    def __repr__(self) -> str:
+        name, size = self.encoder.spec.name, self.image_size
+        return f"{type(self).__name__}({name}, {self.dim} dimensions, {size} px, {self.geometry})"
+
+    @property
+    def dim(self) -> int:
+        """Size of an embedding."""
+        return self.encoder.embedding_dim
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all that embeddings depend on; vectors of models with different hashes cannot be compared."""
+        facts = self._settings()
+        kept = ("encoder", "mean", "std", "image_size", "resize", "geometry")
+        text = json.dumps({key: facts[key] for key in kept}, sort_keys=True, default=asdict)
+        return hashlib.sha256(f"{text}\n{tensors_hash(self.encoder.state_dict())}".encode()).hexdigest()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns the embeddings of images that have the right size already."""
+        return self.geometry.project(self.encoder((images - self.mean) / self.std))
+
+    @torch.no_grad()
+    def embed(
+        self,
+        images: Images,
+        *,
+        batch_size: int = 64,
+        device: str | torch.device | None = None,
+        workers: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """Returns the embeddings of images, ``(N, D)`` float32 on the CPU.
+
+        Args:
+            images: A list of paths, PIL images or arrays ``(H, W, 3)`` of uint8, or one of them; or a tensor
+                ``(N, 3, H, W)``, uint8 or floating point from 0 to 1, not normalised. Images of any size are
+                resized and cut as in the model's evaluation.
+            batch_size: Images that the encoder sees at a time.
+            device: Where to compute, for example ``"cuda"``; the model is moved there. ``None``: where it is.
+            workers: Threads that read and resize images; 0 uses none, ``None`` one for each CPU.
+            progress: Called with the number of embedded images and of all images after each batch.
+
+        Returns:
+            Unit vectors, or points of the geometry's space. Compare them with :meth:`similarity`.
+
+        Raises:
+            InputError: If an image cannot be read or has another shape, values are not from 0 to 1, or there is no
+                such device.
+        """
+        if batch_size < 1:
+            raise InputError(f"batch_size: found {batch_size}, expected at least 1")
+        if device is not None:
+            try:
+                self.to(device)
+            except (RuntimeError, AssertionError) as error:
+                raise InputError(f"device '{device}' cannot be used: {one_line(error)}") from error
+        items = as_sequence(images)
+        mode = self.training
+        self.eval()
+        try:
+            parts = []
+            done, total = 0, len(items)
+            for batch in self._batches(items, batch_size, workers):
+                parts.append(self(batch.to(self.mean.device)).float().cpu())
+                done += len(batch)
+                if progress is not None:
+                    progress(done, total)
+        finally:
+            self.train(mode)
+        return torch.cat(parts) if parts else torch.empty(0, self.dim)
+
+    def similarity(self, a: Tensor, b: Tensor) -> Tensor:
+        """Returns how alike embeddings are, ``(N, M)``: the cosine on the sphere, the negative distance in a ball.
+
+        Args:
+            a: ``(N, D)`` from :meth:`embed`.
+            b: ``(M, D)``.
+        """
+        return self.geometry.similarity(a, b)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        model: str | Path,
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+    ) -> Self:
+        """Returns a saved model, on the CPU and in evaluation mode. Torch's random numbers are left alone.
+
+        Args:
+            model: Folder of a finished run or of :meth:`save_pretrained`, or a name on the Hugging Face hub.
+            revision: Branch, tag or commit on the hub.
+            cache_dir: Folder of the hub's cache.
+            token: Access token of the hub.
+
+        Raises:
+            InputError: If there is no such model, or its files are damaged or do not fit together.
+        """
+        folder = _folder_of(str(model), {"revision": revision, "cache_dir": cache_dir, "token": token})
+        description = read_description(folder)
+        tensors = read_saved_tensors(folder, description)
+        head = [value for key, value in tensors.items() if key.startswith("head.") and value.ndim == 2]
+        if [len(weight) for weight in head] != [description.encoder.embedding_dim]:
+            raise InputError(f"'{folder}': {DESCRIPTION} and {TENSORS} differ in embedding_dim")
+        with torch.random.fork_rng(devices=[]):
+            encoder = build_encoder(**asdict(description.encoder))
+        fit_tensors(encoder, tensors, source=str(folder / TENSORS))
+        encoder.mean, encoder.std = three_numbers(description.mean), three_numbers(description.std)
+        encoder.weights_tag, encoder.weights_hash = description.weights_tag, description.weights_hash
+        built = cls(
+            encoder.to(memory_format=torch.channels_last),
+            _geometry(description, folder / DESCRIPTION),
+            image_size=description.image_size,
+            resize=description.resize,
+            training=description.training,
+            scores=description.scores,
+            license=description.license,
+        )
+        return built.eval()
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Writes ``encoder.safetensors``, ``encoder.json`` and, where there is none, ``README.md`` to a folder.
+
+        Args:
+            save_directory: Made where it is missing.
+            **options: ``push_to_hub``, ``repo_id`` and so on, as for ``huggingface_hub.ModelHubMixin``.
+
+        Returns:
+            The address of the commit, with ``push_to_hub``.
+
+        Raises:
+            InputError: If the folder cannot be written, or ``training`` holds something that is no plain value.
+        """
+        try:
+            address: str | None = super().save_pretrained(save_directory, **options)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"model cannot be written to '{save_directory}': {one_line(error)}") from error
+        return address
+
+    def generate_model_card(self, *_: Any, **__: Any) -> ModelCard:
+        """Returns the page that describes the model on the hub."""
+        return model_card(self)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        write_model(save_directory, self.encoder.state_dict(), self._settings())
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "encoder": self.encoder.spec,
+            "mean": list(self.encoder.mean),
+            "std": list(self.encoder.std),
+            "image_size": self.image_size,
+            "resize": self.resize,
+            "geometry": self._geometry_settings(),
+            "weights_tag": self.encoder.weights_tag,
+            "weights_hash": self.encoder.weights_hash,
+            "training": self.training_facts,
+            "scores": self.scores,
+            "license": self.license,
+        }
+
+    def _geometry_settings(self) -> dict[str, Any]:
+        kind = type(self.geometry)
+        names = [name for name in GEOMETRIES if GEOMETRIES.find(name) is kind]
+        if not names or not is_dataclass(self.geometry):
+            raise InputError(
+                f"geometry {self.geometry!r} is none of those that can be saved: {', '.join(GEOMETRIES)}"
+            )
+        return {"name": names[0], **asdict(self.geometry)}
+
+    def _batches(
+        self, items: Sequence[One] | Tensor, batch_size: int, workers: int | None
+    ) -> Iterator[Tensor]:
+        """Yields images as float32 ``(B, 3, image_size, image_size)`` from 0 to 1."""
+        if isinstance(items, Tensor):
+            for part in torch.split(checked_batch(items), batch_size):
+                yield as_floats(self._cut(part))
+            return
+
+        def load(position: int) -> Tensor:
+            cut: Tensor = self._cut(load_image(items[position], f"image {position}"))
+            return cut
+
+        for loaded in prefetched(load, len(items), batch_size, workers):
+            yield as_floats(torch.stack(loaded))
+
+
+def _folder_of(name: str, options: dict[str, Any]) -> Path:
+    """Returns the local folder of a model: the folder of that name, or one of the hub's cache."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    try:
+        hub_file(name, TENSORS, **options)
+        return hub_file(name, DESCRIPTION, **options).parent
+    except HFValidationError as error:
+        raise InputError(f"no model '{name}': there is no such folder") from error
+    except OSError as error:
+        raise InputError(
+            f"no model '{name}': there is no such folder, and the Hugging Face hub does not give it ({error})"
+        ) from error
+
+
+def _geometry(description: ModelDescription, path: Path) -> Geometry:
+    options = dict(description.geometry)
+    kind = GEOMETRIES.find(checked(options.pop("name", None), str, f"'{path}', geometry, name"))
+    try:
+        return kind(**options)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"'{path}', geometry: {one_line(error)}") from error

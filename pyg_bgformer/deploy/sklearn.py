@@ -1,0 +1,67 @@
+"""A model as a step of a scikit-learn pipeline."""
+
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from pyg_bgformer.deploy.embedding_model import EmbeddingModel
+
+
+class EmbeddingTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Turns images into embeddings; the model is not trained any further.
+
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from sklearn.pipeline import make_pipeline
+    >>> nearest = make_pipeline(EmbeddingTransformer("runs/mine"), KNeighborsClassifier())  # doctest: +SKIP
+    >>> nearest.fit(paths, labels).predict(others)                                          # doctest: +SKIP
+
+    Euclidean distances between unit vectors order like their cosines. In the Poincare ball they only approximate
+    the distances of the geometry; train on the sphere for such pipelines.
+
+    Args:
+        model: A model, or what :meth:`EmbeddingModel.from_pretrained` takes.
+        batch_size: Images that the encoder sees at a time.
+        device: Where to compute; ``None``: where the model is.
+        workers: Threads that read and resize images; ``None`` takes one for each CPU.
+    """
+
+    def __init__(
+        self,
+        model: EmbeddingModel | str | Path,
+        *,
+        batch_size: int = 64,
+        device: str | torch.device | None = None,
+        workers: int | None = None,
+    ) -> None:
+        self.model = model
+        self.batch_size = batch_size
+        self.device = device
+        self.workers = workers
+
+    def fit(self, X: Any, y: Any = None) -> Self:  # scikit-learn's signature
+        """Loads the model where it is given by its name.
+
+        Args:
+            X: Images; not used.
+            y: Labels; not used.
+        """
+        loaded = isinstance(self.model, EmbeddingModel)
+        self.model_ = self.model if loaded else EmbeddingModel.from_pretrained(self.model)  # type: ignore[arg-type]
+        self._n_features_out = self.model_.dim  # type: ignore[union-attr]
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Returns embeddings ``(N, D)`` float32.
+
+        Args:
+            X: Images, as :meth:`EmbeddingModel.embed` takes them.
+        """
+        check_is_fitted(self)
+        model: EmbeddingModel = self.model_  # type: ignore[assignment]
+        embeddings = model.embed(X, batch_size=self.batch_size, device=self.device, workers=self.workers)
+        vectors: np.ndarray = embeddings.numpy()
+        return vectors
