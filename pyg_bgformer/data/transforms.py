@@ -47,7 +47,7 @@ def train_transform(
     return BatchedTransform(
         crop,
         v2.RandomHorizontalFlip() if flip else None,
-        v2.Compose(normalised(mean, std)),
+        v2.Compose(_normalised(mean, std)),
         v2.RandomErasing(random_erasing, scale=(0.02, 0.4), ratio=(0.3, 1 / 0.3)) if random_erasing else None,
     )
 
@@ -69,7 +69,7 @@ def eval_transform(
         InputError: ``resize`` is below ``image_size`` (the cut would have a black border), or a number is
             outside its range.
     """
-    return v2.Compose([*centre_crop(image_size, resize=resize), *normalised(mean, std)])
+    return v2.Compose([*centre_crop(image_size, resize=resize), *_normalised(mean, std)])
 
 
 def centre_crop(image_size: int, *, resize: int) -> list[v2.Transform]:
@@ -88,16 +88,7 @@ def centre_crop(image_size: int, *, resize: int) -> list[v2.Transform]:
     return [v2.Resize(resize, InterpolationMode.BICUBIC, antialias=True), v2.CenterCrop(image_size)]
 
 
-def normalised(mean: Sequence[float], std: Sequence[float]) -> list[v2.Transform]:
-    """Returns the part of :func:`eval_transform` that makes float32 of uint8 and normalises it.
-
-    Args:
-        mean: Per channel, of values in 0..1, subtracted.
-        std: Per channel, of values in 0..1, divided by.
-
-    Raises:
-        InputError: There are not three of each, or one of ``std`` is not above 0.
-    """
+def _normalised(mean: Sequence[float], std: Sequence[float]) -> list[v2.Transform]:
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise InputError(f"mean {tuple(mean)}, std {tuple(std)}; expected three of each and std above 0")
     return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]
