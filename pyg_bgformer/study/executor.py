@@ -64,23 +64,12 @@ def execute(jobs: Sequence[Job], at_once: int, display: Display) -> list[Failure
         Interrupted: Ctrl-C or SIGTERM.
     """
     threads = max(1, torch.get_num_threads() // at_once)
-    # Unbuffered, so that the last line of the log is the last that the job said.
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
     children: set[subprocess.Popen[bytes]] = set()
     stopping = threading.Event()
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C
 
     def carry_out(job: Job) -> int:
-        job.prepare()
-        with open(job.log, "ab") as log:
-            child = subprocess.Popen(
-                [sys.executable, *job.command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,  # a terminal's Ctrl-C reaches it once, from here
-            )
+        child = start(job, threads)
         children.add(child)
         if stopping.is_set():
             child.terminate()
@@ -96,7 +85,7 @@ def execute(jobs: Sequence[Job], at_once: int, display: Display) -> list[Failure
             for number, future in enumerate(as_completed(futures), start=1):
                 job = futures[future]
                 try:
-                    outcome = _outcome(job, future.result())
+                    outcome = outcome_of(job, future.result())
                 except RunError as error:
                     failed.append(Failure(job.name, job.log, str(error)))
                     outcome = "failed"
@@ -122,7 +111,27 @@ def execute(jobs: Sequence[Job], at_once: int, display: Display) -> list[Failure
     return failed
 
 
-def _outcome(job: Job, code: int) -> str:
+def start(job: Job, threads: int) -> subprocess.Popen[bytes]:
+    """Starts the process of a job, which writes to the job's log."""
+    job.prepare()
+    with open(job.log, "ab") as log:
+        return subprocess.Popen(
+            [sys.executable, *job.command],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            # Unbuffered, so that the last line of the log is the last that the job said.
+            env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,  # a terminal's Ctrl-C reaches it once, from here
+        )
+
+
+def outcome_of(job: Job, code: int) -> str:
+    """Returns the outcome of a job that has ended.
+
+    Raises:
+        RunError: It failed; the message is the last line of its log.
+    """
     if code == 0:
         return job.outcome()
     lines = job.log.read_text(encoding="utf-8", errors="replace").splitlines()
