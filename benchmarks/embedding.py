@@ -1,0 +1,78 @@
+"""What reading and resizing images costs when a model embeds them, beside the encoder itself.
+
+    python benchmarks/embedding.py                   # 10,000 JPEG images of 256 x 192 pixels, MobileNetV2 at 128 px
+    python benchmarks/embedding.py --images 500      # smaller
+
+Generated images are embedded from their files by ``EmbeddingModel.embed``, and as many random tensors by the
+encoder alone, in the same batches. The cost of the data path is the ratio of both times, less one. Both are the
+fastest of ``--repeats``, measured in one run.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pyg_bgformer import EmbeddingModel
+from pyg_bgformer.data.decoding import available_cpus
+from pyg_bgformer.encoders import build_encoder
+
+
+def write_images(folder: Path, count: int, width: int, height: int) -> list[Path]:
+    chance = np.random.default_rng(0)
+    paths = [folder / f"{number}.jpg" for number in range(count)]
+    for path in paths:
+        coarse = chance.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(path, quality=85)
+    return paths
+
+
+def fastest(call: Callable[[], object], repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--size", type=int, nargs=2, default=(256, 192), metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--workers", type=int, default=None)
+    parser.add_argument("--repeats", type=int, default=2)
+    options = parser.parse_args()
+    encoder = build_encoder("torchvision/mobilenet_v2").to(memory_format=torch.channels_last)
+    model = EmbeddingModel(encoder, image_size=128, resize=146).eval()
+    batch = torch.rand(options.batch_size, 3, 128, 128).contiguous(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def encode() -> None:
+        for first in range(0, options.images, options.batch_size):
+            model(batch[: options.images - first])
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_images(Path(folder), options.images, *options.size)
+        model.embed(paths[:64])  # the first pass is slower
+        alone = fastest(encode, options.repeats)
+        whole = fastest(
+            lambda: model.embed(paths, batch_size=options.batch_size, workers=options.workers),
+            options.repeats,
+        )
+    print(f"{options.images} images of {options.size[0]} x {options.size[1]} px, {available_cpus()} CPUs")
+    print(f"encoder alone   {alone:7.2f} s  {options.images / alone:7.0f} images/s")
+    print(f"from files      {whole:7.2f} s  {options.images / whole:7.0f} images/s")
+    print(f"cost of the data path: {100 * (whole / alone - 1):.0f} %")
+
+
+if __name__ == "__main__":
+    main()
