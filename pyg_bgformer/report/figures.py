@@ -1,4 +1,4 @@
-"""Figures of a study: the mean of each row with its interval, and the best score of each row by trials."""
+"""Figures of a study: means with intervals, the best score by trials, and what was logged by epoch."""
 
 import textwrap
 from itertools import product
@@ -74,6 +74,33 @@ def draw_tuning(trials: pd.DataFrame, score: str, title: str, path: Path) -> Non
     panel.set_xlabel("trials; the first is the recipe as it is")
     panel.set_ylabel(f"best {score} so far on validation folds, in %")
     panel.set_title(title, fontsize="medium")
+    panel.grid(color="0.9")
+    figure.legend(loc="outside right upper", fontsize="small")
+    figure.savefig(path, dpi=150, format="png")
+
+
+def draw_epochs(epochs: pd.DataFrame, column: str, label: str, path: Path) -> None:
+    """Writes a PNG with one line a row: the mean over seeds after each epoch, and every seed thin.
+
+    Args:
+        epochs: One line an epoch of a run: ``row``, ``seed``, ``epoch`` and what was logged.
+        column: What is drawn.
+        label: Its name in the figure.
+        path: Where to.
+    """
+    figure = Figure(figsize=(8.0, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    panel = figure.subplots()
+    styles = product(("-", "--", ":", "-."), (f"C{number}" for number in range(10)))
+    for (row, of_row), (line, color) in zip(epochs.groupby("row", sort=False), styles, strict=False):
+        for _, of_seed in of_row.groupby("seed"):
+            panel.plot(of_seed["epoch"], of_seed[column], line, color=color, linewidth=0.5, alpha=0.5)
+        mean = of_row.groupby("epoch")[column].mean()
+        panel.plot(mean.index, mean, line, color=color, marker=".", label=row)
+    panel.set_xlabel("epoch")
+    panel.set_ylabel(label)
+    panel.set_ylim(bottom=0)
+    panel.xaxis.get_major_locator().set_params(integer=True)
     panel.grid(color="0.9")
     figure.legend(loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=150, format="png")

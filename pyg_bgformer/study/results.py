@@ -9,7 +9,7 @@ import pandas as pd
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.files import atomic_path
 from pyg_bgformer.report.collect import collect
-from pyg_bgformer.report.figures import draw_study, draw_tuning
+from pyg_bgformer.report.figures import draw_epochs, draw_study, draw_tuning
 from pyg_bgformer.report.tables import comparison_latex, comparison_markdown, tuning_markdown
 from pyg_bgformer.study.definition import Study
 from pyg_bgformer.study.runs import StudyRun
@@ -34,8 +34,31 @@ def gather(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
     return found
 
 
+def gather_epochs(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
+    """Returns a line for each epoch of each run: its row and seed, and what the run logged.
+
+    Args:
+        study: The study.
+        runs: Finished ones.
+
+    Raises:
+        InputError: The log of a run is missing or damaged.
+    """
+    histories = []
+    for run in (run for row in study.rows for run in runs if run.row == row.name):
+        try:
+            history = pd.read_csv(run.folder.metrics)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{run.folder.metrics} cannot be read: {error}") from error
+        history.insert(0, "row", run.row)
+        history.insert(1, "seed", run.config.seed)
+        histories.append(history.drop(columns="seconds", errors="ignore"))
+    return pd.concat(histories, ignore_index=True)
+
+
 def write_results(study: Study, runs: Sequence[StudyRun]) -> list[Path]:
-    """Writes ``<study>.csv``, ``.md``, ``.tex`` and ``.png`` into the study's folder of results.
+    """Writes ``<study>.csv``, ``.md``, ``.tex`` and ``.png``, and ``<study>-epochs.csv`` and ``.png``, into the
+    study's folder of results.
 
     Args:
         study: The study.
@@ -53,7 +76,13 @@ def write_results(study: Study, runs: Sequence[StudyRun]) -> list[Path]:
         parts[1].write_text(comparison_markdown(found, study.title) + "\n", encoding="utf-8")
         parts[2].write_text(comparison_latex(found, study.title) + "\n", encoding="utf-8")
         draw_study(found, study.title, parts[3])
-    return files
+    epochs = gather_epochs(study, runs)
+    with whole_files(study.results, f"{study.name}-epochs", ("csv", "png")) as (more, parts):
+        epochs.to_csv(parts[0], index=False)
+        draw_epochs(
+            epochs, "feature_scale", "feature scale: spread across the batch, 1 at the start", parts[1]
+        )
+    return files + more
 
 
 def write_tuning(study: Study, budget: Budget, trials: Sequence[Trial]) -> list[Path]:

@@ -46,12 +46,16 @@ def test_a_study_leaves_its_tables(study, asked, tmp_path, display):
     assert carry_out(study, tmp_path / "runs", display)
     assert "mine: 4 runs: 4 pending" in display.text()
     tables = tmp_path / "results"
-    names = [f"mine.{ending}" for ending in ("csv", "md", "png", "tex")]
+    names = ["mine-epochs.csv", "mine-epochs.png", "mine.csv", "mine.md", "mine.png", "mine.tex"]
     assert sorted(path.name for path in tables.iterdir()) == names
     assert (tables / "mine.md").read_text() in display.text()
     runs = pd.read_csv(tables / "mine.csv")
     assert runs["row"].unique().tolist() == ["plain", "with k=5"]
     assert runs["seed"].unique().tolist() == [0, 1]
+    epochs = pd.read_csv(tables / "mine-epochs.csv")
+    assert list(epochs) == ["row", "seed", "epoch", "loss", "feature_scale"]
+    assert epochs["row"].tolist() == ["plain"] * 4 + ["with k=5"] * 4
+    assert epochs["epoch"].tolist() == [1, 2] * 4
 
 
 def test_finished_runs_are_kept(study, planned, asked, tmp_path, display):
@@ -60,7 +64,7 @@ def test_finished_runs_are_kept(study, planned, asked, tmp_path, display):
     planned[2].folder.result.unlink()
     carry_out(study, tmp_path / "runs", display)
     assert asked[4:] == ["'plain' seed 1"]
-    assert "3 finished, 1 pending" in display.text()
+    assert "3 finished, 1 unfinished" in display.text()
 
 
 def test_another_study_in_the_same_folders_is_refused_before_anything_runs(
