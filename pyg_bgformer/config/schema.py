@@ -108,6 +108,7 @@ class TrainConfig(Section):
         clip_value: Largest absolute value of an entry of the gradient, or null.
         device: auto, cpu or cuda.
         precision: Precision of training; tests are always in float32.
+        keep_checkpoint: Keep the checkpoint when the run is finished.
     """
 
     epochs: PositiveInt = 10
@@ -125,6 +126,7 @@ class TrainConfig(Section):
     clip_value: PositiveFloat | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    keep_checkpoint: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,6 +10,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from pyg_bgformer.data.images import ImageError
+from pyg_bgformer.data.workers import leave_signals_to_main
 
 T = TypeVar("T")
 
@@ -47,6 +48,7 @@ def decoded(
         batch_size=None,
         num_workers=count,
         collate_fn=_as_is,
+        worker_init_fn=leave_signals_to_main,
         generator=torch.Generator(),  # else the loader draws from the global one
     )
     outcomes = iter(loader)

@@ -1,18 +1,20 @@
-"""What a method's embeddings are worth, and whether they may be believed."""
+"""The scores of a method's embeddings, and whether the scores can be trusted."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from itertools import count
 from typing import NamedTuple
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from pyg_bgformer.config.schema import Config
-from pyg_bgformer.engine.setup import Batches
+from pyg_bgformer.config.schema import EvaluationConfig
+from pyg_bgformer.engine.progress import Display
+from pyg_bgformer.engine.setup import Batches, Parts
+from pyg_bgformer.errors import RunError
 from pyg_bgformer.evaluation import EvaluationResult, batch_dependence, evaluate, k_reciprocal_batches
-from pyg_bgformer.geometry import Sphere
+from pyg_bgformer.geometry import Geometry, Sphere
 from pyg_bgformer.methods import Method
 
 BATCH_DEPENDENCE_IMAGES = 32
@@ -33,6 +35,22 @@ class Extracted(NamedTuple):
     labels: Tensor
 
 
+def extract_tested(parts: Parts, title: str, display: Display) -> list[Extracted]:
+    """Returns the features of all test images by the method as it is.
+
+    Args:
+        parts: The run.
+        title: What the progress bar says.
+        display: Shows the progress.
+
+    Raises:
+        RunError: Features are not finite.
+    """
+    done = count(1)
+    with display.bar(title, sum(map(len, parts.test_loaders))) as update:
+        return extract_all(parts.fabric, parts.method, parts.test_loaders, lambda: update(next(done), ""))
+
+
 @torch.no_grad()
 def extract_all(
     fabric: Fabric,
@@ -40,65 +58,98 @@ def extract_all(
     loaders: Sequence[Batches],
     on_batch: Callable[[], None] = lambda: None,
 ) -> list[Extracted]:
-    """Returns the result of :meth:`Method.extract`, and the labels, for all images of each loader."""
+    """Returns the result of :meth:`Method.extract`, and the labels, for all images of each loader.
+
+    Args:
+        fabric: The device.
+        method: On that device.
+        loaders: One for each split.
+        on_batch: Told after each batch.
+
+    Raises:
+        RunError: Features are not finite.
+    """
     method.eval()
     with full_precision():
         return [_extract(fabric, method, loader, on_batch) for loader in loaders]
 
 
 def _extract(fabric: Fabric, method: Method, loader: Batches, on_batch: Callable[[], None]) -> Extracted:
-    parts: list[dict[str, Tensor]] = []
+    found: list[dict[str, Tensor]] = []
     labels: list[Tensor] = []
     for images, targets, _ in loader:
-        parts.append({k: v.cpu() for k, v in method.extract(images.to(fabric.device)).items()})
+        found.append({name: x.cpu() for name, x in method.extract(images.to(fabric.device)).items()})
         labels.append(targets)
         on_batch()
-    return Extracted(
-        {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, torch.cat(labels)
-    )
+    whole = {name: torch.cat([part[name] for part in found]) for name in found[0]}
+    for name, x in whole.items():
+        if broken := int((~x.isfinite()).any(dim=1).sum()):
+            raise RunError(
+                f"the {name} features of {broken} of {len(x)} test images are not finite: training has diverged; "
+                "a smaller train.lr may help"
+            )
+    return Extracted(whole, torch.cat(labels))
+
+
+def score_tested(
+    parts: Parts, extracted: Sequence[Extracted], *, refined: bool = True
+) -> dict[str, EvaluationResult]:
+    """Returns the scores of the test images' features.
+
+    Args:
+        parts: The run.
+        extracted: The test images, or queries and gallery.
+        refined: Also score features that the test images refine in each other, where the method does that.
+    """
+    further = refine(parts.method, extracted, parts.fabric.device) if refined else None
+    return score(extracted, parts.method.geometry, parts.config.evaluation, parts.config.seed, further)
 
 
 @torch.no_grad()
-def refine(fabric: Fabric, method: Method, extracted: Sequence[Extracted]) -> Tensor | None:
+def refine(method: Method, extracted: Sequence[Extracted], device: torch.device) -> Tensor | None:
     """Returns the embeddings of the test images as they refine each other, on the CPU; usually nothing.
 
     Where there is a gallery, the queries alone are refined, each in a batch with neighbours from the gallery.
 
     Args:
-        fabric: The device.
         method: Says by its ``test_refinement`` whether and how test images are refined.
         extracted: The test images, or queries and gallery.
+        device: Where the method is.
     """
     policy = method.test_refinement
     if policy is None:
         return None
     method.eval()
-    embeddings, *items = (split.features["embedding"].to(fabric.device) for split in extracted)
+    embeddings, *items = (split.features["embedding"].to(device) for split in extracted)
+    gallery = items[0] if items else None
     with full_precision():
-        batches = k_reciprocal_batches(
-            embeddings, policy.k, policy.batch, gallery=items[0] if items else None
-        )
+        batches = k_reciprocal_batches(embeddings, policy.k, policy.batch, gallery=gallery)
         parts = []
-        for rows in torch.arange(len(embeddings), device=fabric.device).split(REFINED_AT_A_TIME):
-            members = items[0][batches[rows]] if items else embeddings[batches[rows]]
-            if items:
-                members = torch.cat([embeddings[rows, None], members], dim=1)
+        for rows in torch.arange(len(embeddings), device=device).split(REFINED_AT_A_TIME):
+            if gallery is None:
+                members = embeddings[batches[rows]]
+            else:
+                members = torch.cat([embeddings[rows, None], gallery[batches[rows]]], dim=1)
             parts.append(method.refine_batches(members).cpu())
     return torch.cat(parts)
 
 
 def score(
-    config: Config, method: Method, extracted: Sequence[Extracted], refined: Tensor | None = None
+    extracted: Sequence[Extracted],
+    geometry: Geometry,
+    evaluation: EvaluationConfig,
+    seed: int,
+    refined: Tensor | None = None,
 ) -> dict[str, EvaluationResult]:
     """Returns the retrieval and clustering scores of each feature.
 
-    The embedding is compared by the similarity of its geometry, the other features by the cosine.
-
     Args:
-        config: The run.
-        method: The method that the features were extracted by.
         extracted: The test images, or queries and gallery.
-        refined: Scored beside them as ``refined``; compared with the gallery's plain embeddings where there is one.
+        geometry: Its similarity compares the embeddings. Other features are compared by the cosine.
+        evaluation: The recipe's section.
+        seed: Decides the start of k-means.
+        refined: Scored beside the others as ``refined``; compared with the gallery's plain embeddings where there
+            is a gallery.
     """
     queries, gallery = extracted[0], extracted[1] if len(extracted) > 1 else None
     compared = {
@@ -108,40 +159,50 @@ def score(
         compared["refined"] = (refined, compared["embedding"][1])
     results = {}
     for name, (x, items) in compared.items():
-        geometry = method.geometry if name == "embedding" else Sphere()
+        space = geometry if name == "embedding" else Sphere()
         results[name] = evaluate(
             x,
             queries.labels,
             gallery=items,
             gallery_labels=None if gallery is None else gallery.labels,
-            ks=config.evaluation.recall_at,
-            similarity=None if isinstance(geometry, Sphere) else geometry.similarity,
-            seed=config.seed,
-            clustering=config.evaluation.clustering,
+            ks=evaluation.recall_at,
+            similarity=None if isinstance(space, Sphere) else space.similarity,
+            seed=seed,
+            clustering=evaluation.clustering,
         )
     return results
 
 
-def recall_at_1(config: Config, method: Method, extracted: Sequence[Extracted]) -> float:
-    """That of the embeddings, and nothing else."""
+def recall_at_1(parts: Parts) -> float:
+    """Returns the Recall@1 of the embeddings, and computes nothing else.
+
+    Args:
+        parts: The run.
+    """
+    extracted = extract_all(parts.fabric, parts.method, parts.test_loaders)
     embeddings = [Extracted({"embedding": split.features["embedding"]}, split.labels) for split in extracted]
-    shorter = replace(config, evaluation=replace(config.evaluation, recall_at=(1,), clustering=False))
-    return score(shorter, method, embeddings)["embedding"].as_dict()["recall_at_1"]
+    only = EvaluationConfig(recall_at=(1,), clustering=False)
+    return score(embeddings, parts.method.geometry, only, parts.config.seed)["embedding"].recall[1]
 
 
 @torch.no_grad()
-def measure_batch_dependence(fabric: Fabric, method: Method, loader: Batches) -> float:
-    """How much the batch changes embeddings; see :func:`~pyg_bgformer.evaluation.batch_dependence`."""
-    samples = getattr(loader.dataset, "images", loader.dataset)
+def measure_batch_dependence(parts: Parts) -> float:
+    """Returns how much the batch changes embeddings; see :func:`~pyg_bgformer.evaluation.batch_dependence`.
+
+    Args:
+        parts: The run.
+    """
+    samples = parts.test_loaders[0].dataset
+    samples = getattr(samples, "images", samples)
     count = min(BATCH_DEPENDENCE_IMAGES, len(samples))  # type: ignore[arg-type]
     # Evenly spread, so that several classes are among them.
     positions = [i * len(samples) // count for i in range(count)]  # type: ignore[arg-type]
-    images = torch.stack([samples[i][0] for i in positions]).to(fabric.device)
-    method.eval()
+    images = torch.stack([samples[i][0] for i in positions]).to(parts.fabric.device)
+    parts.method.eval()
     with full_precision():
-        return batch_dependence(method.embed, images)
+        return batch_dependence(parts.method.embed, images)
 
 
 def full_precision() -> AbstractContextManager[None]:
-    """Convolutions in float32 also on GPUs that would round their inputs: results depend on the kernel then."""
+    """Keeps convolutions in float32 on GPUs that would round their inputs: scores would depend on the kernel."""
     return torch.backends.cudnn.flags(allow_tf32=False)

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from pyg_bgformer.data.features import FeatureSamples, cached_features, view_seeds
 from pyg_bgformer.data.noise import NoisySamples
 from pyg_bgformer.data.samples import ImageSamples
+from pyg_bgformer.data.workers import leave_signals_to_main
 from pyg_bgformer.encoders import Encoder
 from pyg_bgformer.encoders.weights import tensors_hash
 
@@ -50,7 +51,9 @@ def frozen_samples(
         if views is not None:
             draws = [(places[int(row)], s) for row in rows for s in view_seeds(int(row), views, seed)]
         batches = [draws[i : i + BATCH_SIZE] for i in range(0, len(draws), BATCH_SIZE)]
-        loader = DataLoader(samples, batch_sampler=batches, num_workers=workers)
+        loader = DataLoader(
+            samples, batch_sampler=batches, num_workers=workers, worker_init_fn=leave_signals_to_main
+        )
         backbone = encoder.backbone.to(device).eval()
         parts = []
         with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):

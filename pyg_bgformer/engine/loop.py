@@ -7,94 +7,108 @@ from contextlib import contextmanager
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from pyg_bgformer.config.schema import Config
-from pyg_bgformer.data import PlannedSampler
+from pyg_bgformer.config.schema import TrainConfig
 from pyg_bgformer.engine.insight import feature_spread, graph_insight
-from pyg_bgformer.engine.interruption import Interrupted, StopRequest, stop_on_signal
+from pyg_bgformer.engine.interruption import (
+    StopRequest,
+    is_worker_death,
+    stop_on_signal,
+    whole_steps,
+    worker_death,
+)
+from pyg_bgformer.engine.setup import Batches, Parts
 from pyg_bgformer.engine.state import TrainState, save_checkpoint
-from pyg_bgformer.errors import RunError
+from pyg_bgformer.errors import Interrupted, RunError
 from pyg_bgformer.methods import Method, Update
 from pyg_bgformer.runs.folder import RunFolder
 
-Advance = Callable[[int, int, float], None]
+OnBatch = Callable[[int, int, float], None]
 """Told after each batch: epochs finished, batches finished of the next one, and the loss."""
 
 
 def fit(
-    fabric: Fabric,
-    state: TrainState,
-    loader: DataLoader,
-    sampler: PlannedSampler,
-    config: Config,
-    folder: RunFolder | None,
+    parts: Parts,
+    folder: RunFolder | None = None,
     *,
-    on_batch: Advance = lambda epoch, batch, loss: None,
+    on_batch: OnBatch = lambda epoch, batch, loss: None,
     on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
     on_idle: Callable[[list[str]], None] = lambda names: None,
 ) -> None:
-    """Trains from where ``state`` stands to the last epoch.
+    """Trains from where the state stands to the last epoch, and saves a checkpoint after each.
 
     Args:
-        fabric: Device and precision.
-        state: Changed in place; its method and optimiser are set up by ``fabric``.
-        loader: Batches ``(images, labels, rows)`` in the order of ``sampler``.
-        sampler: Told at which batch of which epoch to start.
-        config: The run.
-        folder: Where a checkpoint goes after each epoch; :obj:`None` for none.
+        parts: The run; its state is changed in place.
+        folder: Where checkpoints go; :obj:`None` for none.
         on_batch: Progress.
         on_epoch: Told what was logged of each epoch.
         on_idle: Told, after the first batch of an epoch, of trainable parameters that no update of it reached.
 
     Raises:
         Interrupted: A signal asked to stop; the checkpoint holds the state after the last whole step.
-        RunError: A loss term or the gradient is not finite, or the method refuses a batch.
+        RunError: A loss term or the gradient is not finite, the method refuses a batch, or a worker process died.
     """
+    state, train = parts.state, parts.config.train
+    loader: Batches = parts.fabric.setup_dataloaders(parts.train_loader)  # type: ignore[assignment]
     with stop_on_signal() as stop:
-        while state.epoch < config.train.epochs:
-            sampler.start_at(state.epoch, state.batch)
-            state.method.encoder.freeze_backbone(state.epoch < config.train.warmup_epochs)
+        while state.epoch < train.epochs:
+            parts.sampler.start_at(state.epoch, state.batch)
+            state.method.encoder.freeze_backbone(state.epoch < train.warmup_epochs)
             started = time.perf_counter()
-            finished = _train_epoch(fabric, state, loader, config, stop, on_batch, on_idle)
+            finished = _train_epoch(parts, loader, stop, on_batch, on_idle)
             seconds = time.perf_counter() - started
             state.seconds += seconds
-            if finished:
-                _close_epoch(state, seconds)
-                on_epoch(state.history[-1])
-            if folder is not None:
-                save_checkpoint(fabric, state, folder, config.method.name)
-            if stop.asked and state.epoch < config.train.epochs:
+            with whole_steps():
+                if finished:
+                    _close_epoch(state, seconds)
+                    on_epoch(state.history[-1])
+                if folder is not None:
+                    save_checkpoint(parts.fabric, state, folder, parts.origin)
+            if stop.failure is not None:
+                raise RunError(stop.failure)
+            if stop.asked and state.epoch < train.epochs:
                 raise Interrupted(f"after epoch {state.epoch}, batch {state.batch}")
 
 
 def _train_epoch(
-    fabric: Fabric,
-    state: TrainState,
-    loader: DataLoader,
-    config: Config,
+    parts: Parts,
+    loader: Batches,
     stop: StopRequest,
-    on_batch: Advance,
+    on_batch: OnBatch,
     on_idle: Callable[[list[str]], None],
 ) -> bool:
-    """Whether the epoch came to its end."""
+    """Returns whether the epoch came to its end."""
+    state, train = parts.state, parts.config.train
     state.method.train()
     first, total = state.batch, state.batch + len(loader)
-    for images, labels, _ in loader:
-        values, reached = train_batch(fabric, state, config, images, labels)
-        if state.batch == first and (idle := _idle(state.method, reached)):
-            on_idle(idle)
-        state.batch += 1
-        for name, value in values.items():
-            state.sums[name] = state.sums.get(name, 0.0) + value
-        on_batch(state.epoch, state.batch, values["loss"])
+    for images, labels, _ in _batches(loader, stop):
+        with whole_steps():
+            values, reached = train_batch(parts.fabric, state, train, images, labels)
+            if state.batch == first and (idle := _idle(state.method, reached)):
+                on_idle(idle)
+            state.batch += 1
+            for name, value in values.items():
+                state.sums[name] = state.sums.get(name, 0.0) + value
+            on_batch(state.epoch, state.batch, values["loss"])
         if stop.asked and state.batch < total:
             return False
-    return True
+    return state.batch == total
+
+
+def _batches(loader: Batches, stop: StopRequest) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yields the batches, and ends with a stop request where a worker process dies."""
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if not is_worker_death(error):
+            raise
+        if not stop.asked:  # a signal may have ended the worker too
+            stop.failure = worker_death(error)
+        stop.asked = True
 
 
 def train_batch(
-    fabric: Fabric, state: TrainState, config: Config, images: Tensor, labels: Tensor
+    fabric: Fabric, state: TrainState, train: TrainConfig, images: Tensor, labels: Tensor
 ) -> tuple[dict[str, float], set[nn.Parameter]]:
     """Carries out the method's updates on one batch, one after another.
 
@@ -113,7 +127,7 @@ def train_batch(
     while (update := _next(fabric, state, updates)) is not None:
         numbers = check_finite({"loss": update.loss, **update.terms}, state)
         values |= {name: numbers[name] for name in update.terms}
-        reached |= _step(fabric, state, config, update)
+        reached |= _step(fabric, state, train, update)
     return values, reached
 
 
@@ -151,7 +165,7 @@ def _as_run_error(state: TrainState) -> Iterator[None]:
         raise RunError(f"epoch {state.epoch + 1}, batch {state.batch + 1}: {error}") from error
 
 
-def _step(fabric: Fabric, state: TrainState, config: Config, update: Update) -> set[nn.Parameter]:
+def _step(fabric: Fabric, state: TrainState, train: TrainConfig, update: Update) -> set[nn.Parameter]:
     """Moves the parameters of the update's groups and returns those that its loss reached."""
     moved = [
         parameter
@@ -168,7 +182,7 @@ def _step(fabric: Fabric, state: TrainState, config: Config, update: Update) -> 
         for parameter in moved:
             if parameter.grad is None and parameter in state.optimizer.state:
                 parameter.grad = torch.zeros_like(parameter)
-    _clip(fabric, state, config)
+    _clip(fabric, state, train)
     state.optimizer.step()
     return reached
 
@@ -194,16 +208,16 @@ def check_finite(terms: dict[str, Tensor], state: TrainState) -> dict[str, float
     return values
 
 
-def _clip(fabric: Fabric, state: TrainState, config: Config) -> None:
-    if config.train.clip_value is not None:
-        fabric.clip_gradients(state.method, state.optimizer, clip_val=config.train.clip_value)
-    if config.train.clip_norm is None:
+def _clip(fabric: Fabric, state: TrainState, train: TrainConfig) -> None:
+    if train.clip_value is not None:
+        fabric.clip_gradients(state.method, state.optimizer, clip_val=train.clip_value)
+    if train.clip_norm is None:
         return
     norm = fabric.clip_gradients(
-        state.method, state.optimizer, max_norm=config.train.clip_norm, error_if_nonfinite=False
+        state.method, state.optimizer, max_norm=train.clip_norm, error_if_nonfinite=False
     )
     # With fp16 an overflow is ordinary: the scaler skips that step and lowers its scale.
-    if config.train.precision != "16-mixed" and norm is not None and not norm.isfinite():
+    if train.precision != "16-mixed" and norm is not None and not norm.isfinite():
         raise RunError(f"the gradient is not finite in epoch {state.epoch + 1}, batch {state.batch + 1}")
 
 

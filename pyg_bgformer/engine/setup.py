@@ -1,6 +1,9 @@
 """A configuration's parts: device, method, and loaders of images."""
 
-from contextlib import suppress
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -10,14 +13,17 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from pyg_bgformer.config.schema import Config
+from pyg_bgformer.config.schema import Component, Config, DataConfig, ProtocolConfig, TrainConfig
 from pyg_bgformer.data import ImageCache, ImageDataset, ImageSamples, PlannedSampler, load_dataset, samplers
 from pyg_bgformer.data.noise import NoisySamples, mislabelled
 from pyg_bgformer.data.splits import validation_part
 from pyg_bgformer.data.transforms import eval_transform, train_transform
+from pyg_bgformer.data.workers import leave_signals_to_main
 from pyg_bgformer.encoders import Encoder, build_encoder
 from pyg_bgformer.engine.frozen import frozen_samples
-from pyg_bgformer.engine.interruption import ignore_interrupts
+from pyg_bgformer.engine.optim import build_optimizer, build_schedule
+from pyg_bgformer.engine.progress import Display
+from pyg_bgformer.engine.state import Origin, TrainState
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.geometry import GEOMETRIES
 from pyg_bgformer.losses import build_loss
@@ -28,9 +34,91 @@ Batches = DataLoader[tuple[Tensor, int, int]]
 """Loads ``images (B, 3, S, S)``, ``labels (B,)`` and ``rows (B,)``: samples, collated."""
 
 
-def build_dataset(config: Config) -> ImageDataset:
-    """The recipe's dataset; see :func:`pyg_bgformer.data.load_dataset` for what it refuses."""
-    data = config.data
+@dataclass
+class Parts:
+    """Everything that a run works with.
+
+    Args:
+        config: The run.
+        fabric: Device and precision.
+        dataset: All images.
+        tested: The dataset with the splits that the protocol trains and tests on.
+        sampler: Decides the training batches.
+        state: Method, optimiser and schedule, and how far the training is.
+        train_loader: Training batches in the order of the sampler.
+        test_loaders: Images of each of :func:`test_splits`.
+    """
+
+    config: Config
+    fabric: Fabric
+    dataset: ImageDataset
+    tested: ImageDataset
+    sampler: PlannedSampler
+    state: TrainState
+    train_loader: Batches
+    test_loaders: list[Batches]
+
+    @property
+    def method(self) -> Method:
+        """The method that is trained."""
+        return self.state.method
+
+    @property
+    def origin(self) -> Origin:
+        """What the run's checkpoints belong to."""
+        return Origin(self.config.method.name, self.dataset.manifest_hash)
+
+
+def build_parts(config: Config, dataset: ImageDataset, display: Display) -> Parts:
+    """Builds what a run works with, and finds the mistakes in a recipe before anything is written.
+
+    Weights are initialised by torch's current random numbers, from which training continues.
+
+    Args:
+        config: The run.
+        dataset: See :func:`build_dataset`.
+        display: Shows the progress of decoding.
+
+    Raises:
+        InputError: The recipe does not fit the data, the machine, or itself.
+    """
+    fabric = build_fabric(config.train)
+    tested = protocol_part(config.protocol, dataset)
+    trained = training_part(config, tested)
+    sampler = build_sampler(config.sampler, trained, config.seed)
+    method = build_method(config, num_classes=tested.counts()["train"].classes)
+    for note in (*sampler.notes, *method.encoder.notes):
+        display.line(note)
+    check_batches(config, sampler, method)
+    method.encoder.check_image_size(config.data.image_size)
+    optimizer = build_optimizer(method, config.train)
+    cache = open_cache(config.data, dataset, display)
+    train_loader = build_train_loader(config, trained, method.encoder, sampler, cache)
+    test_loaders = build_test_loaders(config, tested, method.encoder, cache)
+    _, optimizer = fabric.setup(method, optimizer)
+    state = TrainState(method, optimizer, build_schedule(optimizer, config.train))
+    return Parts(config, fabric, dataset, tested, sampler, state, train_loader, test_loaders)
+
+
+@contextmanager
+def own_random_numbers(seed: int) -> Iterator[None]:
+    """Seeds torch's random numbers as long as the block lasts, and restores those of the caller afterwards.
+
+    Args:
+        seed: Decides every random number in the block.
+    """
+    devices = list(range(torch.cuda.device_count()))
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def build_dataset(data: DataConfig) -> ImageDataset:
+    """Returns the recipe's dataset; see :func:`pyg_bgformer.data.load_dataset` for what it refuses.
+
+    Args:
+        data: The recipe's section.
+    """
     return load_dataset(
         data.name,
         data.root,
@@ -41,33 +129,51 @@ def build_dataset(config: Config) -> ImageDataset:
     )
 
 
-def protocol_part(config: Config, dataset: ImageDataset) -> ImageDataset:
-    """The dataset with the splits that the recipe's protocol trains and tests on."""
-    protocol = config.protocol
+def protocol_part(protocol: ProtocolConfig, dataset: ImageDataset) -> ImageDataset:
+    """Returns the dataset with the splits that the protocol trains and tests on.
+
+    Args:
+        protocol: The recipe's section.
+        dataset: All images.
+    """
     if protocol.name == "validation":
         return validation_part(dataset, protocol.folds, protocol.fold)
     return dataset
 
 
 def training_part(config: Config, dataset: ImageDataset) -> ImageDataset:
-    """What the training sees of the protocol's part: some of its labels are wrong where the recipe says so."""
+    """Returns what training sees of a dataset: some labels are wrong where the recipe says so.
+
+    Args:
+        config: The run.
+        dataset: See :func:`protocol_part`.
+    """
     return mislabelled(dataset, config.data.label_noise, config.seed)
 
 
-def build_fabric(config: Config) -> Fabric:
-    """Device and precision.
+def build_fabric(train: TrainConfig) -> Fabric:
+    """Returns device and precision.
+
+    Args:
+        train: The recipe's section.
 
     Raises:
-        InputError: If this machine has no such device, or the device no such precision.
+        InputError: This machine has no such device, the device no such precision, or there are several processes.
     """
-    device = config.train.device
+    for name in ("WORLD_SIZE", "SLURM_NTASKS"):
+        if os.environ.get(name, "1") != "1":
+            raise InputError(
+                f"{name} is {os.environ[name]}: a run is one process, and would be carried out that many times; "
+                "start it without torchrun, or as one task"
+            )
+    device = train.device
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("train.device: found no cuda device; use auto or cpu")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu" and config.train.precision == "16-mixed":
+    if device == "cpu" and train.precision == "16-mixed":
         raise InputError("train.precision: 16-mixed needs a cuda device; use 32-true or bf16-mixed on a cpu")
-    return Fabric(accelerator=device, devices=1, precision=config.train.precision)
+    return Fabric(accelerator=device, devices=1, precision=train.precision)
 
 
 def build_method(config: Config, num_classes: int, encoder: Encoder | None = None) -> Method:
@@ -102,16 +208,63 @@ def build_method(config: Config, num_classes: int, encoder: Encoder | None = Non
     return built.to(memory_format=torch.channels_last)
 
 
-def build_sampler(config: Config, dataset: ImageDataset) -> PlannedSampler:
-    """Returns the recipe's sampler over the training images."""
+def build_sampler(sampler: Component, dataset: ImageDataset, seed: int) -> PlannedSampler:
+    """Returns the recipe's sampler over the training images.
+
+    Args:
+        sampler: The recipe's section.
+        dataset: Its training images are sampled.
+        seed: Decides every plan.
+    """
     train = dataset.table.iloc[dataset.rows("train")]
     return samplers.build_sampler(
-        config.sampler.name,
+        sampler.name,
         train["label"].to_numpy(),
         super_class_labels=train["super_class"].to_numpy() if "super_class" in train else None,
-        seed=config.seed,
-        **config.sampler.options,
+        seed=seed,
+        **sampler.options,
     )
+
+
+def check_batches(config: Config, sampler: PlannedSampler, method: Method) -> None:
+    """Refuses batches of a single class for a loss that compares samples of different classes.
+
+    A loss without parameters has no proxies, so the other samples of a batch are all that it compares with.
+
+    Args:
+        config: The run.
+        sampler: The run's sampler.
+        method: The run's method.
+
+    Raises:
+        InputError: The loss would be trained on batches that it learns nothing from.
+    """
+    single = sampler.classes == 1 and config.sampler.name != "random"
+    if single and not list(method.loss.parameters()):
+        raise InputError(
+            f"sampler.classes: loss {config.loss.name} compares samples of different classes, expected at least 2 "
+            "classes in a batch, found 1"
+        )
+
+
+def open_cache(data: DataConfig, dataset: ImageDataset, display: Display) -> ImageCache | None:
+    """Returns the decoded images, which are made at first use; :obj:`None` where the recipe wants none.
+
+    Args:
+        data: The recipe's section.
+        dataset: Whose images.
+        display: Shows the progress.
+    """
+    if data.cache is None:
+        return None
+    with display.bar("decoding images", len(dataset.table)) as update:
+        return ImageCache.open_or_build(
+            dataset,
+            data.cache_size,
+            Path(data.cache).expanduser(),
+            workers=data.workers,
+            progress=lambda done, total: update(done, ""),
+        )
 
 
 def train_samples(
@@ -149,6 +302,13 @@ def build_train_loader(
     """Returns training images, augmented, in the sampler's order; of a frozen encoder their features.
 
     The reduction of a frozen encoder is fitted to these features.
+
+    Args:
+        config: The run.
+        dataset: What the training sees.
+        encoder: Says how images are normalised.
+        sampler: Decides the batches.
+        cache: Decoded images to read instead of the files.
     """
     samples = train_samples(config, dataset, encoder, cache)
     if not encoder.spec.frozen:
@@ -160,7 +320,11 @@ def build_train_loader(
 
 
 def test_splits(dataset: ImageDataset) -> list[str]:
-    """The splits that are tested: ``test``, or ``query`` and ``gallery``."""
+    """Returns the splits that are tested: ``test``, or ``query`` and ``gallery``.
+
+    Args:
+        dataset: The dataset.
+    """
     return ["query", "gallery"] if "query" in dataset.counts() else ["test"]
 
 
@@ -207,7 +371,7 @@ def _extraction(config: Config) -> dict[str, Any]:
     """Returns where and with what the features of a frozen backbone are computed."""
     folder = config.data.feature_cache
     return {
-        "device": build_fabric(config).device,
+        "device": build_fabric(config.train).device,
         "workers": config.data.workers,
         "folder": None if folder is None else Path(folder).expanduser(),
     }
@@ -217,7 +381,7 @@ def _loading(config: Config, workers: int | None = None) -> dict[str, Any]:
     workers = config.data.workers if workers is None else workers
     return {
         "num_workers": workers,
-        "worker_init_fn": ignore_interrupts,
+        "worker_init_fn": leave_signals_to_main,
         "persistent_workers": workers > 0,
         # Its own generator: with torch's, each new iterator would move the random numbers of the training.
         "generator": torch.Generator().manual_seed(config.seed),

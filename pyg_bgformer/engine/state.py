@@ -1,6 +1,9 @@
-"""The state of a training that is enough to go on exactly where it stopped."""
+"""The state of a training, and the checkpoint from which it is resumed exactly."""
 
-from dataclasses import dataclass, field
+import hashlib
+import io
+import os
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.methods import Method
 from pyg_bgformer.runs.folder import RunFolder
+from pyg_bgformer.typed import checked
 
 
 @dataclass
@@ -25,7 +29,7 @@ class TrainState:
         epoch: Epochs finished.
         batch: Batches finished of the epoch after those.
         seconds: Time spent in training so far.
-        sums: Of each loss term over the unfinished epoch.
+        sums: Sum of each logged scalar over the unfinished epoch.
         insight: What was measured on the first batch of the unfinished epoch.
         first_spread: Spread of the features of the very first batch.
         history: What was logged of each finished epoch.
@@ -45,71 +49,173 @@ class TrainState:
     best: dict[str, Tensor] = field(default_factory=dict)
 
 
-def save_checkpoint(fabric: Fabric, state: TrainState, folder: RunFolder, method_name: str) -> None:
-    """Writes ``checkpoint.pt``, whole or not at all: tensors and plain values only."""
-    scaler = getattr(fabric.strategy.precision, "scaler", None)
-    content = {
-        "method_name": method_name,
-        "method": state.method.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "schedule": state.schedule.state_dict(),
-        "scaler": scaler.state_dict() if scaler is not None else {},
-        "epoch": state.epoch,
-        "batch": state.batch,
-        "seconds": state.seconds,
-        "sums": state.sums,
-        "insight": state.insight,
-        "first_spread": state.first_spread,
-        "history": state.history,
-        "best": state.best,
-        "rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state_all() if fabric.device.type == "cuda" else [],
-    }
-    with folder.writing(folder.checkpoint) as path:
-        torch.save(content, path)
+COUNTED = ("epoch", "batch", "seconds", "sums", "insight", "first_spread", "history", "best")
+"""What a checkpoint takes from a :class:`TrainState` as it is."""
 
 
-def load_checkpoint(fabric: Fabric, state: TrainState, folder: RunFolder, method_name: str) -> None:
-    """Sets ``state``, and torch's random numbers, to what :func:`save_checkpoint` wrote.
+@dataclass(frozen=True)
+class Origin:
+    """What a checkpoint belongs to.
+
+    Args:
+        method: Name of the method.
+        manifest: Hash of the dataset's table.
+    """
+
+    method: str
+    manifest: str
+
+
+@dataclass
+class Checkpoint:
+    """The content of ``checkpoint.pt``: tensors and plain values only.
+
+    Args:
+        origin: What it belongs to.
+        method: State of the method.
+        optimizer: State of the optimiser.
+        schedule: State of the schedule.
+        scaler: State of the scaler of gradients, empty without one.
+        rng: State of torch's random numbers on the CPU.
+        cuda_rng: The same for each GPU.
+        epoch, batch, seconds, sums, insight, first_spread, history, best: See :class:`TrainState`.
+    """
+
+    origin: Origin
+    method: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    schedule: dict[str, Any]
+    scaler: dict[str, Any]
+    rng: Tensor
+    cuda_rng: list[Tensor]
+    epoch: int
+    batch: int
+    seconds: float
+    sums: dict[str, float]
+    insight: dict[str, float]
+    first_spread: float | None
+    history: list[dict[str, float]]
+    best: dict[str, Tensor]
+
+
+def save_checkpoint(fabric: Fabric, state: TrainState, folder: RunFolder, origin: Origin) -> None:
+    """Writes ``checkpoint.pt`` with a checksum, whole or not at all.
+
+    Args:
+        fabric: Device and precision.
+        state: The training.
+        folder: The run's folder.
+        origin: What the checkpoint belongs to.
 
     Raises:
-        InputError: If there is no checkpoint, it is damaged, or it is another method's.
+        RunError: The file cannot be written.
     """
-    content = read_checkpoint(folder.checkpoint)
-    found = content["method_name"]
-    if found != method_name:
-        raise InputError(f"{folder.checkpoint} is of method '{found}', the recipe's is '{method_name}'")
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    checkpoint = Checkpoint(
+        origin=origin,
+        method=dict(state.method.state_dict()),
+        optimizer=state.optimizer.state_dict(),
+        schedule=state.schedule.state_dict(),
+        scaler=scaler.state_dict() if scaler is not None else {},
+        rng=torch.get_rng_state(),
+        cuda_rng=torch.cuda.get_rng_state_all() if fabric.device.type == "cuda" else [],
+        **{name: getattr(state, name) for name in COUNTED},
+    )
+    content = {part.name: getattr(checkpoint, part.name) for part in fields(checkpoint)}
+    content["origin"] = asdict(origin)
+    with folder.writing(folder.checkpoint) as path:
+        try:
+            torch.save(content, path)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(f"{' '.join(str(error).split())[:200]}") from error
+        seal(path)
+
+
+def load_checkpoint(fabric: Fabric, state: TrainState, folder: RunFolder, origin: Origin) -> None:
+    """Sets a training, and torch's random numbers, to what :func:`save_checkpoint` wrote.
+
+    Args:
+        fabric: Device and precision.
+        state: Changed in place.
+        folder: The run's folder.
+        origin: What the checkpoint must belong to.
+
+    Raises:
+        InputError: There is no checkpoint, it is damaged, or it does not belong to this recipe and data.
+    """
+    path = folder.checkpoint
+    checkpoint = read_checkpoint(path)
+    found = checkpoint.origin
+    if found.method != origin.method:
+        raise InputError(f"{path} is of method '{found.method}', the recipe's is '{origin.method}'")
+    if found.manifest != origin.manifest:
+        raise InputError(
+            f"the dataset has changed since {path} was written (manifest {found.manifest[:12]} then, "
+            f"{origin.manifest[:12]} now): restore the images and their classes, or start a new run"
+        )
     try:
-        state.method.load_state_dict(content["method"])
-        state.optimizer.load_state_dict(content["optimizer"])
-    except (RuntimeError, ValueError, KeyError) as error:
+        state.method.load_state_dict(checkpoint.method)
+        state.optimizer.load_state_dict(checkpoint.optimizer)
+        state.schedule.load_state_dict(checkpoint.schedule)
+        if checkpoint.scaler:
+            fabric.strategy.precision.scaler.load_state_dict(checkpoint.scaler)  # type: ignore[attr-defined]
+        torch.set_rng_state(checkpoint.rng)
+        if checkpoint.cuda_rng:
+            torch.cuda.set_rng_state_all(checkpoint.cuda_rng)
+    except Exception as error:  # torch raises many kinds for states of another model, all meaning this
         line = " ".join(str(error).split())
-        raise InputError(f"{folder.checkpoint} does not fit the recipe beside it: {line}") from error
-    state.schedule.load_state_dict(content["schedule"])
-    if content["scaler"]:
-        fabric.strategy.precision.scaler.load_state_dict(content["scaler"])  # type: ignore[attr-defined]
-    for name in ("epoch", "batch", "seconds", "sums", "insight", "first_spread", "history", "best"):
-        setattr(state, name, content[name])
-    torch.set_rng_state(content["rng"].cpu())
-    if content["cuda_rng"]:
-        torch.cuda.set_rng_state_all([generator.cpu() for generator in content["cuda_rng"]])
+        raise InputError(f"{path} does not fit the recipe beside it: {line}") from error
+    for name in COUNTED:
+        setattr(state, name, getattr(checkpoint, name))
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Returns what :func:`save_checkpoint` wrote.
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Reads a checkpoint without unpickling anything but tensors and plain values.
 
     Args:
         path: The file.
 
     Raises:
-        InputError: If it is missing, damaged, or something else.
+        InputError: The file is missing, damaged, or not a checkpoint.
     """
     if not path.is_file():
-        raise InputError(f"{path} is missing: the run stopped before its first checkpoint; start it anew")
+        raise InputError(f"{path} is missing: the run stopped before its first checkpoint; start a new run")
+    content = path.read_bytes()
+    if not is_sealed(content):
+        raise InputError(f"{path} is damaged: its content does not match its checksum; start a new run")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for damaged files, all meaning this
-        raise InputError(f"{path} is damaged or not a checkpoint ({type(error).__name__})") from error
-    if not isinstance(content, dict) or "method_name" not in content:
-        raise InputError(f"{path} is not a checkpoint of pyg_bgformer")
-    return content
+        values = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for files that it does not read, all meaning this
+        raise InputError(f"{path} is not a checkpoint ({type(error).__name__}); start a new run") from error
+    checkpoint: Checkpoint = checked(values, Checkpoint, f"checkpoint {path}")
+    return checkpoint
+
+
+SEAL_LENGTH = 64
+"""Hexadecimal digits of a SHA-256."""
+
+
+def seal(path: Path) -> None:
+    """Appends the SHA-256 of a zip file to it, as the comment that the zip format allows at its end.
+
+    PyTorch reads the file as before, but does not verify the checksums that the format has.
+
+    Args:
+        path: A file that :func:`torch.save` wrote.
+    """
+    with open(path, "r+b") as file:
+        file.seek(-2, os.SEEK_END)
+        file.write(SEAL_LENGTH.to_bytes(2, "little"))  # the comment's length is the last field
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.write(digest.encode())
+
+
+def is_sealed(content: bytes) -> bool:
+    """Returns whether the content of a file ends with the SHA-256 of all before it.
+
+    Args:
+        content: All bytes of the file.
+    """
+    body, digest = memoryview(content)[:-SEAL_LENGTH], content[-SEAL_LENGTH:]
+    return hashlib.sha256(body).hexdigest().encode() == digest

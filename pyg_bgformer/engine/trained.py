@@ -1,6 +1,7 @@
-"""What a finished run leaves beside its scores: the trained method, and the embeddings of the test images."""
+"""What a finished run leaves for pages and other uses: embeddings, the graph of a batch, the trained method."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -8,12 +9,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pyg_bgformer.config.schema import Config
+from pyg_bgformer.data import ImageDataset
+from pyg_bgformer.data.features import view_seeds
 from pyg_bgformer.deploy.embedding_model import EmbeddingModel
+from pyg_bgformer.encoders import Encoder
 from pyg_bgformer.engine.evaluate import Extracted
-from pyg_bgformer.engine.setup import build_method
+from pyg_bgformer.engine.insight import unchanged
+from pyg_bgformer.engine.setup import build_method, build_sampler, train_samples, training_part
 from pyg_bgformer.engine.state import read_checkpoint
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.methods import Method
+from pyg_bgformer.nn.ops import Edges
 from pyg_bgformer.runs.folder import RunFolder
 
 SPLITS = ("queries", "gallery")
@@ -34,20 +40,104 @@ def load_trained(config: Config, folder: RunFolder, num_classes: int) -> Method:
     Raises:
         InputError: If the encoder or the checkpoint is missing, damaged, or does not fit the recipe.
     """
+    if not folder.checkpoint.exists():
+        raise InputError(
+            f"{folder} has no {folder.checkpoint.name}, which holds the rest of the method; a run keeps it with "
+            "train.keep_checkpoint: true"
+        )
     encoder = EmbeddingModel.from_pretrained(folder.path).encoder
     with torch.random.fork_rng(devices=[]):
         method = build_method(config, num_classes, encoder)
-    content = read_checkpoint(folder.checkpoint)
+    checkpoint = read_checkpoint(folder.checkpoint)
     try:
-        method.load_state_dict(content["best"] or content["method"])
+        method.load_state_dict(checkpoint.best or checkpoint.method)
     except RuntimeError as error:
         line = " ".join(str(error).split())
         raise InputError(f"{folder.checkpoint} does not fit the recipe beside it: {line}") from error
     return method.eval()
 
 
+def training_images(
+    config: Config, dataset: ImageDataset, encoder: Encoder, number: int
+) -> tuple[Tensor, Tensor]:
+    """Returns images ``(N, 3, S, S)``, augmented and normalised, and labels ``(N,)`` of a batch of the first epoch.
+
+    Args:
+        config: The run.
+        dataset: With the splits of the run's protocol.
+        encoder: Says how images are normalised.
+        number: Which batch, from 0.
+
+    Raises:
+        InputError: The epoch has no such batch.
+    """
+    seen = training_part(config, dataset)
+    plan = build_sampler(config.sampler, seen, config.seed).plan(0)
+    if not 0 <= number < len(plan):
+        raise InputError(
+            f"batch {number}: expected 0 to {len(plan) - 1}, the batches of this run's first epoch"
+        )
+    samples = train_samples(config, seen, encoder, cache=None)
+    draws = plan[number]
+    if (views := config.data.views) is not None:  # a frozen encoder's images have a few views each
+        rows = [int(samples.rows[position]) for position, _ in draws]
+        seeds = [
+            view_seeds(row, views, config.seed)[draw[1] % views]
+            for row, draw in zip(rows, draws, strict=True)
+        ]
+        draws = [(position, seed) for (position, _), seed in zip(draws, seeds, strict=True)]
+    drawn = samples.__getitems__(draws)
+    labels = torch.tensor([label for _, label, _ in drawn])
+    return torch.stack([image for image, _, _ in drawn]), labels
+
+
+def batch_edges(method: Method, images: Tensor, labels: Tensor) -> Edges:
+    """Returns the graph of a batch as a method sees it, on the CPU; the method is left as it is.
+
+    Args:
+        method: A trained method.
+        images: ``(N, 3, S, S)``, normalised.
+        labels: Their classes ``(N,)``.
+    """
+    device = next(method.parameters()).device
+    with unchanged(method, device):
+        features = method.encoder.features(images.to(device))
+        edges = method.edges(features, labels.to(device))
+    return {name: (edge_index.cpu(), weight.cpu()) for name, (edge_index, weight) in edges.items()}
+
+
+def keep_graph(folder: RunFolder, edges: Edges) -> None:
+    """Writes the graph of the first training batch as the trained method sees it.
+
+    Args:
+        folder: The run's folder.
+        edges: See :func:`batch_edges`.
+    """
+    tensors = {}
+    for name, (edge_index, weight) in edges.items():
+        tensors[f"{name}.edge_index"], tensors[f"{name}.weight"] = edge_index, weight
+    with folder.writing(folder.graph) as path:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+
+
+def kept_graph(folder: RunFolder) -> Edges | None:
+    """Returns what :func:`keep_graph` wrote, :obj:`None` where there is no such file.
+
+    Args:
+        folder: The run's folder.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
+    if not folder.graph.exists():
+        return None
+    tensors = read_kept(folder.graph)
+    names = [name.removesuffix(".weight") for name in tensors if name.endswith(".weight")]
+    return {name: (tensors[f"{name}.edge_index"], tensors[f"{name}.weight"]) for name in names}
+
+
 def keep_embeddings(folder: RunFolder, extracted: Sequence[Extracted]) -> None:
-    """Writes the embeddings of the test images, where they are not too many, for pages and for other uses.
+    """Writes the embeddings of the test images, where they are not too many.
 
     Args:
         folder: The run's folder.
@@ -71,8 +161,20 @@ def kept_embeddings(folder: RunFolder) -> list[Tensor] | None:
     """
     if not folder.embeddings.exists():
         return None
-    try:
-        tensors = load_file(folder.embeddings)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{folder.embeddings} is damaged: {error}; remove it") from error
+    tensors = read_kept(folder.embeddings)
     return [tensors[name] for name in SPLITS if name in tensors]
+
+
+def read_kept(path: Path) -> dict[str, Tensor]:
+    """Returns the tensors of a file that a run keeps.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is damaged: {error}; remove it") from error

@@ -11,7 +11,13 @@ from typing import Any, Literal
 import yaml
 
 from pyg_bgformer.errors import InputError, RunError
-from pyg_bgformer.files import atomic_path, hashes_by_name, read_mapping
+from pyg_bgformer.files import (
+    atomic_path,
+    hashes_by_name,
+    partial_path,
+    read_mapping,
+    remove_stale_partials,
+)
 
 State = Literal["pending", "unfinished", "finished"]
 """Pending: there is a recipe and nothing else. Unfinished: begun, and without a result."""
@@ -32,6 +38,7 @@ class RunFolder:
         events: ``tensorboard/``, the same for TensorBoard.
         queries: ``queries.csv``, one row a test query.
         embeddings: ``embeddings.safetensors``, of the test images in the order of the dataset.
+        graph: ``batch_graph.safetensors``, edges and weights of the first training batch.
         page: ``report.html``, the run's scores and pictures.
         result: ``result.json``, which a finished run has.
         log: ``log.txt``, what a run of a study prints.
@@ -47,6 +54,7 @@ class RunFolder:
         self.events = self.path / "tensorboard"
         self.queries = self.path / "queries.csv"
         self.embeddings = self.path / "embeddings.safetensors"
+        self.graph = self.path / "batch_graph.safetensors"
         self.page = self.path / "report.html"
         self.result = self.path / "result.json"
         self.log = self.path / "log.txt"
@@ -70,7 +78,8 @@ class RunFolder:
             FileExistsError: There is such a folder already, and it is not empty.
             InputError: The folder cannot be written.
         """
-        partial = cls(path.with_name(f".{path.name}.{os.getpid()}.partial"))
+        partial = cls(partial_path(path))
+        remove_stale_partials(path.parent)
         try:
             partial.path.mkdir(parents=True)
             copies = {plugin: partial.plugins / Path(plugin).name for plugin in recipe.get("plugins", [])}
@@ -133,11 +142,24 @@ class RunFolder:
         Raises:
             RunError: The file cannot be written.
         """
+        with self.errors(file), atomic_path(file) as partial:
+            yield partial
+
+    @contextmanager
+    def errors(self, file: Path) -> Iterator[None]:
+        """Turns an error of the operating system into one line that names the file, and says how to resume.
+
+        Args:
+            file: What is written in the block.
+
+        Raises:
+            RunError: The file cannot be written.
+        """
         try:
-            with atomic_path(file) as partial:
-                yield partial
+            yield
         except OSError as error:
-            raise RunError(f"{file} cannot be written: {error.strerror or error}") from error
+            then = f"; when that is mended, resume with: --resume {self}" if self.checkpoint.exists() else ""
+            raise RunError(f"{file} cannot be written: {error.strerror or error}{then}") from error
 
     def write_text(self, file: Path, text: str) -> None:
         """Writes a text file, whole or not at all.

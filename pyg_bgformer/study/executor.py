@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 
-from pyg_bgformer.engine.interruption import Interrupted
-from pyg_bgformer.errors import InputError, RunError
+from pyg_bgformer.errors import InputError, Interrupted, RunError
 from pyg_bgformer.report.progress import Display
 
 

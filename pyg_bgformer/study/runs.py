@@ -118,6 +118,6 @@ def check_here(configs: Iterable[Config]) -> None:
         data = config.data
         key = (data.name, data.root, data.variant, data.allow_partial, data.crop_to_box, data.min_images)
         if key not in datasets:
-            datasets[key] = build_dataset(config)
-        build_fabric(config)
-        build_sampler(config, protocol_part(config, datasets[key]))
+            datasets[key] = build_dataset(data)
+        build_fabric(config.train)
+        build_sampler(config.sampler, protocol_part(config.protocol, datasets[key]), config.seed)

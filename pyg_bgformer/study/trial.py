@@ -1,29 +1,14 @@
 """One trial of a tuning: training and scoring on folds of the training classes, without a run folder."""
 
 from dataclasses import replace
-from typing import cast
 
-import torch
 from rich.console import Console
 
 from pyg_bgformer.config.schema import Config
 from pyg_bgformer.data import ImageDataset
 from pyg_bgformer.engine.evaluate import Extracted, extract_all, score
 from pyg_bgformer.engine.loop import fit
-from pyg_bgformer.engine.optim import build_optimizer, build_schedule
-from pyg_bgformer.engine.run import open_cache
-from pyg_bgformer.engine.setup import (
-    Batches,
-    build_dataset,
-    build_fabric,
-    build_method,
-    build_sampler,
-    build_test_loaders,
-    build_train_loader,
-    protocol_part,
-    training_part,
-)
-from pyg_bgformer.engine.state import TrainState
+from pyg_bgformer.engine.setup import build_dataset, build_parts, own_random_numbers
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.evaluation.clustering import ClusteringResult
 from pyg_bgformer.report.progress import Display
@@ -49,7 +34,7 @@ def fold_scores(config: Config, budget: Budget) -> list[float]:
         RunError: A training diverged.
     """
     feature, name = budget.score.split("/")
-    dataset = build_dataset(config)
+    dataset = build_dataset(config.data)
     scores = []
     for fold in range(budget.folds):
         results = train_and_score(fold_config(config, budget, fold), dataset, feature)
@@ -62,23 +47,14 @@ def fold_scores(config: Config, budget: Budget) -> list[float]:
 
 def train_and_score(config: Config, dataset: ImageDataset, feature: str) -> dict[str, float]:
     """Trains by a recipe and returns the scores of one feature. It leaves nothing on disk."""
-    fabric = build_fabric(config)
-    torch.manual_seed(config.seed)
-    part = protocol_part(config, dataset)
-    seen = training_part(config, part)
-    sampler = build_sampler(config, seen)
-    method = build_method(config, num_classes=part.counts()["train"].classes)
-    cache = open_cache(config, dataset, Display(Console(quiet=True)))
-    loader = build_train_loader(config, seen, method.encoder, sampler, cache)
-    loaders = build_test_loaders(config, part, method.encoder, cache)
-    _, optimizer = fabric.setup(method, build_optimizer(method, config.train))
-    state = TrainState(method, optimizer, build_schedule(optimizer, config.train))
-    fit(fabric, state, cast(Batches, fabric.setup_dataloaders(loader)), sampler, config, None)
-    extracted = extract_all(fabric, method, loaders)
+    with own_random_numbers(config.seed):
+        parts = build_parts(config, dataset, Display(Console(quiet=True)))
+        fit(parts)
+        extracted = extract_all(parts.fabric, parts.method, parts.test_loaders)
     if feature not in extracted[0].features:
         known = ", ".join(extracted[0].features)
         raise InputError(
             f"tune.score: method {config.method.name} has no feature '{feature}'; it has {known}"
         )
     chosen = [Extracted({feature: split.features[feature]}, split.labels) for split in extracted]
-    return score(config, method, chosen)[feature].as_dict()
+    return score(chosen, parts.method.geometry, config.evaluation, config.seed)[feature].as_dict()

@@ -17,8 +17,7 @@ import numpy as np
 
 from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.config.schema import Config
-from pyg_bgformer.engine.interruption import Interrupted
-from pyg_bgformer.errors import InputError, RunError
+from pyg_bgformer.errors import InputError, Interrupted, RunError
 from pyg_bgformer.report.progress import Display
 from pyg_bgformer.runs.diff import differing
 from pyg_bgformer.study.definition import Row, Study, settings_arguments

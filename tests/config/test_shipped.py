@@ -68,13 +68,13 @@ def test_other_recipes_of_a_dataset_differ_in_the_method_alone(dataset):
 @pytest.mark.parametrize("name", [*METHODS, *VARIANTS])
 def test_a_published_recipe_takes_a_step_that_moves_every_part(name):
     config = read_config(["--config", f"cub200/{name}", "--encoder.weights", "null", "--train.device", "cpu"])
-    fabric = build_fabric(config)
+    fabric = build_fabric(config.train)
     method = build_method(config, num_classes=6)
     _, optimizer = fabric.setup(method, build_optimizer(method, config.train))
     before = [[p.detach().clone() for p in group["params"]] for group in optimizer.param_groups]
     state = TrainState(method.train(), optimizer, build_schedule(optimizer, config.train))
     images = torch.randn(12, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    values, reached = train_batch(fabric, state, config, images, torch.arange(12) // 2)
+    values, reached = train_batch(fabric, state, config.train, images, torch.arange(12) // 2)
     assert values["loss"] > 0
     for group, old in zip(optimizer.param_groups, before, strict=True):
         moved = [not torch.equal(*pair) for pair in zip(group["params"], old, strict=True)]

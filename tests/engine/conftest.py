@@ -1,24 +1,14 @@
-from dataclasses import replace
-
 import pytest
 from rich.console import Console
 
-from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.report.progress import Display
+from tests.training import tiny_config
 
 
 @pytest.fixture
 def tiny(tmp_path):
     """A configuration of two short epochs on digits, with everything random switched on."""
-    config = read_config(
-        [
-            *("--method.name", "bgformer", "--method.dropout", "0.1"),
-            *("--sampler.classes", "5", "--sampler.samples", "4", "--sampler.batches_per_epoch", "3"),
-            *("--encoder.embedding_dim", "16", "--train.epochs", "2", "--train.schedule", "cosine"),
-            *("--data.image_size", "16", "--data.resize", "16", "--data.workers", "0"),
-        ]
-    )
-    return replace(config, runs=str(tmp_path / "runs"), data=replace(config.data, cache=None))
+    return tiny_config(tmp_path)
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import torch
 
 from pyg_bgformer.config.schema import ProtocolConfig
 from pyg_bgformer.deploy.embedding_model import EmbeddingModel
+from pyg_bgformer.engine import epoch_log
 from pyg_bgformer.engine import run as run_module
 from pyg_bgformer.engine.best_epoch import TEST_SCORE, best_epoch, is_tested
-from pyg_bgformer.engine.interruption import Interrupted
 from pyg_bgformer.engine.run import run
-from pyg_bgformer.errors import InputError
+from pyg_bgformer.errors import Interrupted
 from pyg_bgformer.runs.folder import RunFolder
 from pyg_bgformer.runs.result import read_result
 
@@ -33,7 +33,7 @@ def literature(config, every=1):
 def tested_as(monkeypatch, *recalls):
     """Lets the epochs that are tested have these scores."""
     given = iter(recalls)
-    monkeypatch.setattr(run_module, "recall_at_1", lambda *_: next(given))
+    monkeypatch.setattr(epoch_log, "recall_at_1", lambda *_: next(given))
 
 
 def test_the_best_test_epoch_is_kept_and_the_last_one_stands_beside_it(
@@ -92,7 +92,7 @@ def _raise_keyboard_interrupt(*_):
 def test_other_protocols_test_once(tiny, display):
     result = read_result(run(tiny, display))
     assert (result.trained_epoch, result.last) == (2, None)
-    assert not is_tested(tiny, tiny.train.epochs)
+    assert not is_tested(tiny.protocol, tiny.train.epochs, tiny.train.epochs)
 
 
 def test_the_first_of_equally_good_epochs_is_the_best_and_without_a_test_there_is_none():
@@ -100,8 +100,3 @@ def test_the_first_of_equally_good_epochs_is_the_best_and_without_a_test_there_i
     assert best_epoch(history) == 2
     with pytest.raises(ValueError, match="empty"):
         best_epoch(history[:1])
-
-
-def test_an_impossible_interval_is_refused():
-    with pytest.raises(InputError, match=r"protocol\.every: expected at least 1, found 0"):
-        ProtocolConfig(name="literature", every=0)

@@ -5,12 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pyg_bgformer.engine.interruption import Interrupted
 from pyg_bgformer.engine.loop import check_finite, train_batch
-from pyg_bgformer.engine.state import TrainState, load_checkpoint
-from pyg_bgformer.errors import RunError
+from pyg_bgformer.engine.state import TrainState
+from pyg_bgformer.errors import Interrupted, RunError
 from pyg_bgformer.methods import METHODS, Method, Update
-from pyg_bgformer.runs.folder import RunFolder
 from tests.training import Training
 
 
@@ -33,7 +31,7 @@ def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(
         Training(tiny, tmp_path).fit(on_batch=interrupt_after(epoch, batch))
     resumed = Training(tiny, tmp_path)
     torch.rand(7)  # a new process has other random numbers behind it
-    load_checkpoint(resumed.fabric, resumed.state, RunFolder(tmp_path), "bgformer")
+    resumed.resume()
     assert (resumed.state.epoch, resumed.state.batch) == (epoch + batch // 3, batch % 3)
     resumed = resumed.fit()
     for name, value in whole.method.state_dict().items():
@@ -50,8 +48,7 @@ def test_a_signal_after_the_last_batch_does_not_undo_a_finished_training(tiny, t
 def test_a_signal_after_the_last_batch_of_a_resumed_epoch_does_not_undo_it_either(tiny, tmp_path):
     with pytest.raises(Interrupted):
         Training(tiny, tmp_path).fit(on_batch=interrupt_after(1, 1))
-    resumed = Training(tiny, tmp_path)
-    load_checkpoint(resumed.fabric, resumed.state, RunFolder(tmp_path), "bgformer")
+    resumed = Training(tiny, tmp_path).resume()
     state = resumed.fit(on_batch=interrupt_after(1, 3))
     assert (state.epoch, state.batch) == (2, 0)
 
@@ -102,12 +99,6 @@ def test_the_term_itself_is_blamed_before_the_sum(value):
     terms = {"loss": torch.tensor(value), "plain": torch.tensor(1.0), "refined": torch.tensor(value)}
     with pytest.raises(RunError, match="refined"):
         check_finite(terms, state)
-
-
-def test_training_lowers_the_loss_on_digits(tiny, tmp_path):
-    tiny = replace(tiny, sampler=replace(tiny.sampler, batches_per_epoch=15))
-    first, last = Training(tiny, tmp_path).fit().history
-    assert last["loss"] < 0.9 * first["loss"]
 
 
 def test_bf16_training_is_finite_and_near_float32(tiny, tmp_path):
@@ -186,7 +177,7 @@ def test_several_updates_of_groups_equal_several_optimisers(in_two_steps, zero_f
     images = torch.rand(20, 3, 16, 16)
     ours.state.method.train()
     for _ in range(3):
-        train_batch(ours.fabric, ours.state, ours.config, images, torch.zeros(20))
+        train_batch(ours.fabric, ours.state, ours.config.train, images, torch.zeros(20))
     expected = by_two_optimisers(theirs.state.method, images, ours.config.train, zero_filled)
     for (name, parameter), other in zip(
         ours.state.method.named_parameters(), expected.parameters(), strict=True
@@ -197,7 +188,9 @@ def test_several_updates_of_groups_equal_several_optimisers(in_two_steps, zero_f
 def test_an_update_sees_what_the_one_before_has_moved(in_two_steps):
     training = in_two_steps()
     training.state.method.train()
-    train_batch(training.fabric, training.state, training.config, torch.rand(20, 3, 16, 16), torch.zeros(20))
+    train_batch(
+        training.fabric, training.state, training.config.train, torch.rand(20, 3, 16, 16), torch.zeros(20)
+    )
     assert not torch.equal(*training.state.method.heads)
 
 

@@ -15,17 +15,21 @@ from pyg_bgformer.runs.folder import RunFolder
 from pyg_bgformer.runs.result import read_result
 
 
+def keeping(config):
+    return replace(config, train=replace(config.train, keep_checkpoint=True))
+
+
 @pytest.mark.parametrize("protocol", ["final", "literature"])
 def test_the_trained_method_gives_the_embeddings_that_were_tested(tiny, display, protocol):
-    config = replace(tiny, protocol=ProtocolConfig(name=protocol))
+    config = keeping(replace(tiny, protocol=ProtocolConfig(name=protocol)))
     folder = run(config, display)
-    dataset = build_dataset(config)
+    dataset = build_dataset(config.data)
     before = torch.get_rng_state()
     method = load_trained(config, folder, dataset.counts()["train"].classes)
     assert torch.equal(before, torch.get_rng_state())
     assert not method.training
     loaders = build_test_loaders(config, dataset, method.encoder, None)
-    (extracted,) = extract_all(build_fabric(config), method, loaders)
+    (extracted,) = extract_all(build_fabric(config.train), method, loaders)
     (kept,) = kept_embeddings(folder)
     assert torch.equal(extracted.features["embedding"], kept)
     scores = read_result(folder).trained["embedding"]
@@ -33,9 +37,12 @@ def test_the_trained_method_gives_the_embeddings_that_were_tested(tiny, display,
 
 
 def test_a_checkpoint_that_does_not_fit_is_named(tiny, display):
-    folder = run(tiny, display)
+    folder = run(keeping(tiny), display)
     with pytest.raises(InputError, match=r"checkpoint.pt does not fit the recipe"):
         load_trained(replace(tiny, method=tiny.method.changed(num_layers=2)), folder, 5)
+    folder.checkpoint.unlink()
+    with pytest.raises(InputError, match=r"train\.keep_checkpoint: true"):
+        load_trained(tiny, folder, 5)
 
 
 def test_embeddings_of_a_gallery_are_kept_beside_the_queries(tmp_path):

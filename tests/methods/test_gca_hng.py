@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from pyg_bgformer.config.recipe import read_config
-from pyg_bgformer.config.schema import Config
+from pyg_bgformer.config.schema import TrainConfig
 from pyg_bgformer.encoders import Backbone, Encoder, EncoderSpec, build_encoder
 from pyg_bgformer.engine.loop import train_batch
 from pyg_bgformer.engine.optim import build_optimizer, build_schedule
@@ -61,13 +61,13 @@ def rehearsed(state: dict[str, Tensor], **options: Any) -> Rehearsed:
     return Rehearsed.from_original(state, encoder, heads=2, dropout=0.0, official_mask=True, **options)
 
 
-def in_training(method: GCAHNG, **settings: Any) -> tuple[Fabric, TrainState, Config]:
+def in_training(method: GCAHNG, **settings: Any) -> tuple[Fabric, TrainState, TrainConfig]:
     """What a run trains with; settings are the recipe's."""
     arguments = [part for key, value in settings.items() for part in (f"--train.{key}", str(value))]
     config = read_config([*arguments, "--train.clip_norm", "null", "--train.clip_value", "10"])
     optimizer = build_optimizer(method, config.train)
     state = TrainState(method, optimizer, build_schedule(optimizer, config.train))
-    return Fabric(accelerator="cpu", devices=1), state, config
+    return Fabric(accelerator="cpu", devices=1), state, config.train
 
 
 @pytest.mark.parametrize("mode", ["step", "step_set_to_none"])
@@ -109,7 +109,7 @@ def test_whole_steps_equal_the_originals(gca_hng_parity: Path, mode: str) -> Non
 
 def test_one_optimiser_over_groups_equals_three(images: Tensor) -> None:
     together, apart = build(), build()
-    fabric, state, config = in_training(together, lr=1e-3, weight_decay=0.02)
+    fabric, state, train = in_training(together, lr=1e-3, weight_decay=0.02)
     groups = {group["name"]: group["params"] for group in apart.parameter_groups()}
     three = {
         ("backbone", "head", "loss", "network"): [
@@ -121,7 +121,7 @@ def test_one_optimiser_over_groups_equals_three(images: Tensor) -> None:
     three["network",] = three["backbone", "head", "loss", "network"][1:]
     for step in range(3):
         torch.manual_seed(step)
-        train_batch(fabric, state, config, images, LABELS)
+        train_batch(fabric, state, train, images, LABELS)
         torch.manual_seed(step)
         for update in apart.updates(apart.encoder.features(images), LABELS):
             apart.zero_grad()

@@ -10,10 +10,8 @@ import torch
 
 from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.deploy.embedding_model import EmbeddingModel
-from pyg_bgformer.engine.interruption import Interrupted
-from pyg_bgformer.engine.state import load_checkpoint
+from pyg_bgformer.errors import Interrupted
 from pyg_bgformer.methods import METHODS
-from pyg_bgformer.runs.folder import RunFolder
 from tests.training import Training
 
 RECIPES = Path(__file__).parents[2] / "experiments" / "recipes"
@@ -56,8 +54,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(config, tmp_path):
     whole = Training(config, tmp_path).fit()
     with pytest.raises(Interrupted):
         Training(config, tmp_path).fit(on_batch=stop_in_second_epoch)
-    resumed = Training(config, tmp_path)
-    load_checkpoint(resumed.fabric, resumed.state, RunFolder(tmp_path), config.method.name)
+    resumed = Training(config, tmp_path).resume()
     assert (resumed.state.epoch, resumed.state.batch) == (1, 2)
     resumed = resumed.fit()
     for name, value in whole.method.state_dict().items():
@@ -67,8 +64,8 @@ def test_a_resumed_training_is_the_uninterrupted_one(config, tmp_path):
 def test_the_encoder_is_exported_as_it_embeds(config, tmp_path):
     method = Training(config, tmp_path).fit().method.eval()
     EmbeddingModel(method.encoder, method.geometry, image_size=16, resize=16).save_pretrained(tmp_path)
-    images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     model = EmbeddingModel.from_pretrained(tmp_path)
+    images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         embeddings = method.embed((images - model.mean) / model.std)
     torch.testing.assert_close(model.embed(images), embeddings)

@@ -43,7 +43,8 @@ def runs():
 @pytest.fixture(scope="session")
 def bgformer_run(tmp_path_factory):
     """A finished run that no test changes."""
-    return finished(tmp_path_factory.mktemp("bgformer"), "--method.name", "bgformer")
+    path = tmp_path_factory.mktemp("bgformer")
+    return finished(path, "--method.name", "bgformer", "--train.keep_checkpoint", "true")
 
 
 @pytest.fixture(scope="session")

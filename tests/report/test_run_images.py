@@ -45,6 +45,18 @@ def test_a_frozen_encoder_sees_the_views_that_it_was_trained_on(tmp_path, views)
     assert batch.edges
 
 
+def test_without_the_checkpoint_the_first_batch_alone_has_its_graph(own_run):
+    expected = TrainedRun(own_run).training_batch(0).edges
+    own_run.graph.unlink()
+    computed = TrainedRun(own_run).training_batch(0).edges
+    for name, (edge_index, weight) in expected.items():
+        assert torch.equal(computed[name][0], edge_index)
+        torch.testing.assert_close(computed[name][1], weight)
+    own_run.checkpoint.unlink()
+    with pytest.raises(InputError, match=r"train\.keep_checkpoint"):
+        TrainedRun(own_run).training_batch(1)
+
+
 def test_names_of_classes_and_test_images(plain_run):
     run = TrainedRun(plain_run)
     assert run.class_names == {number: str(number) for number in range(10)}

@@ -6,8 +6,7 @@ import time
 
 import pytest
 
-from pyg_bgformer.engine.interruption import Interrupted
-from pyg_bgformer.errors import InputError, RunError
+from pyg_bgformer.errors import InputError, Interrupted, RunError
 from pyg_bgformer.study import executor
 from pyg_bgformer.study.executor import Job, execute, submit
 

@@ -1,0 +1,74 @@
+"""What is told and written of each epoch: a line, metrics.csv, TensorBoard."""
+
+from itertools import accumulate
+from types import TracebackType
+from typing import Self
+
+import pandas as pd
+from torch.utils.tensorboard import SummaryWriter
+
+from pyg_bgformer.engine.best_epoch import TEST_SCORE, is_tested, keep_best
+from pyg_bgformer.engine.evaluate import recall_at_1
+from pyg_bgformer.engine.insight import collapsed
+from pyg_bgformer.engine.progress import Display
+from pyg_bgformer.engine.setup import Parts
+from pyg_bgformer.runs.folder import RunFolder
+
+
+class EpochLog:
+    """Called with the row of each finished epoch. It is a context that closes the file of TensorBoard.
+
+    Where the protocol chooses an epoch by the test images, it evaluates, and keeps the best epoch.
+
+    Args:
+        parts: The run.
+        folder: Where the files go.
+        display: Where the lines go.
+
+    Attributes:
+        begins (list[int]): For each epoch, the number of batches before it; and the number of all batches.
+    """
+
+    def __init__(self, parts: Parts, folder: RunFolder, display: Display) -> None:
+        self.parts = parts
+        self.folder = folder
+        self.display = display
+        batches = (parts.sampler.batches_in(epoch) for epoch in range(parts.config.train.epochs))
+        self.begins = list(accumulate(batches, initial=0))
+        with folder.errors(folder.events):
+            self.writer = SummaryWriter(str(folder.events), purge_step=parts.state.epoch + 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self.folder.errors(self.folder.events):
+            self.writer.close()
+
+    def __call__(self, row: dict[str, float]) -> None:
+        """Evaluates where the protocol asks for it, and writes and shows the row.
+
+        Args:
+            row: The last row of the history; a test score is added to it.
+        """
+        config, state = self.parts.config, self.parts.state
+        epoch, epochs = int(row["epoch"]), config.train.epochs
+        images = self.parts.sampler.batches_in(epoch - 1) * self.parts.sampler.batch_size
+        line = f"epoch {epoch}/{epochs}: loss {row['loss']:.4f}, {images / row['seconds']:.0f} images/s"
+        if is_tested(config.protocol, epoch, epochs):
+            row[TEST_SCORE] = recall_at_1(self.parts)
+            keep_best(state)
+            line += f", test Recall@1 {100 * row[TEST_SCORE]:.1f}"
+        with self.folder.errors(self.folder.events):
+            for name, value in row.items():
+                self.writer.add_scalar(f"train/{name}", value, epoch)
+        with self.folder.writing(self.folder.metrics) as path:
+            pd.DataFrame(state.history).to_csv(path, index=False)
+        self.display.line(line)
+        if collapsed(state.history):
+            self.display.line(
+                f"warning: the features' spread fell to {100 * row['feature_scale']:.0f} % of its start; "
+                f"see feature_scale in {self.folder.metrics.name}"
+            )

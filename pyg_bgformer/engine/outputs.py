@@ -1,0 +1,70 @@
+"""What a finished run leaves beside its result: values of each query, and the model to deploy."""
+
+from dataclasses import asdict
+
+from pyg_bgformer.config.schema import Config
+from pyg_bgformer.data import ImageDataset
+from pyg_bgformer.deploy.embedding_model import EmbeddingModel
+from pyg_bgformer.engine.setup import test_splits
+from pyg_bgformer.evaluation import EvaluationResult
+from pyg_bgformer.methods import Method
+from pyg_bgformer.runs.folder import RunFolder
+from pyg_bgformer.runs.result import RunResult, Scores
+
+SHOWN = ("recall_at_", "map_at_r", "r_precision", "nmi", "ami", "ari", "pair_f1")
+"""Scores that a deployed model carries, or what their names begin with."""
+
+
+def plain(results: dict[str, EvaluationResult]) -> Scores:
+    """Returns scores as plain values.
+
+    Args:
+        results: By feature.
+    """
+    return {name: result.as_dict() for name, result in results.items()}
+
+
+def deployed(config: Config, method: Method, result: RunResult) -> EmbeddingModel:
+    """Returns the model to deploy, with what its users should know of its training.
+
+    Args:
+        config: The run.
+        method: The trained method.
+        result: The run's result.
+    """
+    data = ("dataset", "dataset_manifest_sha256", "dataset_partial", "dataset_cropped")
+    origin = asdict(result.provenance)
+    return EmbeddingModel(
+        method.encoder,
+        method.geometry,
+        image_size=config.data.image_size,
+        resize=config.data.resize,
+        training={
+            "method": config.method.name,
+            "loss": config.loss.name,
+            **{key: origin[key] for key in data},
+            "protocol": result.protocol,
+            "epochs": result.epochs,
+            "trained_epoch": result.trained_epoch,
+            "seed": result.seed,
+        },
+        scores={name: value for name, value in result.trained["embedding"].items() if name.startswith(SHOWN)},
+    )
+
+
+def write_queries(folder: RunFolder, dataset: ImageDataset, trained: dict[str, EvaluationResult]) -> None:
+    """Writes one row a query: its class, and for each feature its first positive's rank and its precisions.
+
+    Args:
+        folder: The run's folder.
+        dataset: Whose test images were the queries.
+        trained: Scores by feature.
+    """
+    queries = dataset.rows(test_splits(dataset)[0])
+    rows = dataset.table.loc[queries, ["path", "original_class"]].reset_index(drop=True)
+    for feature, result in trained.items():
+        rows[f"{feature}_first_rank"] = result.retrieval.first_rank
+        rows[f"{feature}_average_precision_at_r"] = result.retrieval.average_precision
+        rows[f"{feature}_r_precision"] = result.retrieval.precision_at_r
+    with folder.writing(folder.queries) as partial:
+        rows.to_csv(partial, index=False)

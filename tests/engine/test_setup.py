@@ -1,0 +1,74 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pyg_bgformer.config.schema import Component
+from pyg_bgformer.data import ImageSamples
+from pyg_bgformer.engine.setup import build_dataset, build_fabric, build_parts, new_run_folder
+from pyg_bgformer.errors import InputError
+from tests.training import Silent
+
+
+def parts_of(config):
+    return build_parts(config, build_dataset(config.data), Silent())
+
+
+def test_noise_is_of_the_training_images_alone(tiny):
+    parts = parts_of(replace(tiny, data=replace(tiny.data, label_noise=0.4, image_noise=0.2)))
+    train, test = parts.train_loader.dataset, parts.test_loaders[0].dataset
+    clean = train.dataset.table["original_class"].astype(int).to_numpy()
+    assert (train.labels != clean[train.rows]).mean() == pytest.approx(0.4, abs=1e-3)
+    assert (test.labels == clean[test.rows]).all()
+    assert len(train.noisy_rows) == round(0.2 * 901)
+    assert type(test) is ImageSamples
+    batch = [train[draw][1] for draw in parts.sampler.plan(0)[0]]
+    assert batch == sorted(batch, key=batch.index)  # batches are made by the wrong labels
+
+
+def with_one_class(config, name, **options):
+    sampler = replace(config.sampler, options={**config.sampler.options, "classes": 1})
+    return replace(config, sampler=sampler, loss=Component(name, options))
+
+
+@pytest.mark.parametrize("name", ["pairwise_cross_entropy", "triplet_margin", "contrastive"])
+def test_batches_of_one_class_are_refused_for_losses_that_compare_classes(tiny, name):
+    with pytest.raises(InputError, match=rf"sampler\.classes: loss {name} compares .* at least 2"):
+        parts_of(with_one_class(tiny, name))
+
+
+def test_batches_of_one_class_are_taken_by_losses_with_proxies(tiny):
+    assert parts_of(with_one_class(tiny, "proxy_anchor")).sampler.classes == 1
+
+
+def test_an_image_size_that_the_encoder_does_not_take_is_refused(tiny):
+    with pytest.raises(InputError, match="does not take images of 8 px"):
+        parts_of(replace(tiny, data=replace(tiny.data, image_size=8, resize=8)))
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "SLURM_NTASKS"])
+def test_several_processes_are_refused(tiny, monkeypatch, name):
+    monkeypatch.setenv(name, "2")
+    with pytest.raises(InputError, match=f"{name} is 2: a run is one process"):
+        build_fabric(tiny.train)
+    monkeypatch.setenv(name, "1")
+    build_fabric(tiny.train)
+
+
+def test_a_device_that_is_not_there_is_refused(tiny):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(InputError, match=r"train\.device: found no cuda device"):
+        build_fabric(replace(tiny.train, device="cuda"))
+
+
+def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(tiny):
+    folders = [new_run_folder(tiny, "20260101-000000") for _ in range(3)]
+    assert [folder.path.name[-9:] for folder in folders] == ["01-000000", "-000000-2", "-000000-3"]
+    assert all(folder.state == "pending" for folder in folders)
+
+
+def test_a_run_folder_that_cannot_be_made_is_named(tiny, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"run folder .*file.* cannot be made"):
+        new_run_folder(replace(tiny, runs=str(tmp_path / "file")), "now")
