@@ -28,7 +28,7 @@ class Command(ArgumentParser):
 
     def parse_args(self, args: Any = None, *_: Any, **__: Any) -> Namespace:  # type: ignore[override]
         """Returns the arguments as they are."""
-        return Namespace(arguments=list(args))
+        return Namespace(arguments=list(args))  # type: ignore[no-untyped-call,unused-ignore]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
