@@ -50,6 +50,8 @@ def test_every_row_gets_as_many_trials_and_its_recipe_is_the_first(
     assert trials[3].settings == {"train.lr": 3e-4, "train.epochs": 1}
     assert all(0 <= config.method.options["lam"] <= 0.4 for config in asked[4:])
     assert all(1e-5 <= config.train.lr <= 1e-2 for config in asked)
+    # before the sampler learns, all rows get the same values of common settings
+    assert [config.train.lr for config in asked[:3]] == [config.train.lr for config in asked[3:]]
 
 
 def test_the_best_trial_gives_the_settings_of_its_row(content, write, tmp_path, monkeypatch, display):
