@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from torch import Tensor
 
 from pyg_bgformer.evaluation.agreement import adjusted_mutual_information, pair_f1
 from pyg_bgformer.evaluation.inputs import Embeddings, Labels, checked_embeddings, checked_labels, unit_rows
+from pyg_bgformer.evaluation.k_means import k_means
 from pyg_bgformer.evaluation.seeding import greedy_seeds
 
 
@@ -47,14 +47,14 @@ class ClusteringResult:
 def clustering(
     embeddings: Embeddings, labels: Labels, *, seed: int = 0, normalize: bool = True
 ) -> ClusteringResult:
-    """Returns the scores of scikit-learn's k-means with as many clusters as there are classes.
+    """Returns the scores of k-means with as many clusters as there are classes.
 
-    One start from :func:`~pyg_bgformer.evaluation.seeding.greedy_seeds`, then Lloyd's algorithm with
-    scikit-learn's own stopping rule. scikit-learn's own greedy k-means++ is not used because its time grows
-    with N x clusters x D without a matrix product: at thousands of clusters it takes hours.
+    One start from :func:`~pyg_bgformer.evaluation.seeding.greedy_seeds`, as scikit-learn chooses it, then Lloyd's
+    algorithm. scikit-learn's ``KMeans`` is not used because its time grows with N x clusters x D for each candidate
+    and each iteration: at thousands of clusters it takes hours.
 
     Args:
-        embeddings: ``(N, D)`` of any floating precision; clustered in float32 on the CPU.
+        embeddings: ``(N, D)`` of any floating precision; clustered in float32 on their device.
         labels: ``(N,)`` whole numbers.
         seed: Of k-means' first centres; equal seeds give equal clusters.
         normalize: Whether to L2-normalise the rows first.
@@ -62,12 +62,14 @@ def clustering(
     Raises:
         InputError: If shapes do not fit, or an embedding is NaN or infinite.
     """
-    rows = checked_embeddings(embeddings).cpu()
+    rows = checked_embeddings(embeddings)
     truth = checked_labels(labels, len(rows)).cpu().numpy()
     points = _centred(unit_rows(rows) if normalize else rows)
     clusters = len(np.unique(truth))
-    means = _k_means(points, clusters, seed)
-    assignment = means.labels_.astype(np.int64)
+    generator = torch.Generator().manual_seed(seed)
+    first = greedy_seeds(points, clusters, generator).to(points.device)
+    found = k_means(points, points[first])
+    assignment = found.assignment.cpu().numpy()
     return ClusteringResult(
         nmi=float(normalized_mutual_info_score(truth, assignment)),
         ami=adjusted_mutual_information(truth, assignment),
@@ -75,7 +77,7 @@ def clustering(
         pair_f1=pair_f1(truth, assignment),
         clusters=clusters,
         found=len(np.unique(assignment)),
-        iterations=int(means.n_iter_),
+        iterations=found.iterations,
         assignment=assignment,
     )
 
@@ -84,9 +86,3 @@ def _centred(rows: Tensor) -> Tensor:
     """Returns rows moved to mean 0 and scaled as a whole to at most 1: same clusters, better rounding."""
     scaled = rows / rows.abs().max().clamp(min=torch.finfo(rows.dtype).tiny)
     return scaled - scaled.mean(dim=0)
-
-
-def _k_means(points: Tensor, clusters: int, seed: int) -> KMeans:
-    generator = torch.Generator().manual_seed(seed)
-    first = points[greedy_seeds(points, clusters, generator)]
-    return KMeans(clusters, init=first.numpy(), n_init=1, random_state=seed).fit(points.numpy())
