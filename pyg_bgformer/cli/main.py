@@ -18,6 +18,8 @@ COMMANDS = {
     "study": "carry out many runs and write their tables",
     "summarise": "print one table of several finished runs",
     "diff": "show what differs between two runs",
+    "show": "write the page of a run or of a study, with pictures",
+    "graph": "draw the batch graph of a run on its images",
 }
 
 EPILOG = "example: pyg-bgformer run --config digits/bgformer --train.epochs 10"

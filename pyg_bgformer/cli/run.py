@@ -6,8 +6,11 @@ import yaml
 
 from pyg_bgformer.config.arguments import Parser
 from pyg_bgformer.config.recipe import read_config
+from pyg_bgformer.config.schema import Config
 from pyg_bgformer.engine.run import run
 from pyg_bgformer.errors import InputError, Interrupted
+from pyg_bgformer.report.events import log_result
+from pyg_bgformer.report.page import run_pictures, write_run_page
 from pyg_bgformer.report.progress import Display
 from pyg_bgformer.runs.folder import RunFolder
 
@@ -47,8 +50,28 @@ def main(arguments: Sequence[str]) -> int:
     if given.print_config:
         print(yaml.safe_dump(config.as_dict(), sort_keys=False), end="")
         return 0
+    display = Display()
     try:
-        run(config, Display(), resume)
+        folder = run(config, display, resume)
     except Interrupted as stop:
         raise Interrupted(f"resume with: --resume {stop}") from stop
+    try:
+        report(folder, config, display)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(f"the run is finished; write its page with: pyg-bgformer show {folder}") from stop
     return 0
+
+
+def report(folder: RunFolder, config: Config, display: Display) -> None:
+    """Writes what a finished run leaves for people: its scores in TensorBoard, and its page."""
+    page = folder.embeddings.exists() if config.report.page is None else config.report.page
+    if not page:
+        log_result(folder)
+        return
+    try:
+        with display.bar("writing the page", 1):
+            pictures = run_pictures(folder)
+            log_result(folder, pictures.images)
+            display.line(f"page: {write_run_page(folder, pictures=pictures)}")
+    except InputError as error:
+        display.line(f"no page: {error}")

@@ -15,6 +15,7 @@ from pyg_bgformer.config.schema import (
     DataConfig,
     EvaluationConfig,
     ProtocolConfig,
+    ReportConfig,
     Section,
     TrainConfig,
 )
@@ -52,7 +53,8 @@ PARTS = {
 }
 
 SECTIONS: dict[str, type[Section]] = {
-    section.title(): section for section in (DataConfig, TrainConfig, EvaluationConfig, ProtocolConfig)
+    section.title(): section
+    for section in (DataConfig, TrainConfig, EvaluationConfig, ProtocolConfig, ReportConfig)
 }
 
 SINGLE = {

@@ -189,6 +189,18 @@ class ProtocolConfig(Section):
         return self.name
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig(Section):
+    """What a run writes for people beside its scores.
+
+    Args:
+        page: Write report.html, a page with charts, galleries, a map of the embeddings and the batch graph; null
+            writes it for at most 20,000 test images.
+    """
+
+    page: bool | None = None
+
+
 @dataclass(frozen=True)
 class Component:
     """A part that is chosen by name, with the options of its own signature.
@@ -220,6 +232,7 @@ class Config:
         train: Optimisation.
         evaluation: The test.
         protocol: Which images are trained on and which are tested.
+        report: What is written for people beside the scores.
         seed: Decides every random choice.
         runs: Folder in which the run's own folder is made.
         plugins: Paths of files that register parts which do not come with the package.
@@ -234,6 +247,7 @@ class Config:
     train: TrainConfig
     evaluation: EvaluationConfig
     protocol: ProtocolConfig
+    report: ReportConfig
     seed: int = 0
     runs: str = "runs"
     plugins: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from pyg_bgformer.runs.folder import RunFolder
 from pyg_bgformer.runs.result import RunResult, read_result
 
 MAY_DIFFER = (
-    *("method.", "loss.", "seed", "runs", "encoder.head_norm"),
+    *("method.", "loss.", "seed", "runs", "report.", "encoder.head_norm"),
     *("train.lr", "train.head_lr", "train.loss_lr", "train.clip_norm", "train.clip_value"),
 )
 """Beginnings of the keys in which runs of different methods may differ: what belongs to a method's recipe."""

@@ -56,7 +56,7 @@ def themed_svg(figure: Figure) -> str:
     The page defines the CSS variables ``--ink``, ``--muted`` and ``--faint``.
 
     Args:
-        figure: Drawn with :data:`INK`, :data:`MUTED` and :data:`FAINT` for everything grey.
+        figure: Drawn with black, :data:`INK`, :data:`MUTED` and :data:`FAINT` for everything grey.
     """
     stream = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -67,7 +67,7 @@ def themed_svg(figure: Figure) -> str:
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r"data:image/png;base64,([\w+/=\s]+)", _as_webp, svg)
-    for color, variable in ((INK, "ink"), (MUTED, "muted"), (FAINT, "faint")):
+    for color, variable in ((INK, "ink"), ("#000000", "ink"), (MUTED, "muted"), (FAINT, "faint")):
         svg = svg.replace(color, f"var(--{variable})")
     return svg.replace("<svg ", '<svg role="img" ', 1)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyg_bgformer.errors import InputError
 
-MapMethod = Literal["tsne", "umap"]
+MapMethod = Literal["tsne", "umap", "none"]
 
 LEAST_OF_A_CLASS = 5
 """A map shows no more classes than it has room for with so many items each."""
@@ -41,7 +41,7 @@ def choose_points(labels: np.ndarray, limit: int, seed: int = 0) -> np.ndarray:
 def embedding_map(
     embeddings: Tensor,
     *,
-    method: MapMethod = "tsne",
+    method: Literal["tsne", "umap"] = "tsne",
     similarity: Callable[[Tensor, Tensor], Tensor] | None = None,
     seed: int = 0,
 ) -> np.ndarray:

@@ -19,12 +19,26 @@ WIDTH, ROW_HEIGHT, MARGIN = 10.0, 0.28, 1.7
 
 
 def draw_study(runs: pd.DataFrame, title: str, path: Path) -> None:
-    """Writes a PNG with one panel a score: the mean of each row, its interval, and every seed as a ring.
+    """Writes the figure of a study as PNG.
 
     Args:
         runs: From :func:`~pyg_bgformer.report.collect.collect`, with the column ``reference``.
         title: What the study asks.
         path: Where to.
+    """
+    figure = study_figure(runs)
+    figure.suptitle(title, fontsize="medium")
+    first = runs["reference"].iloc[0]
+    note = f"Embedding; mean and its 95% interval, seeds as rings, dashed: '{first}'. {statement(runs)}."
+    figure.supxlabel("\n".join(textwrap.wrap(note, 150)), fontsize="x-small")
+    figure.savefig(path, dpi=150, format="png")
+
+
+def study_figure(runs: pd.DataFrame) -> Figure:
+    """Returns a figure with one panel a score: the mean of each row, its interval, and every seed as a ring.
+
+    Args:
+        runs: From :func:`~pyg_bgformer.report.collect.collect`, with the column ``reference``.
     """
     trained = runs[(runs["feature"] == FEATURE) & (runs["encoder"] == "trained")]
     lines = compare(trained)
@@ -49,10 +63,7 @@ def draw_study(runs: pd.DataFrame, title: str, path: Path) -> None:
         panel.set_axisbelow(True)
     panels[0].set_yticks(range(len(lines)), [line.row for line in lines])
     panels[0].set_ylim(len(lines) - 0.4, -0.6)
-    figure.suptitle(title, fontsize="medium")
-    note = f"Embedding; mean and its 95% interval, seeds as rings, dashed: '{first}'. {statement(runs)}."
-    figure.supxlabel("\n".join(textwrap.wrap(note, 150)), fontsize="x-small")
-    figure.savefig(path, dpi=150, format="png")
+    return figure
 
 
 def draw_tuning(trials: pd.DataFrame, score: str, title: str, path: Path) -> None:

@@ -1,6 +1,6 @@
 """Queries and what they find: which ones to look at, which classes are confused, and a picture of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +58,18 @@ def choose_queries(
     others = np.sort(rest[~np.isin(rest, highest)])
     drawn = np.random.default_rng(seed).permutation(others)[:random]
     return Choice(lowest, drawn.tolist(), highest)
+
+
+class GalleryRow(NamedTuple):
+    """A query and what it finds.
+
+    Attributes:
+        query: Its image.
+        neighbours: Images, the most similar one first, each with whether it is of the query's class.
+    """
+
+    query: Picture
+    neighbours: Sequence[tuple[Picture, bool]]
 
 
 class ConfusedPair(NamedTuple):
@@ -118,36 +130,27 @@ def confused_pairs(
     return pairs
 
 
-def gallery_image(
-    rows: Sequence[tuple[int, Sequence[int]]],
-    right: Callable[[int, int], bool],
-    picture: Callable[[int], Picture],
-    side: int = 72,
-) -> Image.Image:
-    """Returns a picture of queries, one a row, and their neighbours framed by green (right) or red (wrong).
+def gallery_image(rows: Sequence[GalleryRow], side: int = 72) -> Image.Image:
+    """Returns a picture of queries, one a row, and their neighbours framed in green (right) or red (wrong).
 
     A wrong neighbour also has a bar below it, for readers who do not tell the colours apart.
 
     Args:
-        rows: Each query with its neighbours, the most similar one first.
-        right: Whether a neighbour (second argument) is of the query's class (first argument).
-        picture: The image of a query or neighbour.
+        rows: Queries and neighbours.
         side: Pixels of an image.
     """
     step, frame = side + 14, 4
-    columns = 1 + max((len(neighbours) for _, neighbours in rows), default=0)
+    columns = 1 + max((len(row.neighbours) for row in rows), default=0)
     sheet = Image.new("RGB", (columns * step + 18, len(rows) * step + 8), "white")
     draw = ImageDraw.Draw(sheet)
     for line, (query, neighbours) in enumerate(rows):
         y = 8 + line * step
-        sheet.paste(thumbnail(picture(query), side), (8, y))
-        for column, neighbour in enumerate(neighbours, start=1):
-            x = 18 + 8 + column * step
-            good = right(query, neighbour)
-            color = RIGHT if good else WRONG
+        sheet.paste(thumbnail(query, side), (8, y))
+        for column, (picture, right) in enumerate(neighbours, start=1):
+            x, color = 26 + column * step, RIGHT if right else WRONG
             draw.rectangle((x - frame, y - frame, x + side + frame - 1, y + side + frame - 1), fill=color)
-            sheet.paste(thumbnail(picture(neighbour), side), (x, y))
-            if not good:
+            sheet.paste(thumbnail(picture, side), (x, y))
+            if not right:
                 draw.rectangle((x, y + side - 5, x + side - 1, y + side - 1), fill=color)
     return sheet
 

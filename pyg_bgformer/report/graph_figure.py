@@ -4,6 +4,7 @@ import math
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path as FilePath
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ from matplotlib.path import Path
 from torch import Tensor
 from torch_geometric.data import Data
 
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.files import atomic_path
 from pyg_bgformer.report.colors import FAINT, INK, MUTED, class_colors
 from pyg_bgformer.report.thumbnails import Picture, thumbnail
 
@@ -114,6 +117,29 @@ def plot_batch_graph(
     if title is not None:
         figure.suptitle(title, color=INK, fontsize="x-large")
     return figure
+
+
+def write_figure(figure: Figure, name: FilePath) -> list[FilePath]:
+    """Writes a figure as ``NAME.svg`` and ``NAME.png``.
+
+    Args:
+        figure: The figure.
+        name: The files' path without an ending.
+
+    Returns:
+        The files.
+
+    Raises:
+        InputError: They cannot be written.
+    """
+    files = [name.with_name(f"{name.name}.{ending}") for ending in ("svg", "png")]
+    for file in files:
+        try:
+            with atomic_path(file) as partial:
+                figure.savefig(partial, format=file.suffix[1:], dpi=200)
+        except OSError as error:
+            raise InputError(f"{file} cannot be written: {error.strerror or error}") from error
+    return files
 
 
 class CircleLayout(NamedTuple):

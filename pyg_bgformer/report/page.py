@@ -1,7 +1,7 @@
 """The page of a run: one HTML file with its scores, its charts, and what its encoder finds, in pictures."""
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jinja2
 import pandas as pd
@@ -22,26 +22,39 @@ from pyg_bgformer.runs.folder import RunFolder
 from pyg_bgformer.runs.result import RunResult, read_result
 
 
+class RunPictures(NamedTuple):
+    """What a page of a run shows beside numbers.
+
+    Attributes:
+        images: The test images with their embeddings.
+        graph: The batch graph of a training batch, where the method has a graph.
+    """
+
+    images: EmbeddedImages
+    graph: Figure | None = None
+
+
 def write_run_page(
     folder: RunFolder,
     out: Path | None = None,
     *,
-    pictures: bool = True,
-    graph: bool = True,
-    map_method: MapMethod | None = "tsne",
-    say: Callable[[str], None] = lambda text: None,
+    pictures: RunPictures | None = None,
+    missing: str = "They were left out.",
+    map_method: MapMethod = "tsne",
 ) -> Path:
-    """Writes the page of a finished run; it is one HTML file that needs no other file and no network.
+    """Writes the page of a finished run: one HTML file that needs no other file and no network.
 
-    Where the run's dataset is not there, the page has no pictures and says so.
+    .. code-block:: python
+
+        folder = RunFolder.open("runs/digits-bgformer-seed0-...")
+        write_run_page(folder, pictures=run_pictures(folder))
 
     Args:
         folder: The run's folder.
         out: Where to; by default ``report.html`` in the run's folder.
-        pictures: Whether the page has a gallery, confused classes, the map and the batch graph.
-        graph: Whether it has the batch graph.
-        map_method: How the map of the embeddings is made; ``None`` leaves it out.
-        say: Told, where there are no pictures, why.
+        pictures: From :func:`run_pictures`; without them the page has numbers only.
+        missing: Says on the page why there are no pictures.
+        map_method: How the map of the embeddings is made; ``none`` leaves it out.
 
     Returns:
         The file.
@@ -51,20 +64,23 @@ def write_run_page(
     """
     out = folder.page if out is None else out
     result, history = read_result(folder), pd.read_csv(folder.metrics)
-    images, figure, missing = None, None, None
-    if pictures:
-        try:
-            run = TrainedRun(folder)
-            images = run.embedded_images()
-            figure = batch_figure(run, 0) if graph else None
-        except InputError as error:
-            missing = str(error)
-            say(f"a page without pictures: {missing}")
-    page = run_page(
-        result, history, folder.recipe, images=images, graph=figure, missing=missing, map_method=map_method
-    )
+    page = run_page(result, history, folder.recipe, pictures=pictures, missing=missing, map_method=map_method)
     write_whole(out, page.encode())
     return out
+
+
+def run_pictures(folder: RunFolder, graph: bool = True) -> RunPictures:
+    """Returns the pictures of a finished run.
+
+    Args:
+        folder: The run's folder.
+        graph: Whether to draw the batch graph, too.
+
+    Raises:
+        InputError: The run is not finished, its dataset is not there or has changed since, or a file is damaged.
+    """
+    run = TrainedRun(folder)
+    return RunPictures(run.embedded_images(), batch_figure(run, 0) if graph else None)
 
 
 def batch_figure(run: TrainedRun, number: int) -> Figure | None:
@@ -109,10 +125,9 @@ def run_page(
     history: pd.DataFrame,
     recipe_path: Path | str,
     *,
-    images: EmbeddedImages | None = None,
-    graph: Figure | None = None,
-    missing: str | None = None,
-    map_method: MapMethod | None = "tsne",
+    pictures: RunPictures | None = None,
+    missing: str = "They were left out.",
+    map_method: MapMethod = "tsne",
 ) -> str:
     """Returns the page of a finished run as HTML that needs no other file and no network.
 
@@ -120,17 +135,17 @@ def run_page(
         result: What the run found.
         history: One row an epoch, from ``metrics.csv``.
         recipe_path: Where the recipe is.
-        images: The test images; without them the page has no pictures.
-        graph: The batch graph of a training batch, drawn by ``plot_batch_graph``.
-        missing: Says why there are no pictures.
-        map_method: How the map is made; ``None`` leaves it out.
+        pictures: The test images and the batch graph.
+        missing: Says on the page why there are no pictures.
+        map_method: How the map is made; ``none`` leaves it out.
     """
-    groups, pairs, map_parts = None, None, None
-    if images is not None:
+    groups, pairs, map_parts, graph = None, None, None, None
+    if pictures is not None:
+        images, graph = pictures
         found = images.retrieve(NEIGHBOURS)
         groups = gallery_groups(images, found)
         pairs = confused_sections(images, found)
-        if map_method is not None:
+        if map_method != "none":
             map_parts = map_section(images, map_method, result.seed)
     sections = {
         "scores": "Scores",
@@ -150,7 +165,7 @@ def run_page(
         sections=[(key, name) for key, name in sections.items() if name],
         table=score_table(result),
         charts=[themed_svg(figure) for figure in charts(result, history)],
-        missing=missing,
+        missing=missing if pictures is None else None,
         groups=groups,
         pairs=pairs,
         map=map_parts,

@@ -1,6 +1,6 @@
 """The sections of a page that show images: the gallery, confused classes, and the map of the embeddings."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.colors import to_hex
@@ -8,7 +8,7 @@ from PIL import Image
 
 from pyg_bgformer.report.colors import class_colors
 from pyg_bgformer.report.embedded_images import EmbeddedImages, Retrieved
-from pyg_bgformer.report.embedding_map import MapMethod, choose_points, embedding_map
+from pyg_bgformer.report.embedding_map import choose_points, embedding_map
 from pyg_bgformer.report.gallery import choose_queries, confused_pairs
 from pyg_bgformer.report.thumbnails import data_uri, sprite, thumbnail
 
@@ -60,18 +60,30 @@ def query_row(images: EmbeddedImages, found: Retrieved, query: int) -> dict[str,
         "picture": picture_uri(images.query_picture(query)),
         "name": images.class_names[own],
         "says": f"AP {precision:.2f}, first right image at rank {rank:.0f}",
-        "hits": [
-            {
-                "picture": picture_uri(images.item_picture(item)),
-                "name": images.class_names[int(images.item_labels[item])],
-                "right": int(images.item_labels[item]) == own,
-                "similarity": f"{similarity:.2f}",
-            }
-            for item, similarity in zip(
-                found.ids[query].tolist(), found.similarities[query].tolist(), strict=True
-            )
-        ],
+        "hits": hits(images, found, query),
     }
+
+
+def hits(images: EmbeddedImages, found: Retrieved, query: int) -> list[dict[str, Any]]:
+    """Returns what a query finds, for the template.
+
+    Args:
+        images: The test images.
+        found: What they retrieve.
+        query: Its position among the queries.
+    """
+    own = images.labels[query]
+    return [
+        {
+            "picture": picture_uri(images.item_picture(item)),
+            "name": images.class_names[int(images.item_labels[item])],
+            "right": bool(images.item_labels[item] == own),
+            "similarity": f"{similarity:.2f}",
+        }
+        for item, similarity in zip(
+            found.ids[query].tolist(), found.similarities[query].tolist(), strict=True
+        )
+    ]
 
 
 def confused_sections(images: EmbeddedImages, found: Retrieved) -> list[dict[str, Any]]:
@@ -96,7 +108,7 @@ def confused_sections(images: EmbeddedImages, found: Retrieved) -> list[dict[str
     ]
 
 
-def map_section(images: EmbeddedImages, method: MapMethod, seed: int) -> dict[str, Any]:
+def map_section(images: EmbeddedImages, method: Literal["tsne", "umap"], seed: int) -> dict[str, Any]:
     """Returns the points, colours and pictures of the map, for the template.
 
     Args:

@@ -7,8 +7,8 @@ from typing import Any
 from pyg_bgformer.runs.folder import RunFolder
 from pyg_bgformer.runs.result import read_result
 
-PLACES = ("runs",)
-"""Keys of a recipe that say where a run is, and nothing of what it is."""
+ASIDE = ("runs", "report")
+"""Keys of a recipe that say where a run is and what it writes for people, and nothing of what it is."""
 
 ABSENT = "(absent)"
 
@@ -26,7 +26,7 @@ def difference_lines(first: RunFolder, second: RunFolder) -> list[str]:
         InputError: A folder is damaged.
     """
     recipes = [
-        {"recipe": {key: value for key, value in folder.read_recipe().items() if key not in PLACES}}
+        {"recipe": {key: value for key, value in folder.read_recipe().items() if key not in ASIDE}}
         for folder in (first, second)
     ]
     found = differing(*recipes)
@@ -45,14 +45,20 @@ def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, 
         first: Nested plain values.
         second: Other nested plain values.
     """
-    ours, theirs = dict(_flat(first)), dict(_flat(second))
+    ours, theirs = dict(dotted(first)), dict(dotted(second))
     pairs = {key: (ours.get(key, ABSENT), theirs.get(key, ABSENT)) for key in {**ours, **theirs}}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the dotted key and the value of everything in nested mappings.
+
+    Args:
+        values: Plain values.
+        prefix: What the keys begin with.
+    """
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from dotted(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pyg_bgformer.config.schema import Config
+from pyg_bgformer.config.schema import Config, ReportConfig
 from pyg_bgformer.data import ImageDataset
 from pyg_bgformer.engine.setup import build_dataset, build_fabric, build_sampler, protocol_part
 from pyg_bgformer.errors import InputError, RunError
@@ -88,6 +88,8 @@ class StudyRun:
 def study_runs(study: Study, place: Path) -> list[StudyRun]:
     """Returns all runs, seed by seed, so that every row has its first before any has its second.
 
+    They write no pages, unless the study asks for them: ``pyg-bgformer show`` does that when they are looked at.
+
     Args:
         study: The study.
         place: Folder of its runs.
@@ -95,7 +97,9 @@ def study_runs(study: Study, place: Path) -> list[StudyRun]:
     return [
         StudyRun(
             row.name,
-            replace(row.config, seed=seed, runs=str(place)),
+            replace(
+                row.config, seed=seed, runs=str(place), report=ReportConfig(page=bool(row.config.report.page))
+            ),
             RunFolder(place / f"{row.slug}-seed{seed}"),
         )
         for seed in sorted({seed for row in study.rows for seed in row.seeds})

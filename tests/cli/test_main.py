@@ -1,6 +1,8 @@
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -77,6 +79,7 @@ def test_a_command_prints_no_warning_of_a_library(tmp_path):
         text=True,
         check=True,
         cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},  # also where it is not installed
     )
     assert done.stderr == ""
     assert "k: 15" in done.stdout

@@ -1,7 +1,14 @@
 import numpy as np
 from PIL import Image, ImageColor
 
-from pyg_bgformer.report.gallery import RIGHT, WRONG, choose_queries, confused_pairs, gallery_image
+from pyg_bgformer.report.gallery import (
+    RIGHT,
+    WRONG,
+    GalleryRow,
+    choose_queries,
+    confused_pairs,
+    gallery_image,
+)
 
 NAN = float("nan")
 
@@ -56,8 +63,8 @@ def test_without_wrong_neighbours_no_pair_is_confused():
 
 
 def test_frames_say_which_neighbours_are_right():
-    images = [Image.new("RGB", (10, 10), "black")] * 3
-    sheet = gallery_image([(0, [1, 2])], lambda query, item: item == 1, images.__getitem__, side=20)
+    image = Image.new("RGB", (10, 10), "black")
+    sheet = gallery_image([GalleryRow(image, [(image, True), (image, False)])], side=20)
     colors = {color for _, color in sheet.getcolors()}
     assert {ImageColor.getrgb(RIGHT), ImageColor.getrgb(WRONG)} <= colors
     assert sheet.width > 3 * 20

@@ -11,7 +11,7 @@ from pyg_bgformer.errors import InputError
 from pyg_bgformer.geometry import PoincareBall
 from pyg_bgformer.report.embedded_images import EmbeddedImages
 from pyg_bgformer.report.graph_figure import plot_batch_graph
-from pyg_bgformer.report.page import run_page, write_run_page
+from pyg_bgformer.report.page import RunPictures, run_page, run_pictures, write_run_page
 from pyg_bgformer.runs.folder import RunFolder
 from tests.report.html_page import Page
 from tests.results import a_result
@@ -44,7 +44,7 @@ def the_result(**changes):
     return a_result(**{**scores, **changes})
 
 
-def pictures(gallery=False, **options):
+def some_images(gallery=False, **options):
     """Twelve images of three classes with random embeddings, and perhaps a gallery of nine."""
     generator = torch.Generator().manual_seed(0)
     x = F.normalize(torch.rand(21, 5, generator=generator), dim=1)
@@ -71,7 +71,9 @@ def graph():
 
 
 def test_a_page_has_all_of_its_sections_and_loads_nothing():
-    html = run_page(the_result(), HISTORY, "runs/one/config.yaml", images=pictures(), graph=graph())
+    html = run_page(
+        the_result(), HISTORY, "runs/one/config.yaml", pictures=RunPictures(some_images(), graph())
+    )
     page = Page(html)
     assert page.open == []
     assert {
@@ -104,7 +106,7 @@ def test_a_page_has_all_of_its_sections_and_loads_nothing():
 
 
 def test_names_of_classes_are_text():
-    html = run_page(the_result(), HISTORY, "config.yaml", images=pictures(), graph=graph())
+    html = run_page(the_result(), HISTORY, "config.yaml", pictures=RunPictures(some_images(), graph()))
     assert "<script>alert" not in html
     assert page_scripts(html) == ["application/json", None]
     assert any(EVIL in image["alt"] for image in Page(html).images)
@@ -119,9 +121,9 @@ def page_scripts(html):
 @pytest.mark.parametrize("geometry", [None, PoincareBall()])
 def test_frames_say_which_neighbours_are_right(geometry):
     similarity = None if geometry is None else geometry.similarity
-    images = pictures(gallery=True, similarity=similarity)
+    images = some_images(gallery=True, similarity=similarity)
     found = images.retrieve(8)
-    page = Page(run_page(the_result(), HISTORY, "config.yaml", images=images))
+    page = Page(run_page(the_result(), HISTORY, "config.yaml", pictures=RunPictures(images)))
     right = sum(image["alt"].startswith("right: ") for image in page.images)
     wrong = sum(image["alt"].startswith("wrong: ") for image in page.images)
     queries = sum(image["alt"].startswith("query: ") for image in page.images)
@@ -148,31 +150,27 @@ def test_what_makes_scores_special_is_said():
 
 
 def test_a_finished_run_has_its_page(own_run):
-    said = []
-    file = write_run_page(own_run, say=said.append)
+    file = write_run_page(own_run, pictures=run_pictures(own_run))
     assert file == own_run.page
-    assert said == []
     page = Page(file.read_text(encoding="utf-8"))
     assert {"gallery", "confused", "embedding-map", "graph"} <= page.ids
     assert file.stat().st_size < 3e6
     # The same from the encoder, where embeddings were not kept.
     own_run.embeddings.unlink()
-    again = write_run_page(own_run, file.with_name("again.html"))
+    again = write_run_page(own_run, file.with_name("again.html"), pictures=run_pictures(own_run))
     assert again.read_bytes() == file.read_bytes()
 
 
-def test_a_run_whose_data_has_changed_has_a_page_without_pictures(own_run):
+def test_a_run_whose_data_has_changed_has_no_pictures(own_run):
     result = own_run.result.read_text(encoding="utf-8")
     own_run.result.write_text(re.sub(r'("dataset_manifest_sha256": ")\w', r"\1x", result), encoding="utf-8")
-    said = []
-    page = Page(write_run_page(own_run, say=said.append).read_text(encoding="utf-8"))
-    assert "has changed since the run" in page.text
-    assert len(said) == 1
-    assert "gallery" not in page.ids
+    with pytest.raises(InputError, match="has changed since the run"):
+        run_pictures(own_run)
 
 
 def test_a_method_without_a_graph_has_a_page_without_one(plain_run, tmp_path):
-    file = write_run_page(plain_run, tmp_path / "page.html", map_method=None)
+    pictures = run_pictures(plain_run)
+    file = write_run_page(plain_run, tmp_path / "page.html", pictures=pictures, map_method="none")
     page = Page(file.read_text(encoding="utf-8"))
     assert "gallery" in page.ids
     assert {"graph", "embedding-map"}.isdisjoint(page.ids)
@@ -182,4 +180,4 @@ def test_a_page_needs_a_finished_run_and_a_place(tmp_path, bgformer_run):
     with pytest.raises(InputError, match="not the folder of a finished run"):
         write_run_page(RunFolder(tmp_path))
     with pytest.raises(InputError, match=r"nowhere/page.html cannot be written: No such file"):
-        write_run_page(bgformer_run, tmp_path / "nowhere" / "page.html", pictures=False)
+        write_run_page(bgformer_run, tmp_path / "nowhere" / "page.html")

@@ -1,0 +1,68 @@
+"""``pyg-bgformer show``: the page of a run or of a study."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pyg_bgformer.config.arguments import Parser
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.report.embedding_map import MapMethod
+from pyg_bgformer.report.page import run_pictures, write_run_page
+from pyg_bgformer.report.study_page import write_study_page
+from pyg_bgformer.runs.folder import RunFolder
+from pyg_bgformer.runs.result import read_result
+
+EPILOG = """examples:
+  pyg-bgformer show runs/digits-bgformer-seed0-...     writes report.html into that folder
+  pyg-bgformer show runs/cub200-... --out page.html --map umap
+  pyg-bgformer show runs/methods-small                 a study: all of its rows side by side"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Writes the page of a finished run, or of the finished runs of a study; returns the exit code."""
+    parser = Parser(
+        "show",
+        "Writes a page, one HTML file that needs no network: scores and charts, what queries find, which classes\n"
+        "are confused, a map of the embeddings and the batch graph. Pictures need the run's dataset.",
+        EPILOG,
+    )
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="folder of a finished run, or of a study's runs"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="the page (default: report.html in the folder)"
+    )
+    parser.add_argument("--no-pictures", action="store_true", help="numbers and charts only")
+    parser.add_argument("--no-graph", action="store_true", help="leave out the batch graph")
+    parser.add_argument(
+        "--map",
+        choices=["tsne", "umap", "none"],
+        default="tsne",
+        help="map of the embeddings (default: tsne)",
+    )
+    parser.add_argument(
+        "--reference", metavar="ROW", help="of a study: the row that others are compared with"
+    )
+    given = parser.parse_args(arguments)
+    if RunFolder(given.run).recipe.is_file():
+        page = show_run(RunFolder(given.run), given.out, not given.no_pictures, not given.no_graph, given.map)
+    else:
+        page = write_study_page(
+            given.run, given.out, reference=given.reference, pictures=not given.no_pictures
+        )
+    print(f"{page} ({page.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def show_run(folder: RunFolder, out: Path | None, pictures: bool, graph: bool, map_method: MapMethod) -> Path:
+    """Writes the page of a run; where its dataset is not there, a page without pictures that says why."""
+    if folder.state != "finished":
+        raise InputError(f"{folder} is not finished; resume it with: pyg-bgformer run --resume {folder}")
+    read_result(folder)  # a damaged result is no reason for a page without pictures
+    if not pictures:
+        return write_run_page(folder, out, map_method=map_method)
+    try:
+        shown = run_pictures(folder, graph)
+    except InputError as error:
+        print(f"without pictures: {error}")
+        return write_run_page(folder, out, missing=str(error), map_method=map_method)
+    return write_run_page(folder, out, pictures=shown, map_method=map_method)

@@ -1,0 +1,54 @@
+"""What TensorBoard shows of a finished run beside its curves: test scores, settings, and a gallery."""
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+
+from pyg_bgformer.report.embedded_images import EmbeddedImages
+from pyg_bgformer.report.gallery import GalleryRow, choose_queries, gallery_image
+from pyg_bgformer.report.page_pictures import NEIGHBOURS
+from pyg_bgformer.runs.diff import dotted
+from pyg_bgformer.runs.folder import RunFolder
+from pyg_bgformer.runs.result import read_result
+
+
+def log_result(folder: RunFolder, images: EmbeddedImages | None = None) -> None:
+    """Adds test scores, settings and, with images, a gallery of queries to the run's TensorBoard events.
+
+    Args:
+        folder: A finished run's folder.
+        images: Its test images.
+    """
+    result = read_result(folder)
+    scores = {
+        f"test/{feature}/{name}": value
+        for feature, values in result.trained.items()
+        for name, value in values.items()
+    }
+    settings = {
+        key: value if isinstance(value, bool | int | float | str) else str(value)
+        for key, value in dotted(result.config)
+    }
+    with SummaryWriter(str(folder.events)) as writer:
+        for name, value in scores.items():
+            writer.add_scalar(name, value, result.trained_epoch)
+        headline = {f"hparam/{key}": result.trained["embedding"][key] for key in ("recall_at_1", "map_at_r")}
+        writer.add_hparams(settings, headline, run_name=".")
+        if images is not None:
+            writer.add_image("test/gallery", gallery(images), result.trained_epoch, dataformats="HWC")
+
+
+def gallery(images: EmbeddedImages) -> np.ndarray:
+    """Returns a picture of the worst, some random and the best queries with what they find, uint8 ``(H, W, 3)``.
+
+    Args:
+        images: The test images.
+    """
+    found = images.retrieve(NEIGHBOURS)
+    choice = choose_queries(found.scores.average_precision, found.scores.first_rank, images.labels)
+    rows = []
+    for query in (*choice.worst, *choice.random, *choice.best):
+        items = found.ids[query].tolist()
+        right = (images.item_labels[items] == images.labels[query]).tolist()
+        pictures = [images.item_picture(item) for item in items]
+        rows.append(GalleryRow(images.query_picture(query), list(zip(pictures, right, strict=True))))
+    return np.asarray(gallery_image(rows))

@@ -1,0 +1,189 @@
+"""The page of a study: its table, its figure, and what the same queries find in every row."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.report.collect import collect
+from pyg_bgformer.report.colors import themed_svg
+from pyg_bgformer.report.embedded_images import EmbeddedImages
+from pyg_bgformer.report.figures import study_figure
+from pyg_bgformer.report.gallery import choose_queries
+from pyg_bgformer.report.page import template, write_whole
+from pyg_bgformer.report.page_pictures import NEIGHBOURS, hits, picture_uri
+from pyg_bgformer.report.run_images import TrainedRun
+from pyg_bgformer.report.statement import statement
+from pyg_bgformer.report.tables import against, comparison, legend
+from pyg_bgformer.runs.folder import RunFolder
+
+WORST, RANDOM, BEST = 4, 3, 2
+"""Queries of each kind."""
+
+
+def write_study_page(
+    folder: Path, out: Path | None = None, *, reference: str | None = None, pictures: bool = True
+) -> Path:
+    """Writes the page of a study: one HTML file that needs no other file and no network.
+
+    Args:
+        folder: The folder that holds the runs of the study.
+        out: Where to; by default ``report.html`` in that folder.
+        reference: The row that others are compared with; by default ``plain`` where there is such a row, and
+            otherwise the first.
+        pictures: Whether to show what queries find.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: The folder holds no finished run, the reference is no row, or the page cannot be written.
+    """
+    runs = row_runs(folder)
+    finished = {
+        row: done for row, given in runs.items() if (done := [r for r in given if r.state == "finished"])
+    }
+    if not finished:
+        raise InputError(f"{folder} is neither a run nor a study: no folder in it holds a finished run")
+    if reference is None:
+        reference = "plain" if "plain" in finished else next(iter(finished))
+    rows = [row for row, done in finished.items() for _ in done]
+    scores = against(collect([run.path for done in finished.values() for run in done], rows), reference)
+    every, ended = (sum(map(len, some.values())) for some in (runs, finished))
+    missing, lines, seed = "They were left out.", [], None
+    if pictures:
+        try:
+            images, seed = same_seed_images(finished, reference)
+            lines = asked_of_all(images, reference)
+        except InputError as error:
+            missing = str(error)
+    page = study_page(
+        scores,
+        folder.resolve().name,
+        unfinished=f"{every - ended} of {every} runs are not finished and not shown."
+        if ended < every
+        else None,
+        queries=lines,
+        seed=seed,
+        missing=missing,
+    )
+    out = folder / "report.html" if out is None else out
+    write_whole(out, page.encode())
+    return out
+
+
+def row_runs(folder: Path) -> dict[str, list[RunFolder]]:
+    """Returns the runs in a folder by the row that they belong to: the part of their name before ``-seed``.
+
+    Args:
+        folder: The folder that holds the runs.
+    """
+    runs: dict[str, list[RunFolder]] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        name = re.fullmatch(r"(.+)-seed(\d+).*", path.name)
+        if name and RunFolder(path).recipe.is_file():
+            runs.setdefault(name[1], []).append(RunFolder(path))
+    return runs
+
+
+def study_page(
+    scores: pd.DataFrame,
+    title: str,
+    *,
+    unfinished: str | None = None,
+    queries: Sequence[Mapping[str, Any]] = (),
+    seed: int | None = None,
+    missing: str = "They were left out.",
+) -> str:
+    """Returns the page of a study as HTML.
+
+    Args:
+        scores: From :func:`~pyg_bgformer.report.tables.against`.
+        title: Name of the study.
+        unfinished: Says how many runs are left out.
+        queries: From :func:`asked_of_all`.
+        seed: Seed of the runs that the queries were asked of.
+        missing: Says why there are no queries.
+    """
+    table = comparison(scores)
+    sections = {"scores": "Scores", "figure": "Figure", "gallery": "Gallery" if queries else None}
+    return template("study.html").render(
+        title=title,
+        statement=statement(scores),
+        unfinished=unfinished,
+        sections=[(key, name) for key, name in sections.items() if name],
+        legend=legend(scores),
+        table={
+            "head": list(table.columns),
+            "body": [
+                [{"text": text.strip("*"), "bold": text.startswith("**")} for text in map(str, row)]
+                for row in table.itertuples(index=False, name=None)
+            ],
+        },
+        figure=themed_svg(study_figure(scores)),
+        reference=scores["reference"].iloc[0],
+        queries=queries,
+        seed=seed,
+        missing=None if queries else missing,
+        columns=NEIGHBOURS,
+    )
+
+
+def same_seed_images(
+    runs: Mapping[str, Sequence[RunFolder]], reference: str
+) -> tuple[dict[str, EmbeddedImages], int]:
+    """Returns the test images of one run of each row, and the seed that these runs have in common.
+
+    Rows without a run of that seed, or with other test images, are left out.
+
+    Args:
+        runs: Finished runs by row.
+        reference: The row whose first seed is taken.
+
+    Raises:
+        InputError: The dataset is not there, or has changed since.
+    """
+    seed = min(int(run.read_recipe()["seed"]) for run in runs[reference])
+    images = {}
+    for row in [reference, *(row for row in runs if row != reference)]:
+        for run in runs[row]:
+            if run.read_recipe()["seed"] == seed:
+                images[row] = TrainedRun(run).embedded_images()
+                break
+    first = images[reference].rows
+    return {row: some for row, some in images.items() if np.array_equal(some.rows, first)}, seed
+
+
+def asked_of_all(images: Mapping[str, EmbeddedImages], reference: str) -> list[dict[str, Any]]:
+    """Returns queries, and what they find in every row, for the template.
+
+    Args:
+        images: The same test images by row, each with the row's embeddings.
+        reference: The row by which queries are chosen.
+    """
+    found = {row: some.retrieve(NEIGHBOURS) for row, some in images.items()}
+    chosen, scores = images[reference], found[reference].scores
+    choice = choose_queries(
+        scores.average_precision, scores.first_rank, chosen.labels, worst=WORST, random=RANDOM, best=BEST
+    )
+    return [
+        {
+            "picture": picture_uri(chosen.query_picture(query)),
+            "name": chosen.class_names[int(chosen.labels[query])],
+            "kind": kind,
+            "lines": [
+                {
+                    "row": row,
+                    "precision": f"{found[row].scores.average_precision[query]:.2f}",
+                    "hits": hits(some, found[row], query),
+                }
+                for row, some in images.items()
+            ],
+        }
+        for kind, queries in choice._asdict().items()
+        for query in queries
+    ]
