@@ -106,7 +106,7 @@ def test_one_wrong_byte_of_the_index_is_noticed_and_mended(
     assert all(torch.equal(mended[row], image) for row, image in enumerate(whole))
 
 
-@pytest.mark.parametrize("left", [0, 1, 50, 1000, -1])
+@pytest.mark.parametrize("left", [0, 50, -1])
 def test_a_cut_off_file_is_refused_by_itself_and_mended(dataset: ImageDataset, tmp_path: Path, left: int):
     path = built(dataset, tmp_path)[0].path
     path.write_bytes(path.read_bytes()[:left])

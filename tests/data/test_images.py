@@ -44,12 +44,12 @@ def test_rgb_is_unchanged():
     assert np.array_equal(decode(encoded(Image.fromarray(pixels))), pixels)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
-def test_grey_has_three_equal_channels(kind: str):
+def test_grey_has_three_equal_channels_in_every_format():
     pixels = np.tile(np.array([[0, 255, 255, 0]], dtype=np.uint8), (4, 1))
-    options = {"lossless": True} if kind == "WEBP" else {}
-    content = encoded(Image.fromarray(pixels), kind, **options)
-    assert np.array_equal(decode(content), np.stack([pixels] * 3, axis=-1))
+    for kind in set(images.IMAGE_FORMATS) - {"JPEG"}:
+        options = {"lossless": True} if kind == "WEBP" else {}
+        content = encoded(Image.fromarray(pixels), kind, **options)
+        assert np.array_equal(decode(content), np.stack([pixels] * 3, axis=-1)), kind
 
 
 def test_one_bit():
@@ -132,7 +132,7 @@ def test_what_is_no_image_is_named_in_one_line(content: bytes, said: str):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["EPS", "ICO", "PDF", "TGA", "JPEG2000", "PSD"])
+@pytest.mark.parametrize("kind", ["EPS", "TGA", "PSD"])
 def test_other_formats_are_refused_and_start_no_program(kind: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(subprocess, "Popen", None)  # Pillow calls Ghostscript for EPS
     image = Image.new("RGB", (16, 16), "red")
@@ -187,7 +187,7 @@ def test_what_is_in_the_box(box: Box, inside: Box):
     assert crop_to_box(NOISE, box, "x.jpg").tobytes() == NOISE.crop(inside).tobytes()
 
 
-@pytest.mark.parametrize("box", [(12, 0, 15, 5), (0, -5, 5, 0), (5, 5, 5, 9), (7, 2, 3, 9)])
+@pytest.mark.parametrize("box", [(12, 0, 15, 5), (7, 2, 3, 9)])
 def test_an_empty_box_is_named(box: Box):
     said = rf"x\.jpg: its box \({', '.join(map(str, box))}\) holds nothing of its 12 x 10 pixels"
     with pytest.raises(ImageError, match=said):

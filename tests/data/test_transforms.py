@@ -11,7 +11,7 @@ def noise(height: int, width: int) -> torch.Tensor:
     return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=torch.Generator())
 
 
-@pytest.mark.parametrize(("height", "width"), [(40, 60), (60, 40), (8, 8), (1, 30)])
+@pytest.mark.parametrize(("height", "width"), [(60, 40), (1, 30)])
 def test_shape_and_type(height: int, width: int):
     for transform in (train_transform(24, **PLAIN), eval_transform(24, resize=28, **PLAIN)):
         image = transform(noise(height, width))

@@ -118,17 +118,17 @@ def test_no_path_leads_outside(tmp_path: Path, ending: str, name: str):
 
 
 @ENDINGS
-@pytest.mark.parametrize("target", ["/etc", "a"])
-def test_a_link_is_refused(tmp_path: Path, ending: str, target: str):
-    refused(pack(tmp_path / f"birds.{ending}", {"a/1.jpg": b"one"}, {"b": target}), "'b' in it is a link")
+def test_a_link_is_refused(tmp_path: Path, ending: str):
+    refused(pack(tmp_path / f"birds.{ending}", {"a/1.jpg": b"one"}, {"b": "a"}), "'b' in it is a link")
 
 
 @ENDINGS
-@pytest.mark.parametrize("kept", [0.0, 0.1, 0.99])
-def test_a_truncated_archive_leaves_nothing(tmp_path: Path, ending: str, kept: float):
+def test_a_truncated_archive_leaves_nothing(tmp_path: Path, ending: str):
     archive = pack(tmp_path / f"birds.{ending}", NOISE)
-    archive.write_bytes(archive.read_bytes()[: int(kept * archive.stat().st_size)])
-    refused(archive, "a damaged or truncated archive")
+    content = archive.read_bytes()
+    for kept in (0.0, 0.1, 0.99):
+        archive.write_bytes(content[: int(kept * len(content))])
+        refused(archive, "a damaged or truncated archive")
 
 
 def test_a_damaged_member_leaves_nothing(tmp_path: Path):
@@ -177,16 +177,22 @@ def sparse_tar(size: int) -> bytes:
     return gzip.compress(stream.getvalue())
 
 
-@pytest.mark.parametrize("kind", ["sparse", "zeros.tgz", "zeros.zip", "many.tgz"])
-def test_an_archive_that_becomes_too_large_is_refused_with_its_limit(tmp_path: Path, kind: str):
-    archive = tmp_path / f"bomb.{kind.partition('.')[2] or 'tgz'}"
-    if kind == "sparse":
-        archive.write_bytes(sparse_tar(50 * 10**9))
-        assert archive.stat().st_size < 300
-    else:
-        many = kind.startswith("many")
-        pack(archive, {f"a/{n}.jpg": b"" if many else bytes(2**20) for n in range(3000 if many else 12)})
+def test_a_sparse_archive_that_becomes_too_large_is_refused_with_its_limit(tmp_path: Path):
+    archive = tmp_path / "bomb.tgz"
+    archive.write_bytes(sparse_tar(50 * 10**9))
+    assert archive.stat().st_size < 300
     refused(archive, "becomes larger than 10,485,760 bytes, the limit for an archive of its size")
+
+
+@ENDINGS
+@pytest.mark.parametrize("size", [0, 10**5])
+def test_many_or_large_files_are_refused_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, size: int
+):
+    monkeypatch.setattr(archives, "MIN_LIMIT", 10 * archives.BLOCK)
+    monkeypatch.setattr(archives, "MAX_RATIO", 1)
+    members = {f"a/{number}.jpg": bytes(size) for number in range(9 if size else 11)}
+    refused(pack(tmp_path / f"bomb.{ending}", members), "becomes larger than 40,960 bytes")
 
 
 def test_the_limit_is_a_multiple_of_the_archive_and_never_beyond_the_largest(

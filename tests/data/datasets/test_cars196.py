@@ -80,8 +80,7 @@ def test_one_folder_with_one_list(tmp_path: Path, save_noise: Save):
     assert "cars_annos.mat lacks 16,177 official rows: 9-16185" in problems
 
 
-@pytest.mark.parametrize("parts", [("",), ("train/", "test/")])
-@pytest.mark.parametrize("space", [" ", "_"])
+@pytest.mark.parametrize(("parts", "space"), [(("",), "_"), (("train/", "test/"), " ")])
 def test_class_folders(tmp_path: Path, save_noise: Save, parts: tuple[str, ...], space: str):
     for name, _, _ in BOTH:
         for part in parts:
@@ -198,28 +197,18 @@ def test_a_list_without_classes_is_no_list(root: Path):
         read_dataset("cars196", root)
 
 
-@pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
-def test_a_list_that_was_cut_off(root: Path, kept: float):
-    file = root / "devkit" / "cars_train_annos.mat"
-    content = file.read_bytes()
-    file.write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(InputError, match=r"cars_train_annos\.mat: not a whole MATLAB file") as caught:
-        read_dataset("cars196", root)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_a_list_that_was_damaged(root: Path, seed: int):
+def test_a_list_that_was_cut_off_or_damaged(root: Path):
     """Compressed as the official files are; without their checksums, many of these crash scipy."""
     file = root / "devkit" / "cars_train_annos.mat"
     savemat(file, {"annotations": loadmat(file)["annotations"]}, do_compression=True)
-    content = bytearray(file.read_bytes())
-    place = np.random.default_rng(seed).integers(124, len(content))
-    content[place] ^= 255
-    file.write_bytes(content)
-    with pytest.raises(InputError, match=r"cars_train_annos\.mat: not a whole MATLAB file") as caught:
-        read_dataset("cars196", root)
-    assert "\n" not in str(caught.value)
+    content = file.read_bytes()
+    places = np.random.default_rng(0).integers(124, len(content), 20)
+    flipped = [content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :] for place in places]
+    for wrong in [*flipped, b"", content[:200], content[:-9]]:
+        file.write_bytes(wrong)
+        with pytest.raises(InputError, match=r"cars_train_annos\.mat: not a whole MATLAB file") as caught:
+            read_dataset("cars196", root)
+        assert "\n" not in str(caught.value)
 
 
 def test_a_box_that_is_no_numbers(root: Path):

@@ -57,8 +57,7 @@ def test_a_split_val_is_what_the_validation_protocol_tests_on(make_tree: Tree):
         validation_part(dataset, folds=4, fold=1)
 
 
-@pytest.mark.parametrize("above", ["images", "Data/images"])
-@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize(("above", "split"), [("images", False), ("Data/images", True)])
 def test_single_folders_around_the_classes_are_entered(make_tree: Tree, above: str, split: bool):
     names = ["train/a", "train/b", "test/c", "test/d"] if split else ["a", "b", "c", "d"]
     outer = make_tree({f"{above}/{name}": 2 for name in names})

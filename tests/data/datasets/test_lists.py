@@ -3,7 +3,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyg_bgformer.data.datasets import lists
@@ -66,6 +66,7 @@ NAMES = st.text(st.characters(exclude_categories=["Zs", "Zl", "Zp", "Cc", "Cs"])
 BLANKS = st.text(" \t", min_size=1, max_size=3)
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(NAMES, NAMES), max_size=6), BLANKS, st.sampled_from(["\n", "\r\n"]), st.booleans())
 def test_rows_are_the_same_however_they_are_separated(rows, blank, end, marked):
     text = "".join(f"{blank.join(row)}{end}" for row in [("id", "path"), *rows])

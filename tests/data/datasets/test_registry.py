@@ -21,9 +21,6 @@ def test_the_datasets_there_are():
         ({"name": "digits", "crop_to_box": True}, "digits has no boxes to crop to; cars196, cub200 have"),
         ({"name": "folder"}, "needs root"),
         ({"name": "folder", "root": "not/there"}, "not/there, which is no folder"),
-        ({"name": "sop", "root": "not/there"}, "not/there, which is no folder"),
-        ({"name": "inshop", "root": ".", "variant": "highres"}, "did you mean 'img_highres'"),
-        ({"name": "cub200", "root": "not/there"}, "not/there, which is no folder"),
     ],
 )
 def test_wrong_requests_are_one_clear_line(arguments: dict[str, Any], said: str):
