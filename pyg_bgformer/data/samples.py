@@ -12,8 +12,8 @@ from pyg_bgformer.data.cache import ImageCache
 from pyg_bgformer.data.dataset import ImageDataset
 from pyg_bgformer.data.images import to_tensor
 
-#: Side in pixels of the largest images that are augmented together.
 LARGEST_BATCHED = 64
+"""Side in pixels of the largest images that are augmented together."""
 
 
 class ImageSamples(Dataset[tuple[Tensor, int, int]]):
@@ -72,7 +72,7 @@ class ImageSamples(Dataset[tuple[Tensor, int, int]]):
         return [self[index] for index in indices]
 
     def image(self, row: int) -> Tensor:
-        """The image of a row before the transform, uint8 ``(3, height, width)``."""
+        """Returns the image of a row before the transform, uint8 ``(3, height, width)``."""
         return to_tensor(self.dataset.image(row)) if self.cache is None else self.cache[row]
 
 

@@ -19,7 +19,9 @@ def train_transform(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> BatchedTransform:
-    """Random crop, resized (bicubic, antialiased), perhaps mirrored, normalised, perhaps with a part erased.
+    """Returns the augmentation of training images.
+
+    It is a random crop, resized (bicubic, antialiased), perhaps mirrored, normalised, perhaps with a part erased.
 
     Takes a uint8 RGB tensor ``(3, height, width)``, gives float32 ``(3, image_size, image_size)``. All its
     randomness comes from torch's global generator, which :class:`ImageSamples` seeds for each sample. The
@@ -36,7 +38,7 @@ def train_transform(
         std: Per channel, of values in 0..1, divided by.
 
     Raises:
-        InputError: A number is outside its range.
+        InputError: If a number is outside its range.
     """
     _check_size(image_size)
     if not 0 < crop_scale[0] <= crop_scale[1] <= 1:
@@ -55,7 +57,9 @@ def train_transform(
 def eval_transform(
     image_size: int, *, resize: int, mean: Sequence[float], std: Sequence[float]
 ) -> v2.Compose:
-    """Shorter side to ``resize`` (bicubic, antialiased), square cut from the centre, normalised.
+    """Returns the preparation of test images.
+
+    It brings the shorter side to ``resize`` (bicubic, antialiased), cuts a square from the centre, and normalises.
 
     Takes a uint8 RGB tensor ``(3, height, width)``, gives float32 ``(3, image_size, image_size)``.
 
@@ -66,7 +70,7 @@ def eval_transform(
         std: Per channel, of values in 0..1, divided by.
 
     Raises:
-        InputError: ``resize`` is below ``image_size`` (the cut would have a black border), or a number is
+        InputError: If ``resize`` is below ``image_size`` (the cut would have a black border), or a number is
             outside its range.
     """
     return v2.Compose([*centre_crop(image_size, resize=resize), *_normalised(mean, std)])
