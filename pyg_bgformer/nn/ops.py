@@ -6,8 +6,10 @@ Scores are a *sampled dense-dense product*, the weighted sum is a *sparse-dense 
 gradients. With compressed rows, memory is ``O(N D + E H)`` for ``H`` heads.
 """
 
+import functools
 import warnings
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +18,16 @@ from torch.autograd.function import once_differentiable
 
 from pyg_bgformer.errors import InputError
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 Backend = Literal["auto", "message", "sparse", "dense"]
 """How a layer computes; all backends give the same numbers.
 
 ``message``: PyG message passing, one message per edge; this is the definition. ``sparse``: the same sums as
 products with a sparse matrix, in memory linear in the edges. ``dense``: over all pairs of nodes with a mask.
 ``auto``: the faster of the last two, as measured by ``benchmarks/layers.py``. ``torch.compile`` and
-``torch.export`` take ``dense``, ``auto`` (which is then dense) and, where edges are given, ``message``.
+``torch.export`` take ``dense``, ``auto`` (which is then dense) and ``message``.
 """
 
 Edges = dict[str, tuple[Tensor, Tensor]]
@@ -51,12 +56,7 @@ def pick_backend(backend: Backend, edge_index: Tensor, num_nodes: int) -> Backen
         backend: What the layer was built with.
         edge_index: Edges ``(2, E)``.
         num_nodes: Number of nodes.
-
-    Raises:
-        InputError: If ``sparse`` is compiled or exported.
     """
-    if backend == "sparse":
-        refuse_compiling("backend='sparse'", "'auto', 'dense' or 'message'")
     if backend != "auto":
         return backend
     if torch.compiler.is_compiling():
@@ -67,18 +67,32 @@ def pick_backend(backend: Backend, edge_index: Tensor, num_nodes: int) -> Backen
     return "dense" if num_nodes <= DENSE_UP_TO or share >= DENSE_FROM_SHARE else "sparse"
 
 
-def refuse_compiling(what: str, instead: str) -> None:
-    """Raises an error inside ``torch.compile`` and ``torch.export``.
+def not_compiled(reason: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Returns a decorator for a function that cannot be compiled.
+
+    ``torch.compile`` runs the function as it is and compiles what is around it. With ``fullgraph=True`` it ends
+    with the reason, and so does ``torch.export``.
 
     Args:
-        what: What cannot be compiled.
-        instead: What to use instead.
-
-    Raises:
-        InputError: If the caller is being compiled or exported.
+        reason: What cannot be compiled, and what to use instead.
     """
-    if torch.compiler.is_compiling():
-        raise InputError(f"{what} cannot be compiled or exported; use {instead}")
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        as_it_is = torch.compiler.disable(function, reason=reason)
+
+        @functools.wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            if torch.compiler.is_exporting():
+                raise InputError(reason)
+            return as_it_is(*args, **kwargs)
+
+        return wrapper
+
+    return decorate
+
+
+NO_SPARSE = "backend='sparse' cannot be compiled or exported; use 'auto', 'dense' or 'message'"
+"""Why compiling the sparse paths ends: torch.compile knows no tensors with compressed rows."""
 
 
 def check_heads(in_channels: int, heads: int) -> None:

@@ -11,13 +11,14 @@ from pyg_bgformer.errors import check_choice
 from pyg_bgformer.graph import mask_to_edges, nearest
 from pyg_bgformer.nn.conv.ssa_conv import Neighbours, check_edges, check_neighbours
 from pyg_bgformer.nn.ops import (
+    NO_SPARSE,
     Backend,
     compress_edges,
     edge_counts,
     edge_dot,
     edge_sum,
+    not_compiled,
     pick_backend,
-    refuse_compiling,
     rescale,
     same_graph,
 )
@@ -93,9 +94,6 @@ class AffinityConv(MessagePassing):
                 if self.backend in ("auto", "dense"):  # all pairs have been compared: nothing is left to save
                     out = _propagated_dense(features, chosen.to(features.dtype))
                 else:
-                    refuse_compiling(
-                        f"neighbours='scores' with backend={self.backend!r}", "'auto' or 'dense'"
-                    )
                     out = self._propagated(features, mask_to_edges(chosen))
             out = out.to(x.dtype)
             if not return_attention_weights:
@@ -109,8 +107,7 @@ class AffinityConv(MessagePassing):
         if backend == "dense":
             return _propagated_dense(x, edge_counts(edge_index, num_nodes, x.dtype))
         if backend == "sparse":
-            edges = compress_edges(edge_index, num_nodes)
-            return edge_sum(_rescaled(edge_dot(x, x, edges), edges.target.long(), num_nodes), x, edges)
+            return _propagated_sparse(x, edge_index)
         weight = self.edge_updater(edge_index, x=x)
         return self.propagate(edge_index, x=x, weight=weight, size=(num_nodes, num_nodes))
 
@@ -139,6 +136,12 @@ def _propagated_dense(x: Tensor, counts: Tensor) -> Tensor:
     high = scores.masked_fill(absent, -torch.inf).amax(dim=1, keepdim=True)
     weight = rescale(scores, low, high, flat=1.0).masked_fill(absent, 0.0)
     return (weight * counts) @ x
+
+
+@not_compiled(NO_SPARSE)
+def _propagated_sparse(x: Tensor, edge_index: Tensor) -> Tensor:
+    edges = compress_edges(edge_index, x.size(0))
+    return edge_sum(_rescaled(edge_dot(x, x, edges), edges.target.long(), x.size(0)), x, edges)
 
 
 def _rescaled(scores: Tensor, target: Tensor, num_nodes: int | None) -> Tensor:

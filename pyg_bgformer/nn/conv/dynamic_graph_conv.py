@@ -9,11 +9,12 @@ from torch_geometric.nn import MessagePassing
 from pyg_bgformer.errors import check_choice, check_range
 from pyg_bgformer.nn.ops import (
     FLAT,
+    NO_SPARSE,
     Backend,
     compress_edges,
     edge_counts,
     edge_sum,
-    refuse_compiling,
+    not_compiled,
     rescale,
 )
 from pyg_bgformer.precision import wide
@@ -111,8 +112,9 @@ class DynamicGraphConv(MessagePassing):
         with torch.autocast(x.device.type, enabled=False):
             features = wide(x)
             # The label graph: edges count 1 and the diagonal 2, with or without self loops; rows sum to 1.
-            label_graph = edge_counts(semantic_edge_index, x.size(0), features.dtype).fill_diagonal_(2.0)
-            label_graph = label_graph / label_graph.sum(dim=1, keepdim=True)
+            itself = torch.eye(x.size(0), dtype=torch.bool, device=x.device)
+            counts = edge_counts(semantic_edge_index, x.size(0), features.dtype).masked_fill(itself, 2.0)
+            label_graph = counts / counts.sum(dim=1, keepdim=True)
             if batch is None:
                 out, edge_index, weight = self._refine(features, label_graph)
             else:
@@ -124,9 +126,9 @@ class DynamicGraphConv(MessagePassing):
         """Returns the weighted features that each edge carries, ``(E, D)``."""
         return weight.unsqueeze(-1) * x_j
 
+    @not_compiled("DynamicGraphConv on a batch of graphs cannot be compiled or exported; give it one graph")
     def _refine_each(self, x: Tensor, label_graph: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Refines each graph by itself: extremes, neighbours and the width of the weights are its own."""
-        refuse_compiling("DynamicGraphConv on a batch of graphs", "one graph")
         order = batch.argsort(stable=True)
         graphs = [nodes for nodes in order.split(batch.bincount().tolist()) if len(nodes)]
         parts = [self._refine(x[nodes], label_graph[nodes][:, nodes]) for nodes in graphs]
@@ -171,13 +173,17 @@ class DynamicGraphConv(MessagePassing):
         if self.backend == "message":
             return self.propagate(edge_index, x=x, weight=weight, size=(num_nodes, num_nodes))
         if self.backend == "sparse":
-            refuse_compiling("backend='sparse'", "'auto', 'dense' or 'message'")
-            return edge_sum(weight, x, compress_edges(edge_index, num_nodes))
+            return _weighted_sum(x, edge_index, weight)
         source, target = edge_index
         return x.new_zeros(num_nodes, num_nodes).index_put((target, source), weight) @ x
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(k={self.k}, num_iterations={self.num_iterations})"
+
+
+@not_compiled(NO_SPARSE)
+def _weighted_sum(x: Tensor, edge_index: Tensor, weight: Tensor) -> Tensor:
+    return edge_sum(weight, x, compress_edges(edge_index, x.size(0)))
 
 
 def _min_max(x: Tensor) -> Tensor:

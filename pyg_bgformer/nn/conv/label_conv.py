@@ -8,7 +8,15 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import scatter
 
 from pyg_bgformer.errors import check_choice, check_range
-from pyg_bgformer.nn.ops import Backend, compress_edges, edge_counts, edge_sum, pick_backend
+from pyg_bgformer.nn.ops import (
+    NO_SPARSE,
+    Backend,
+    compress_edges,
+    edge_counts,
+    edge_sum,
+    not_compiled,
+    pick_backend,
+)
 from pyg_bgformer.precision import wide
 
 
@@ -69,18 +77,14 @@ class LabelConv(MessagePassing):
         dtype = torch.promote_types(x.dtype, torch.float32)
         backend = pick_backend(self.backend, edge_index, num_nodes)
         if backend == "dense":
-            adjacency = edge_counts(edge_index, num_nodes, dtype).fill_diagonal_(self.self_weight)
+            itself = torch.eye(num_nodes, dtype=torch.bool, device=x.device)
+            adjacency = edge_counts(edge_index, num_nodes, dtype).masked_fill(itself, self.self_weight)
             scale = adjacency.sum(dim=1).rsqrt()
             out = (scale[:, None] * adjacency * scale[None, :]).to(x.dtype) @ x
         else:
             edges, weight = self._weighted(edge_index, num_nodes, dtype)
             if backend == "sparse":
-                order = edges[1].argsort(stable=True)
-                compressed = compress_edges(edges[:, order], num_nodes)
-                with torch.autocast(
-                    x.device.type, enabled=False
-                ):  # sparse products exist in full precision only
-                    out = edge_sum(weight[order], wide(x), compressed).to(x.dtype)
+                out = _weighted_sum(x, edges, weight)
             else:
                 size = (num_nodes, num_nodes)
                 out = self.propagate(edges, x=x, weight=weight.to(x.dtype), size=size)
@@ -105,3 +109,11 @@ class LabelConv(MessagePassing):
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.in_channels}, self_weight={self.self_weight})"
+
+
+@not_compiled(NO_SPARSE)
+def _weighted_sum(x: Tensor, edge_index: Tensor, weight: Tensor) -> Tensor:
+    order = edge_index[1].argsort(stable=True)
+    edges = compress_edges(edge_index[:, order], x.size(0))
+    with torch.autocast(x.device.type, enabled=False):  # sparse products exist in full precision only
+        return edge_sum(weight[order], wide(x), edges).to(x.dtype)

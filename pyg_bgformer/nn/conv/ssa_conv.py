@@ -11,6 +11,7 @@ from torch_geometric.utils import softmax
 from pyg_bgformer.errors import InputError, check_choice, check_range
 from pyg_bgformer.graph import mask_to_edges, nearest
 from pyg_bgformer.nn.ops import (
+    NO_SPARSE,
     Backend,
     check_heads,
     compress_edges,
@@ -19,8 +20,8 @@ from pyg_bgformer.nn.ops import (
     edge_mask,
     edge_softmax,
     edge_sum,
+    not_compiled,
     pick_backend,
-    refuse_compiling,
     same_graph,
 )
 from pyg_bgformer.precision import wide
@@ -153,7 +154,6 @@ class SSAConv(MessagePassing):
         if self.backend in ("auto", "dense"):  # all pairs have been scored: nothing is left to save
             mask = torch.zeros_like(chosen, dtype=torch.float32).masked_fill_(~chosen, -torch.inf)
             return self._attend_dense(qkv, mask[None])
-        refuse_compiling(f"neighbours='scores' with backend={self.backend!r}", "'auto' or 'dense'")
         # Heads with edges of their own are one graph of H x N nodes with one head.
         head, target, source = chosen.nonzero(as_tuple=True)
         edge_index = torch.stack([source, target]) + head * qkv.size(2)
@@ -175,6 +175,7 @@ class SSAConv(MessagePassing):
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         return out.masked_fill(alone, 0.0)[0]
 
+    @not_compiled(NO_SPARSE)
     def _attend_sparse(self, qkv: Tensor, edge_index: Tensor) -> Tensor:
         _, heads, num_nodes, size = qkv.shape
         edges = compress_edges(edge_index, num_nodes, heads)
