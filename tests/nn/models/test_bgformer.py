@@ -7,6 +7,7 @@ from torch_geometric.data import Batch, Data
 
 from pyg_bgformer import BGFormer, BGFormerLayer, LabelConv, SSAConv, batch_graph
 from pyg_bgformer.errors import InputError
+from pyg_bgformer.nn.models.bgformer import spread
 from tests.nn.oracles import (
     BACKENDS,
     close,
@@ -97,7 +98,7 @@ def test_backends_have_the_same_gradients(form: dict) -> None:
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_order_of_nodes_does_not_matter_and_a_batch_of_graphs_equals_one_by_one(form: dict) -> None:
     graphs = [make_graph(num_nodes, seed=num_nodes) for num_nodes in (7, 1, 9)]
-    for norm in ("graph", "layer"):
+    for norm in ("graph", "spread", "layer"):
         layer, data = make(norm=norm, **form), make_graph(11)
         order = torch.randperm(11, generator=torch.Generator().manual_seed(1))
         new = order.argsort()
@@ -197,7 +198,7 @@ def test_layers_follow_one_another() -> None:
         ({"branches": "both"}, "dual, visual"),
         ({"visual": "conv"}, "attention, affinity"),
         ({"semantic": "affinity"}, "propagation, attention"),
-        ({"norm": "batch"}, "graph, layer"),
+        ({"norm": "batch"}, "graph, spread, layer"),
         ({"k": 3}, "neighbours='scores'"),
         ({"dropout": -0.1}, "dropout"),
         ({"heads": 3}, "3 heads"),
@@ -216,3 +217,46 @@ def test_missing_edges_are_named(missing: str) -> None:
     del data[missing]
     with pytest.raises(InputError, match=missing):
         run(make(), data)
+
+
+# ----------------------------------------------------------------------------------------- norm="spread"
+
+X = features(12, DIM)
+
+
+def refined(x: Tensor, norm: str) -> Tensor:
+    torch.manual_seed(0)
+    layer = BGFormerLayer(DIM, heads=2, norm=norm).double()
+    return run(layer, batch_graph(x, torch.arange(12) // 4, k=4))
+
+
+def test_spread_is_that_of_plain_loops() -> None:
+    batch = torch.tensor([0] * 5 + [1] * 7)
+    for rows in (slice(0, 5), slice(5, 12)):
+        expected = X[rows].std(dim=0, correction=0).square().mean().sqrt()
+        assert torch.allclose(spread(X, batch)[rows], expected.expand(X[rows].size(0), 1))
+    assert torch.allclose(spread(X), X.std(dim=0, correction=0).square().mean().sqrt().expand(12, 1))
+
+
+@pytest.mark.parametrize("size", [10.0, 0.1])
+def test_what_the_block_adds_shrinks_with_the_features(size: float) -> None:
+    small = size * X
+    added = (refined(small, "spread") - small) / size
+    assert torch.allclose(added, refined(X, "spread") - X, rtol=0.02, atol=1e-3)
+
+
+def test_with_graph_norm_alone_it_does_not() -> None:
+    small = 1e-2 * X
+    assert (refined(small, "graph") - small).norm() > 50 * 1e-2 * (refined(X, "graph") - X).norm()
+
+
+def test_a_large_common_direction_does_not_let_labels_in() -> None:
+    alike = X * 1e-3 + 100
+    added = (refined(alike, "spread") - alike).norm()
+    assert added < 3e-3 * (refined(X, "spread") - X).norm() / spread(X)[0]
+
+
+def test_equal_nodes_have_a_gradient() -> None:
+    x = torch.ones(12, DIM, dtype=torch.float64, requires_grad=True)
+    refined(x, "spread").sum().backward()
+    assert x.grad.isfinite().all()
