@@ -39,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--resume", metavar="RUN", help="folder of an interrupted run; nothing else can be set"
     )
+    parser.add_argument("--verbose", action="store_true", help="show all scores at the end")
     parser.add_argument("--print_config", action="store_true", help="print the whole recipe and stop")
     given, settings = parser.parse_known_args(arguments)
     if given.resume is not None and settings:
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     if given.print_config:
         print(yaml.safe_dump(config.as_dict(), sort_keys=False), end="")
         return 0
-    display = Display()
+    display = Display(verbose=given.verbose)
     try:
         folder = run(config, display, resume)
     except Interrupted as stop:

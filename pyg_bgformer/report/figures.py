@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pyg_bgformer.report.statement import statement
 from pyg_bgformer.report.statistics import SCORES, compare
@@ -111,7 +112,7 @@ def draw_epochs(epochs: pd.DataFrame, column: str, label: str, path: Path) -> No
     panel.set_xlabel("epoch")
     panel.set_ylabel(label)
     panel.set_ylim(bottom=0)
-    panel.xaxis.get_major_locator().set_params(integer=True)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.grid(color="0.9")
     figure.legend(loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=150, format="png")

@@ -66,9 +66,11 @@ class Display:
 
     Args:
         console: Where they go. A bar is shown on a terminal only; elsewhere its title and time are a line.
+        verbose: Whether the table of a run has all its scores.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, verbose: bool = False) -> None:
+        self.verbose = verbose
         self.console = console if console is not None else Console(file=cast(IO[str], Output(sys.stdout)))
 
     def line(self, text: str) -> None:
@@ -81,7 +83,7 @@ class Display:
         Args:
             result: Of a finished run.
         """
-        self.console.print(result_table(result))
+        self.console.print(result_table(result, self.verbose))
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Callable[[int, str], None]]:

@@ -15,8 +15,9 @@ QUICK = ["--data.workers=0", "--train.epochs=1", "--sampler.batches_per_epoch=1"
 
 
 def test_a_run_without_a_recipe_is_the_default_one_and_ends_with_its_table(tmp_path, capsys):
-    assert main(["run", *QUICK, "--runs", str(tmp_path)]) == 0
+    assert main(["run", *QUICK, "--verbose", "--runs", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
+    assert "R-precision" in printed
     assert re.search(r"MAP@R on 5 unseen classes: \d+\.\d -> \d+\.\d, R@1", printed)
     assert "896 queries" in printed
     assert next(tmp_path.glob("*")).name.startswith("digits-bgformer-seed0")
