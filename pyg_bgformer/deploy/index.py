@@ -265,7 +265,7 @@ class SearchIndex:
         """Returns candidates and their exact similarities; a candidate that faiss did not find is at -inf."""
         graph = _faiss().read_index(str(self.folder / GRAPH))
         ids = torch.from_numpy(graph.search(queries.numpy(), min(RESCORED * k, graph.ntotal))[1])
-        flat, places = ids.clamp(min=0).unique(return_inverse=True)
+        flat, places = torch.unique(ids.clamp(min=0), return_inverse=True)
         vectors = torch.from_numpy(self._gather(flat.numpy()))
         similarities = torch.einsum("nd,nkd->nk", queries, vectors[places])
         return ids, similarities.masked_fill(ids < 0, -torch.inf)

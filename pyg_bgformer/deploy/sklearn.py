@@ -42,13 +42,14 @@ class EmbeddingTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         self.device = device
         self.workers = workers
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # scikit-learn's signature
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Loads the model where it is given by its name.
 
         Args:
             X: Images; not used.
             y: Labels; not used.
         """
+        del X, y  # scikit-learn gives them to every step
         loaded = isinstance(self.model, EmbeddingModel)
         self.model_ = self.model if loaded else EmbeddingModel.from_pretrained(self.model)  # type: ignore[arg-type]
         self._n_features_out = self.model_.dim  # type: ignore[union-attr]
