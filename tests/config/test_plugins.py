@@ -7,10 +7,14 @@ import pytest
 
 from pyg_bgformer.cli.main import main
 from pyg_bgformer.config.recipe import read_config
+from pyg_bgformer.data.datasets import DATASETS
+from pyg_bgformer.encoders.build import ENCODERS
+from pyg_bgformer.engine.setup import build_dataset, build_method
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.files import hashes_by_name
 from pyg_bgformer.losses import LOSSES
 from pyg_bgformer.methods import METHODS
+from pyg_bgformer.runs.folder import RunFolder
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "gat_method.py"
 QUICK = ["--train.epochs=1", "--sampler.batches_per_epoch=1", "--evaluation.clustering=false"]
@@ -34,10 +38,28 @@ class SpreadLoss(nn.Module):
 """
 
 
+DATASET = """
+from pyg_bgformer.data.datasets import DATASETS
+from pyg_bgformer.data.datasets.digits import Digits
+
+@DATASETS.register("my_digits")
+def load():
+    return Digits()
+"""
+ENCODER = """
+from pyg_bgformer.encoders.build import ENCODERS
+from pyg_bgformer.encoders.conv4 import Conv4
+
+@ENCODERS.register("my_network")
+def my_network(pooling: str) -> Conv4:
+    return Conv4(pooling)
+"""
+
+
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch):
     """Plug-ins of one test are not there in the next."""
-    for registry in (METHODS, LOSSES):
+    for registry in (METHODS, LOSSES, DATASETS, ENCODERS):
         monkeypatch.setattr(registry, "parts", dict(registry.parts))
     yield
     for name in [name for name in sys.modules if name.startswith("pyg_bgformer_plugin_")]:
@@ -57,6 +79,15 @@ def test_a_file_of_the_command_line_adds_a_method_with_its_options():
     config = read_config(["--plugins", str(EXAMPLE), "--method.name", "gat", "--method.heads", "2"])
     assert config.method.options == {"k": 15, "heads": 2, "alpha": 0.5}
     assert config.plugins == (str(EXAMPLE),)
+
+
+def test_datasets_and_encoders_are_added_alike(write):
+    given = ["--plugins", write("dataset.py", DATASET), write("encoder.py", ENCODER)]
+    config = read_config(
+        [*given, "--data.name=my_digits", "--encoder.name=my_network", "--encoder.embedding_dim=8"]
+    )
+    assert len(build_dataset(config.data).table) == 1797
+    assert build_method(config, num_classes=5).encoder.embedding_dim == 8
 
 
 def test_a_recipe_names_plug_ins_relative_to_its_folder_and_the_command_line_adds_more(write):
@@ -107,16 +138,14 @@ def test_a_list_of_plug_ins_is_expected(write):
 def test_a_run_keeps_a_copy_which_a_resume_uses(tmp_path, capsys):
     mine = tmp_path / "mine.py"
     shutil.copy(EXAMPLE, mine)
-    runs = tmp_path / "runs"
-    arguments = ["run", "--plugins", str(mine), "--method.name", "gat", "--method.k", "5", *QUICK]
-    assert main([*arguments, "--runs", str(runs)]) == 0
-    (folder,) = runs.iterdir()
-    assert (folder / "plugins" / "mine.py").read_bytes() == EXAMPLE.read_bytes()
-    result = json.loads((folder / "result.json").read_text())
-    assert result["provenance"]["plugins"] == hashes_by_name([mine])
-    assert result["config"]["plugins"] == ["plugins/mine.py"]
+    given = ["--plugins", str(mine), "--method.name", "gat", "--method.k", "5", *QUICK]
+    config = read_config(["--config", "digits/plain", *given])
+    folder = RunFolder.create(tmp_path / "runs" / "one", config.as_dict())
+    assert (folder.plugins / "mine.py").read_bytes() == EXAMPLE.read_bytes()
+    assert folder.read_recipe()["plugins"] == ["plugins/mine.py"]
 
     mine.write_text("raise RuntimeError('the copy is used')")
-    (folder / "result.json").unlink()
     assert main(["run", "--resume", str(folder)]) == 0, capsys.readouterr().err
-    assert json.loads((folder / "result.json").read_text())["trained"] == result["trained"]
+    result = json.loads(folder.result.read_text())
+    assert result["provenance"]["plugins"] == {"mine.py": hashes_by_name([EXAMPLE])[EXAMPLE.name]}
+    assert result["config"]["plugins"] == ["plugins/mine.py"]

@@ -19,6 +19,16 @@ def test_rows_are_recipes_with_what_is_common_and_what_is_their_own(content, wri
     assert read_study(write({**content, "seeds": 5})).rows[0].seeds == (0, 1, 2, 3, 4)
 
 
+def test_a_row_that_replaces_a_part_drops_the_recipes_options_of_it_and_says_so(content, write, capsys):
+    content["rows"][1] = {"name": "other loss", "recipe": "plain", "set": {"loss.name": "multi_similarity"}}
+    rows = read_study(write(content)).rows
+    assert rows[1].config.loss.name == "multi_similarity"
+    assert "tau" not in rows[1].config.loss.options
+    assert capsys.readouterr().err == (
+        "loss: replaced pairwise_cross_entropy by multi_similarity; its options tau, reduction are dropped\n"
+    )
+
+
 def test_a_grid_gives_a_row_for_each_combination(content, write):
     grid = {"method.k": [3, 5], "method.branches": ["dual", "visual"], "method.block_lr": [None]}
     content["rows"][1] = {"name": "new", "recipe": "bgformer", "grid": grid}
