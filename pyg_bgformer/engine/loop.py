@@ -65,7 +65,7 @@ def fit(
                 if folder is not None:
                     save_checkpoint(parts.fabric, state, folder, parts.origin)
             if stop.failure is not None:
-                raise RunError(stop.failure)
+                raise RunError(f"{stop.failure}; resume with: --resume {folder}")
             if stop.asked and state.epoch < train.epochs:
                 raise Interrupted(f"after epoch {state.epoch}, batch {state.batch}")
 

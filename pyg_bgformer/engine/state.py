@@ -127,7 +127,7 @@ def save_checkpoint(fabric: Fabric, state: TrainState, folder: RunFolder, origin
         try:
             torch.save(content, path)
         except RuntimeError as error:  # what torch makes of a full disk
-            raise OSError(f"{' '.join(str(error).split())[:200]}") from error
+            raise OSError("the disk may be full") from error
         seal(path)
 
 

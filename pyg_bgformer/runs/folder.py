@@ -158,7 +158,7 @@ class RunFolder:
         try:
             yield
         except OSError as error:
-            then = f"; when that is mended, resume with: --resume {self}" if self.checkpoint.exists() else ""
+            then = f"; when that is mended, resume with: --resume {self}" if self.recipe.exists() else ""
             raise RunError(f"{file} cannot be written: {error.strerror or error}{then}") from error
 
     def write_text(self, file: Path, text: str) -> None:

@@ -130,7 +130,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(training, mon
         raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(RunError, match=r"cannot be written: .*write failed; .* resume with: --resume"):
+    with pytest.raises(RunError, match=r"cannot be written: the disk may be full; .* resume with: --resume"):
         save_checkpoint(training.fabric, training.state, training.folder, training.parts.origin)
     assert training.folder.checkpoint.read_bytes() == before
     assert is_sealed(io.BytesIO(before).getvalue())
