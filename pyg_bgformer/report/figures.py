@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pyg_bgformer.report.colors import FAINT
 from pyg_bgformer.report.statement import statement
 from pyg_bgformer.report.statistics import SCORES, compare
 
@@ -60,7 +61,7 @@ def study_figure(runs: pd.DataFrame) -> Figure:
             if line.row == first:
                 panel.axvline(mean, color="0.4", linestyle="--", linewidth=1, zorder=0)
         panel.set_xlabel(f"{SCORES[score]} in %")
-        panel.grid(axis="x", color="0.9")
+        panel.grid(axis="x", color=FAINT)
         panel.set_axisbelow(True)
     panels[0].set_yticks(range(len(lines)), [line.row for line in lines])
     panels[0].set_ylim(len(lines) - 0.4, -0.6)
