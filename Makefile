@@ -1,5 +1,5 @@
 # Commands on a machine that has Python 3.11 or newer, git and make:
-#   make run     trains and tests BGFormer on handwritten digits
+#   make run     trains BGFormer on letters and tests it on other alphabets
 #   make test    runs the test suite; make slow runs the long tests, make coverage measures what the tests reach
 # They make .venv and install the project into it the first time. PYTHON names another interpreter.
 

@@ -14,17 +14,17 @@ from pyg_bgformer.report.page import run_pictures, write_run_page
 from pyg_bgformer.report.progress import Display
 from pyg_bgformer.runs.folder import RunFolder
 
-DEFAULT_RECIPE = "digits/bgformer"
+DEFAULT_RECIPE = "glyphs/bgformer"
 
 USAGE = """pyg-bgformer run [--config RECIPE] [--SECTION.KEY VALUE ...] [--seed N] [--print_config]
        pyg-bgformer run --resume RUN"""
 
 EPILOG = """examples:
-  pyg-bgformer run                                               BGFormer on digits, in a minute
+  pyg-bgformer run                                               BGFormer on letters, in a minute
   pyg-bgformer run --config cub200/plain --data.root /my/CUB_200_2011
   pyg-bgformer run --train.epochs 5 --method.k 10 --seed 1       any key of the recipe
   pyg-bgformer run --loss.name multi_similarity --print_config   the whole recipe, without running it
-  pyg-bgformer run --resume runs/digits-bgformer-seed0-...       an interrupted run"""
+  pyg-bgformer run --resume runs/glyphs-bgformer-seed0-...       an interrupted run"""
 
 
 def main(arguments: Sequence[str]) -> int:
