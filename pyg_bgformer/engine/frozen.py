@@ -30,7 +30,7 @@ def frozen_samples(
     device: torch.device,
     workers: int = 0,
     folder: Path | None = None,
-    on_batch: Callable[[int, int], None] = lambda done, total: None,
+    on_batch: Callable[[int, int], None] = lambda *_: None,
 ) -> FeatureSamples:
     """Returns the backbone's outputs of all samples, from a file where they have been computed before.
 

@@ -61,7 +61,7 @@ def _handled(act: Callable[[], None], *, once: bool) -> Iterator[None]:
         handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         previous = {n: handler for n, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle(_number: int, _frame: FrameType | None) -> None:
         if os.getpid() != process:  # a worker process that is just starting
             return
         if once:

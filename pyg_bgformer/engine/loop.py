@@ -31,9 +31,9 @@ def fit(
     parts: Parts,
     folder: RunFolder | None = None,
     *,
-    on_batch: OnBatch = lambda epoch, batch, loss: None,
-    on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
-    on_idle: Callable[[list[str]], None] = lambda names: None,
+    on_batch: OnBatch = lambda *_: None,
+    on_epoch: Callable[[dict[str, float]], None] = lambda _: None,
+    on_idle: Callable[[list[str]], None] = lambda _: None,
 ) -> None:
     """Trains from where the state stands to the last epoch, and saves a checkpoint after each.
 

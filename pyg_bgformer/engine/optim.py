@@ -47,7 +47,7 @@ def _factor(schedule: str, config: TrainConfig) -> Callable[[int], float]:
     """What a learning rate is multiplied with after so many epochs."""
     match schedule:
         case "constant":
-            return lambda epoch: 1.0
+            return lambda _: 1.0
         case "cosine":
             return lambda epoch: (1 + math.cos(math.pi * epoch / config.epochs)) / 2
         case "step":

@@ -263,7 +263,7 @@ def open_cache(data: DataConfig, dataset: ImageDataset, display: Display) -> Ima
             data.cache_size,
             Path(data.cache).expanduser(),
             workers=data.workers,
-            progress=lambda done, total: update(done, ""),
+            progress=lambda done, _: update(done, ""),
         )
 
 
