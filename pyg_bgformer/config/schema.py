@@ -106,8 +106,9 @@ class TrainConfig(Section):
         warmup_epochs: Number of first epochs in which the backbone is frozen.
         clip_norm: Largest norm of the gradient, or null.
         clip_value: Largest absolute value of an entry of the gradient, or null.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda or mps. mps has not been tested.
         precision: Precision of training; tests are always in float32.
+        compile: Compile the backbone and the method's networks. Results equal those without it to rounding.
         keep_checkpoint: Keep the checkpoint when the run is finished.
     """
 
@@ -124,8 +125,9 @@ class TrainConfig(Section):
     warmup_epochs: NonNegativeInt = 0
     clip_norm: PositiveFloat | None = 3.0
     clip_value: PositiveFloat | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    compile: bool = False
     keep_checkpoint: bool = False
 
     def __post_init__(self) -> None:

@@ -13,8 +13,13 @@ from pyg_bgformer.errors import InputError
 from pyg_bgformer.methods import Method, ParameterGroup
 
 
-def build_optimizer(method: Method, config: TrainConfig) -> torch.optim.Optimizer:
-    """The recipe's optimiser over all trainable parameters, each group with its own learning rate.
+def build_optimizer(method: Method, config: TrainConfig, *, fused: bool = False) -> torch.optim.Optimizer:
+    """Returns the recipe's optimiser over all trainable parameters, each group with its own learning rate.
+
+    Args:
+        method: Its parameter groups are optimised.
+        config: The recipe's section.
+        fused: Let adamw update all parameters in one kernel, which is faster on a GPU.
 
     Raises:
         InputError: If a trainable parameter is in no group, or in more than one: it would not be trained, or
@@ -28,7 +33,7 @@ def build_optimizer(method: Method, config: TrainConfig) -> torch.optim.Optimize
     check_complete(method, groups)
     match config.optimizer:
         case "adamw":
-            return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+            return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=fused or None)
         case "radam":
             return torch.optim.RAdam(groups, weight_decay=config.weight_decay, decoupled_weight_decay=True)
         case "adam":

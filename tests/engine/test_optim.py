@@ -79,3 +79,18 @@ def test_schedules_by_epoch(schedule, expected):
         optimizer.step()
         scheduler.step()
     assert seen == pytest.approx(expected)
+
+
+def test_the_fused_optimiser_takes_the_same_steps():
+    config = read_config([])
+    moved = []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        method = build_method(config, num_classes=5)
+        optimizer = build_optimizer(method, config.train, fused=fused)
+        for _ in range(3):
+            optimizer.zero_grad()
+            sum(p.square().sum() + p.sum() for p in method.parameters()).backward()
+            optimizer.step()
+        moved.append(torch.cat([p.detach().flatten() for p in method.parameters()]))
+    assert torch.allclose(*moved, atol=1e-6)

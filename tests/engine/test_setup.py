@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -5,6 +6,7 @@ import torch
 
 from pyg_bgformer.config.schema import Component
 from pyg_bgformer.data import ImageSamples
+from pyg_bgformer.engine.loop import fit
 from pyg_bgformer.engine.setup import build_dataset, build_fabric, build_parts, new_run_folder
 from pyg_bgformer.errors import InputError
 from tests.training import Silent
@@ -60,6 +62,34 @@ def test_a_device_that_is_not_there_is_refused(tiny):
         pytest.skip("there is a GPU")
     with pytest.raises(InputError, match=r"train\.device: found no cuda device"):
         build_fabric(replace(tiny.train, device="cuda"))
+
+
+def test_mps_is_refused_where_torch_has_none(tiny, monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(InputError, match=r"train\.device: found no mps device"):
+        build_fabric(replace(tiny.train, device="mps"))
+
+
+def test_compiling_for_a_cpu_needs_a_compiler(tiny, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(InputError, match=r"train\.compile: found no C\+\+ compiler no-such-compiler"):
+        parts_of(replace(tiny, train=replace(tiny.train, device="cpu", compile=True)))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_compiled_networks_train_as_without_compiling(tiny):
+    method = replace(tiny.method, options={**tiny.method.options, "dropout": 0.0})
+    losses = {True: [], False: []}
+    states = {}
+    for compiled, seen in losses.items():
+        train = replace(tiny.train, device="cpu", epochs=1, compile=compiled)
+        torch.manual_seed(0)
+        parts = parts_of(replace(tiny, method=method, train=train))
+        fit(parts, on_batch=lambda epoch, batch, loss, seen=seen: seen.append(loss))
+        states[compiled] = parts.method.state_dict()
+    assert losses[True] == pytest.approx(losses[False], rel=1e-4)
+    assert states[True].keys() == states[False].keys()
 
 
 def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(tiny):
