@@ -7,12 +7,14 @@ from pyg_bgformer.cli.main import main
 from pyg_bgformer.runs.folder import RunFolder
 from tests.report.finished import finished
 
+KEPT = ["--train.epochs=1", "--train.keep_checkpoint=true"]
+
 
 @pytest.mark.parametrize("method", ["bgformer", "dybgr", "batchformer", "intra_batch", "gca_hng"])
 def test_graph_draws_a_batch_of_every_method_with_a_graph(method, tmp_path, capsys):
     losses = {"intra_batch": "label_smoothed_cross_entropy", "gca_hng": "n_pair"}
     loss = losses.get(method, "pairwise_cross_entropy")
-    run = finished(tmp_path, f"--method.name={method}", f"--loss.name={loss}", "--train.epochs=1")
+    run = finished(tmp_path, f"--method.name={method}", f"--loss.name={loss}", *KEPT)
     assert main(["graph", str(run), "--batch", "2"]) == 0
     svg, png = run.path / "graph-batch2.svg", run.path / "graph-batch2.png"
     assert capsys.readouterr().out == f"{svg}\n{png}\n"

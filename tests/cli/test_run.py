@@ -47,7 +47,12 @@ def test_print_config_prints_the_whole_recipe_and_runs_nothing(tmp_path, capsys)
 
 def test_ctrl_c_leaves_a_run_that_resume_finishes(tmp_path):
     command = [sys.executable, str(ROOT / "experiments" / "run.py")]
-    slow = ["--config=digits/bgformer", "--train.epochs=1", "--sampler.batches_per_epoch=2000", "--evaluation.clustering=false"]
+    slow = [
+        "--config=digits/bgformer",
+        "--train.epochs=1",
+        "--sampler.batches_per_epoch=2000",
+        "--evaluation.clustering=false",
+    ]
     process = subprocess.Popen(
         [*command, *slow, "--runs", str(tmp_path)],
         stdout=subprocess.PIPE,
