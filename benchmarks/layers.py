@@ -7,7 +7,7 @@ Contestants take turns, so that whatever else the machine is doing slows all of 
 and the fastest of the repeats, each with its ratio to the path that ``backend="auto"`` takes; the fastest is what
 a machine with idle cores gives all the time. Memory is the most that tensors allocated during one forward and
 backward pass take at once, read from the profiler's record of every allocation; libraries' own work space is not
-in it.
+in it. ``linear maps`` are the layer's two products with its weights and nothing else: no attention can be faster.
 """
 
 import argparse
@@ -50,17 +50,32 @@ class FullAttention(nn.Module):
         return self.proj(out.transpose(1, 2).reshape(x.shape))
 
 
-def contestants(size: Size) -> dict[str, Step]:
+class LinearMaps(nn.Module):
+    """The linear maps of SSAConv alone."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.proj = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, D) -> (N, D)``."""
+        return self.proj(self.qkv(x).chunk(3, dim=1)[2])
+
+
+def contestants(size: Size, device: torch.device | str = "cpu") -> dict[str, Step]:
     """All contestants of one size, on the same features and edges."""
     x = torch.randn(size.nodes, size.channels, generator=torch.Generator().manual_seed(0))
-    edges = batch_graph(x, k=size.k).visual_edge_index
-    steps = {
-        f"SSAConv {name}": training_step(SSAConv(size.channels, size.heads, backend=name), x, edges)
+    edges = batch_graph(x, k=size.k).visual_edge_index.to(device)
+    x = x.to(device)
+    layers = {
+        f"SSAConv {name}": SSAConv(size.channels, size.heads, backend=name)
         for name in ("auto", "sparse", "dense", "message")
     }
-    transformer = TransformerConv(size.channels, size.channels // size.heads, size.heads)
-    steps["TransformerConv"] = training_step(transformer, x, edges)
-    steps["full attention"] = training_step(FullAttention(size.channels, size.heads), x)
+    layers["TransformerConv"] = TransformerConv(size.channels, size.channels // size.heads, size.heads)
+    steps = {name: training_step(layer.to(device), x, edges) for name, layer in layers.items()}
+    steps["full attention"] = training_step(FullAttention(size.channels, size.heads).to(device), x)
+    steps["linear maps"] = training_step(LinearMaps(size.channels).to(device), x)
     return steps
 
 
@@ -77,6 +92,9 @@ def compare(size: Size, repeats: int) -> None:
             f"{peak_memory(steps[name]) / MIB:>10.1f}",
             flush=True,
         )
+    linear = times["linear maps"]
+    medians, fastest = ours.median / linear.median, ours.fastest / linear.fastest
+    print(f"{'':18}SSAConv auto takes {medians:.2f} x its linear maps (fastest: {fastest:.2f} x)")
 
 
 def memory_series(k: int, channels: int, heads: int) -> None:

@@ -119,6 +119,16 @@ def test_half_precision_and_numpy_are_accepted():
     assert half.as_dict() == clustering(points.half().numpy(), labels.numpy()).as_dict()
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("classes", [20, 300])
+def test_on_a_gpu_clusters_are_as_good_and_repeat(classes: int):
+    points, labels = blobs(classes, 6, noise=0.3)
+    first, second = (clustering(points.cuda(), labels) for _ in range(2))
+    assert (first.assignment == second.assignment).all()
+    assert first.nmi == pytest.approx(clustering(points, labels).nmi, abs=0.01)
+
+
 def test_broken_rows_are_refused():
     with pytest.raises(InputError, match="1 of 3 rows"):
         clustering(torch.tensor([[0.0], [torch.nan], [1]]), [0, 0, 1])

@@ -1,0 +1,280 @@
+"""Everything that is worth measuring on one NVIDIA GPU, in at most eight minutes, without a network.
+
+    python benchmarks/gpu.py                            # on a GPU
+    python benchmarks/gpu.py --device cpu --small       # two minutes on a CPU: shows that the script runs
+
+In this order: the tests that need a GPU; layers beside TransformerConv and dense attention; training steps of every
+method, in float32 and bfloat16, beside a plain loop as public code writes it; the evaluation of 60,502 embeddings;
+and compiled training steps. Contestants take turns in one process. Each row is printed and written to
+``benchmarks/results/<device>.csv`` as soon as it is measured, so an early end loses nothing. After ``--budget``
+seconds no further part is begun.
+
+A bare machine with torch, torchvision and torch-geometric needs a few more packages. Make wheels of them where
+there is a network, with ``pip wheel --wheel-dir wheels .``, and install them on the machine with
+``pip install --no-index --find-links wheels pyg-bgformer``.
+"""
+
+import argparse
+import csv
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from evaluation import embeddings
+from layers import DEFAULT_SIZES, Size, contestants
+from measuring import MIB, Step, interleaved_times, peak_memory
+from torch import Tensor, nn
+
+from pyg_bgformer.config.recipe import read_config
+from pyg_bgformer.engine.loop import train_batch
+from pyg_bgformer.engine.optim import build_optimizer, build_schedule
+from pyg_bgformer.engine.setup import build_fabric, build_method, compile_networks
+from pyg_bgformer.engine.state import TrainState
+from pyg_bgformer.evaluation import clustering, retrieval
+
+ROOT = Path(__file__).parents[1]
+METHODS = ("plain", "bgformer", "batchformer", "dybgr", "intra_batch", "gca_hng")
+LAYER_SIZES = [*DEFAULT_SIZES, Size(900, 30, 384, 6)]
+CLASSES, SAMPLES = 18, 5
+TEST_SECONDS = 120
+
+
+class Table:
+    """Rows that are printed and written at once."""
+
+    def __init__(self, path: Path, budget: float) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = path.open("w", newline="", encoding="utf-8")
+        self.writer = csv.writer(self.file)
+        self.writer.writerow(
+            ("part", "case", "contestant", "milliseconds", "ratio", "of", "images_per_second", "peak_mib")
+        )
+        self.started, self.budget = time.perf_counter(), budget
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is up."""
+        return time.perf_counter() - self.started > self.budget
+
+    def add(
+        self,
+        part: str,
+        case: str,
+        times: dict[str, float],
+        of: str,
+        images: int = 0,
+        peaks: dict[str, float] | None = None,
+    ) -> None:
+        """Writes one row for each contestant, with the ratio of its time to that of ``of``."""
+        for name, seconds in times.items():
+            rate = f"{images / seconds:.1f}" if images else ""
+            peak = f"{peaks[name]:.1f}" if peaks else ""
+            self.writer.writerow(
+                (part, case, name, f"{1e3 * seconds:.2f}", f"{seconds / times[of]:.3f}", of, rate, peak)
+            )
+            notes = [f"{rate} images/s"] * bool(rate) + [f"{peak} MiB"] * bool(peak)
+            ratio = f"{seconds / times[of]:.2f} x {of}"
+            print(
+                f"{part:11}{case:26}{name:22}{1e3 * seconds:10.1f} ms  {ratio:22}{', '.join(notes)}",
+                flush=True,
+            )
+        self.file.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--small", action="store_true", help="small sizes, to see that everything runs")
+    parser.add_argument("--budget", type=float, default=420.0, help="seconds after which no part is begun")
+    parser.add_argument("--repeats", type=int, help="default 10, or 1 with --small")
+    arguments = parser.parse_args()
+    device, small = torch.device(arguments.device), arguments.small
+    if device.type == "cuda" and not torch.cuda.is_available():
+        parser.error("found no CUDA device; use --device cpu --small to see that the script runs")
+    repeats = arguments.repeats or (1 if small else 10)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu {platform.machine()}"
+    print(f"{name}, torch {torch.__version__}, {torch.get_num_threads()} threads, {repeats} repeats")
+    stem = re.sub(r"[^a-z0-9]+", "-", name.lower()) + ("-small" if small else "")
+    table = Table(ROOT / "benchmarks" / "results" / f"{stem}.csv", arguments.budget)
+    torch.manual_seed(0)
+
+    if device.type == "cuda":
+        tests = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests"]
+        with suppress(subprocess.TimeoutExpired):
+            subprocess.run(tests, cwd=ROOT, check=False, timeout=TEST_SECONDS)
+    else:
+        print("the tests that need a GPU are left out on a CPU")
+    measure_layers(table, device, [Size(100, 10, 64, 4)] if small else LAYER_SIZES, repeats)
+    encoders = {"conv4": 28} if small else {"torchvision/resnet50": 224, "timm/vit_small_patch16_224": 224}
+    for precision in ("32-true", "bf16-mixed"):
+        for encoder, image_size in encoders.items():
+            measure_training(table, device, encoder, image_size, precision, repeats)
+    measure_evaluation(table, device, 2_000 if small else 60_502)
+    if small:
+        print("compiled training is left out with --small")
+    else:
+        for encoder, image_size in encoders.items():
+            measure_compiled(table, device, encoder, image_size, repeats)
+    print(f"{time.perf_counter() - table.started:.0f} s; {table.file.name}")
+
+
+def measured(
+    steps: dict[str, Step], device: torch.device, repeats: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The median seconds and the peak MiB of each step."""
+
+    def waited(step: Step) -> None:
+        step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    times = interleaved_times({name: partial(waited, step) for name, step in steps.items()}, repeats)
+    return {name: time.median for name, time in times.items()}, {
+        name: peak(step, device) for name, step in steps.items()
+    }
+
+
+def peak(step: Step, device: torch.device) -> float:
+    """The most MiB that a step allocates at once, beyond what was allocated before it."""
+    if device.type == "cpu":
+        return peak_memory(step) / MIB
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    step()
+    return (torch.cuda.max_memory_allocated(device) - before) / MIB
+
+
+def measure_layers(table: Table, device: torch.device, sizes: list[Size], repeats: int) -> None:
+    for size in sizes:
+        if not table.over:
+            times, peaks = measured(contestants(size, device), device, repeats)
+            table.add("layers", f"{tuple(size)}", times, "SSAConv auto", peaks=peaks)
+
+
+def images_and_labels(device: torch.device, image_size: int) -> tuple[Tensor, Tensor]:
+    """A batch in the host's memory, pinned where there is a GPU."""
+    images = torch.rand(CLASSES * SAMPLES, 3, image_size, image_size)
+    labels = torch.arange(CLASSES).repeat_interleave(SAMPLES)
+    return (images.pin_memory(), labels.pin_memory()) if device.type == "cuda" else (images, labels)
+
+
+def our_step(
+    method_name: str,
+    device: torch.device,
+    encoder: str,
+    batch: tuple[Tensor, Tensor],
+    precision: str,
+    *,
+    compiled: bool = False,
+) -> Step:
+    """A step of the engine: transfer, updates of the method, optimiser."""
+    config = read_config(
+        [
+            *("--config", str(ROOT / "experiments" / "recipes" / "digits" / f"{method_name}.yaml")),
+            *("--encoder.name", encoder, "--encoder.weights", "null", "--encoder.embedding_dim", "512"),
+            *("--train.device", device.type, "--train.precision", precision),
+        ]
+    )
+    fabric = build_fabric(config.train)
+    method = build_method(config, num_classes=100)
+    optimizer = build_optimizer(method, config.train, fused=device.type == "cuda")
+    _, optimizer = fabric.setup(method, optimizer)
+    if compiled:
+        compile_networks(method, fabric.device)
+    method.train()
+    state = TrainState(method, optimizer, build_schedule(optimizer, config.train), batch=1)
+
+    def step() -> None:
+        images, labels = (tensor.to(device, non_blocking=True) for tensor in batch)
+        train_batch(fabric, state, config.train, images, labels)
+
+    return step
+
+
+def straightforward_step(device: torch.device, encoder: str, batch: tuple[Tensor, Tensor]) -> Step:
+    """A step as public code of the field writes it: batch to the device, forward, loss of all pairs, backward."""
+    config = read_config(
+        ["--encoder.name", encoder, "--encoder.weights", "null", "--encoder.embedding_dim", "512"]
+    )
+    model: nn.Module = build_method(config, num_classes=100).encoder.to(
+        device, memory_format=torch.contiguous_format
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
+    pageable = tuple(tensor.clone() for tensor in batch)
+
+    def step() -> None:
+        images, labels = (tensor.to(device) for tensor in pageable)
+        out = F.normalize(model(images), dim=1)
+        similarity = out @ out.T
+        same = labels[:, None] == labels[None, :]
+        loss = (1 - similarity[same]).mean() + F.relu(similarity[~same] - 0.5).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+    return step
+
+
+def measure_training(
+    table: Table, device: torch.device, encoder: str, image_size: int, precision: str, repeats: int
+) -> None:
+    """Every method takes turns with the plain method, and in float32 with the straightforward loop."""
+    batch = images_and_labels(device, image_size)
+    for method_name in METHODS:
+        if table.over:
+            return
+        steps = {"plain": our_step("plain", device, encoder, batch, precision)}
+        if method_name != "plain":
+            steps[method_name] = our_step(method_name, device, encoder, batch, precision)
+        elif precision == "32-true":
+            steps["straightforward loop"] = straightforward_step(device, encoder, batch)
+        times, peaks = measured(steps, device, repeats)
+        table.add(
+            "training", f"{encoder.split('/')[-1][:14]} {precision}", times, "plain", CLASSES * SAMPLES, peaks
+        )
+        del steps
+
+
+def measure_compiled(table: Table, device: torch.device, encoder: str, image_size: int, repeats: int) -> None:
+    """Compiled steps beside others, in bfloat16. The first step of each, which compiles, is not measured."""
+    batch = images_and_labels(device, image_size)
+    for method_name in ("plain", "bgformer"):
+        if table.over:
+            return
+        steps = {
+            method_name: our_step(method_name, device, encoder, batch, "bf16-mixed"),
+            f"{method_name}, compiled": our_step(
+                method_name, device, encoder, batch, "bf16-mixed", compiled=True
+            ),
+        }
+        times, peaks = measured(steps, device, repeats)
+        table.add("compiled", encoder.split("/")[-1][:14], times, method_name, CLASSES * SAMPLES, peaks)
+        del steps
+
+
+def measure_evaluation(table: Table, device: torch.device, items: int) -> None:
+    """Retrieval and k-means of embeddings on the device, beside the bare product of all similarities."""
+    if table.over:
+        return
+    rows, labels = embeddings(items, 512, 1.2)
+    rows, labels = rows.to(device), labels.to(device)
+    steps: dict[str, Callable[[], object]] = {
+        "bare product": lambda: [part @ rows.T for part in rows.split(2**25 // items)][-1],
+        "retrieval": lambda: retrieval(rows, labels),
+        "clustering": lambda: clustering(rows, labels),
+    }
+    times, peaks = measured(steps, device, 1)
+    table.add("evaluation", f"{items} x 512", times, "bare product", peaks=peaks)
+
+
+if __name__ == "__main__":
+    main()
