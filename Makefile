@@ -13,7 +13,7 @@ run: $(VENV)/installed
 	$(VENV)/bin/python experiments/run.py $(ARGS)
 
 test: $(VENV)/installed
-	$(VENV)/bin/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto $(ARGS)
 
 slow: $(VENV)/installed
 	$(VENV)/bin/python -m pytest -m slow $(ARGS)
