@@ -61,8 +61,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
             step(images)
 
     sides: dict[str, Callable[[], None]] = {
-        "augmentation, one by one": lambda: epoch(0, lambda images: None),
-        "augmentation, in batches": lambda: epoch(arguments.image_size, lambda images: None),
+        "augmentation, one by one": lambda: epoch(0, lambda _: None),
+        "augmentation, in batches": lambda: epoch(arguments.image_size, lambda _: None),
         "conv4 step alone": lambda: [train_on(kept) for _ in plan],
         "whole loop, one by one": lambda: epoch(0, train_on),
         "whole loop, in batches": lambda: epoch(arguments.image_size, train_on),

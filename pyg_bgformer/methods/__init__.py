@@ -7,7 +7,6 @@ from pyg_bgformer.methods.gca_hng import GCAHNG
 from pyg_bgformer.methods.intra_batch import IntraBatch
 from pyg_bgformer.methods.method import (
     METHODS,
-    Edges,
     KReciprocalRefinement,
     Method,
     ParameterGroup,
@@ -16,6 +15,7 @@ from pyg_bgformer.methods.method import (
 )
 from pyg_bgformer.methods.plain import Plain
 from pyg_bgformer.methods.refining import RefiningMethod
+from pyg_bgformer.nn.ops import Edges
 
 __all__ = [
     "GCAHNG",

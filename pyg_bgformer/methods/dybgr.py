@@ -5,9 +5,10 @@ from torch import Tensor, nn
 from pyg_bgformer.encoders import Encoder
 from pyg_bgformer.geometry import Geometry
 from pyg_bgformer.graph import batch_graph
-from pyg_bgformer.methods.method import METHODS, Edges
+from pyg_bgformer.methods.method import METHODS
 from pyg_bgformer.methods.refining import RefiningMethod
 from pyg_bgformer.nn.models.dybgr import DyBGRNetwork
+from pyg_bgformer.nn.ops import Edges
 
 
 @METHODS.register("dybgr")

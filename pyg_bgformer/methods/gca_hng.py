@@ -18,8 +18,9 @@ from pyg_bgformer.losses.negative_synthesis import (
     similarity_penalty,
     synthesise_negatives,
 )
-from pyg_bgformer.methods.method import METHODS, Edges, Method, ParameterGroup, Update
+from pyg_bgformer.methods.method import METHODS, Method, ParameterGroup, Update
 from pyg_bgformer.nn.models.gca_hng import GCANetwork
+from pyg_bgformer.nn.ops import Edges
 from pyg_bgformer.nn.original import gca_from_original
 
 CLASSIFIER_WEIGHT = 10.0

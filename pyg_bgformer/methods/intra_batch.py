@@ -10,8 +10,9 @@ from pyg_bgformer.errors import check_choice
 from pyg_bgformer.geometry import Geometry, Sphere
 from pyg_bgformer.graph import Similarity, intra_batch_graph
 from pyg_bgformer.losses import LabelSmoothedCrossEntropyLoss
-from pyg_bgformer.methods.method import METHODS, Edges, KReciprocalRefinement, Method, ParameterGroup
+from pyg_bgformer.methods.method import METHODS, KReciprocalRefinement, Method, ParameterGroup
 from pyg_bgformer.nn.models.intra_batch import IntraBatchNetwork
+from pyg_bgformer.nn.ops import Edges
 
 
 @METHODS.register("intra_batch")
