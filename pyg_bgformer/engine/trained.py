@@ -117,7 +117,8 @@ def keep_graph(folder: RunFolder, edges: Edges) -> None:
     for name, (edge_index, weight) in edges.items():
         tensors[f"{name}.edge_index"], tensors[f"{name}.weight"] = edge_index, weight
     with folder.writing(folder.graph) as path:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+        # Layers may share their edges; the file format wants a copy for each name.
+        save_file({name: tensor.clone().contiguous() for name, tensor in tensors.items()}, path)
 
 
 def kept_graph(folder: RunFolder) -> Edges | None:
