@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.evaluation.search import SimilarityFunction, first_largest, top_k
-from pyg_bgformer.files import atomic_path
+from pyg_bgformer.files import atomic_path, partial_path
 
 SCHEMA = 1
 INDEX, LOCK, MODEL, GRAPH = "index.json", ".lock", "model", "approximate.faiss"
@@ -117,7 +117,7 @@ class SearchIndex:
             InputError: If the folder exists or cannot be made.
         """
         folder = Path(folder)
-        unfinished = folder.with_name(f".{folder.name}.{time.time_ns()}.partial")
+        unfinished = partial_path(folder)
         try:
             if folder.exists():
                 raise InputError(f"{folder} exists already; add to it with --add, or choose another name")
