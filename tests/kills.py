@@ -13,7 +13,7 @@ from pyg_bgformer.runs.folder import RunFolder
 
 RECIPE = (
     *("--config", "digits/bgformer", "--data.workers", "1", "--evaluation.clustering", "false"),
-    *("--sampler.batches_per_epoch", "6", "--train.epochs", "3"),
+    *("--sampler.batches_per_epoch", "6", "--train.epochs", "3", "--report.page", "false"),
 )
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
