@@ -53,8 +53,8 @@ class FeatureSamples(Dataset[tuple[Tensor, int, int]]):
         return feature, int(self.labels[position]), int(self.rows[position])
 
 
-def view_seeds(row: int, views: int, seed: int) -> list[int]:
-    """Returns the augmentation seed of each view of an image; they depend on its row and the run's seed alone."""
+def view_seeds(row: int, views: int, seed: int = 0) -> list[int]:
+    """Returns the augmentation seed of each view of an image; they depend on its row and the seed alone."""
     words = np.random.SeedSequence([seed, row]).generate_state(views, np.uint64)
     return [int(word) >> 1 for word in words]  # torch takes seeds below 2 ** 63
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from pyg_bgformer.errors import InputError
+from pyg_bgformer.errors import InputError, one_line
 
 IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What Pillow may take a file for. It knows more formats, and starts other programs to read some of them."""
@@ -85,7 +85,7 @@ def decode_rgb(stream: BinaryIO, where: str) -> Image.Image:
             "replace or remove it"
         ) from None
     except DECODING_ERRORS as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         raise ImageError(f"{where}: damaged image ({reason}); replace or remove it") from None
 
 

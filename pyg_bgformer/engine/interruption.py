@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from pyg_bgformer.data.workers import STOP_SIGNALS
+from pyg_bgformer.errors import one_line
 
 
 class StopRequest:
@@ -104,7 +105,7 @@ def worker_death(error: BaseException) -> str:
     Args:
         error: See :func:`is_worker_death`.
     """
-    reason = " ".join(str(error).split()).rstrip(".")
+    reason = one_line(error).rstrip(".")
     return (
         f"a process that loads images died ({reason}): the machine may have run out of memory, where a smaller "
         "data.workers helps"

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from pyg_bgformer.errors import InputError
+from pyg_bgformer.errors import InputError, one_line
 from pyg_bgformer.methods import Method
 from pyg_bgformer.runs.folder import RunFolder
 from pyg_bgformer.typed import checked
@@ -163,7 +163,7 @@ def load_checkpoint(fabric: Fabric, state: TrainState, folder: RunFolder, origin
         if checkpoint.cuda_rng:
             torch.cuda.set_rng_state_all(checkpoint.cuda_rng)
     except Exception as error:  # torch raises many kinds for states of another model, all meaning this
-        line = " ".join(str(error).split())
+        line = one_line(error)
         raise InputError(f"{path} does not fit the recipe beside it: {line}") from error
     for name in COUNTED:
         setattr(state, name, getattr(checkpoint, name))

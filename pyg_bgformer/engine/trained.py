@@ -17,7 +17,7 @@ from pyg_bgformer.engine.evaluate import Extracted
 from pyg_bgformer.engine.insight import unchanged
 from pyg_bgformer.engine.setup import build_method, build_sampler, train_samples, training_part
 from pyg_bgformer.engine.state import read_checkpoint
-from pyg_bgformer.errors import InputError
+from pyg_bgformer.errors import InputError, one_line
 from pyg_bgformer.methods import Method
 from pyg_bgformer.nn.ops import Edges
 from pyg_bgformer.runs.folder import RunFolder
@@ -52,7 +52,7 @@ def load_trained(config: Config, folder: RunFolder, num_classes: int) -> Method:
     try:
         method.load_state_dict(checkpoint.best or checkpoint.method)
     except RuntimeError as error:
-        line = " ".join(str(error).split())
+        line = one_line(error)
         raise InputError(f"{folder.checkpoint} does not fit the recipe beside it: {line}") from error
     return method.eval()
 
@@ -82,7 +82,7 @@ def training_images(
     if (views := config.data.views) is not None:  # a frozen encoder's images have a few views each
         rows = [int(samples.rows[position]) for position, _ in draws]
         seeds = [
-            view_seeds(row, views, config.seed)[draw[1] % views]
+            view_seeds(row, views)[draw[1] % views]  # as they were computed: alike for all seeds of a run
             for row, draw in zip(rows, draws, strict=True)
         ]
         draws = [(position, seed) for (position, _), seed in zip(draws, seeds, strict=True)]

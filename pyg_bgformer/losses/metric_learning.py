@@ -10,7 +10,7 @@ import torch
 from pytorch_metric_learning import distances, losses, miners, reducers, regularizers
 from torch import Tensor, nn
 
-from pyg_bgformer.errors import InputError, did_you_mean
+from pyg_bgformer.errors import InputError, did_you_mean, one_line
 from pyg_bgformer.losses.registry import LOSSES
 from pyg_bgformer.registry import REQUIRED, Option
 
@@ -89,7 +89,7 @@ class MetricLearningLoss(nn.Module):
                 picked = () if self.miner is None else (self.miner(embeddings, labels),)
                 loss = self.loss(embeddings, labels, *picked)
         except (AssertionError, ValueError) as error:
-            raise InputError(f"{type(self.loss).__name__} refuses the batch: {_one_line(error)}") from error
+            raise InputError(f"{type(self.loss).__name__} refuses the batch: {one_line(error)}") from error
         for (
             module
         ) in self.modules():  # statistics kept for the next step must not hold this step's autograd graph
@@ -254,7 +254,7 @@ def _create(
     try:
         return owner(**given, **made)
     except Exception as error:  # whatever a constructor of the library raises is about the values given
-        raise InputError(f"{what} refuses its options: {_one_line(error)}") from error
+        raise InputError(f"{what} refuses its options: {one_line(error)}") from error
 
 
 def _component(key: str, value: Any, what: str) -> Any:
@@ -277,7 +277,3 @@ def _check_square(labels: Tensor) -> None:
     _, counts = torch.unique_consecutive(labels, return_counts=True)
     if len(labels.unique()) != len(counts) or bool((counts != len(counts)).any()):
         raise ValueError("it needs as many images of each class as there are classes, class after class")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -7,6 +7,8 @@ from pyg_bgformer.deploy.embedding_model import EmbeddingModel
 from pyg_bgformer.encoders import build_encoder
 from pyg_bgformer.engine.frozen import frozen_samples
 from pyg_bgformer.engine.run import run
+from pyg_bgformer.engine.setup import build_dataset, build_parts
+from pyg_bgformer.engine.trained import training_images
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.report.progress import Display
 
@@ -87,3 +89,15 @@ def test_a_run_trains_the_head_and_deploys_the_whole_encoder(tmp_path):
 def test_views_need_a_frozen_encoder():
     with pytest.raises(InputError, match="set encoder"):
         read_config(["--data.views=3"])
+
+
+def test_pictures_show_the_views_whose_features_were_trained_on(tmp_path):
+    recipe = tmp_path / "frozen.yaml"
+    recipe.write_text(FROZEN)
+    config = read_config(["--config", str(recipe), "--seed", "1"])
+    parts = build_parts(config, build_dataset(config.data), Display())
+    features, labels, _ = next(iter(parts.train_loader))
+    images, same_labels = training_images(config, parts.tested, parts.method.encoder, 0)
+    assert torch.equal(labels, same_labels)
+    with torch.no_grad():
+        assert torch.allclose(parts.method.encoder.backbone.eval()(images), features, atol=1e-5)

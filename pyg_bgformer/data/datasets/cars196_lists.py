@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pyg_bgformer.data.images import Box
-from pyg_bgformer.errors import InputError
+from pyg_bgformer.errors import InputError, one_line
 
 # First bytes of a file, and its version and the order of its bytes behind the description
 _MAGIC = b"MATLAB 5.0 MAT-file"
@@ -100,7 +100,7 @@ def read_variable(file: Path, name: str) -> np.ndarray:
     except FileNotFoundError:
         raise InputError(f"{file}: no such file; expected the official lists of Cars196 there") from None
     except Exception as error:  # whatever comes of reading damaged bytes
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         raise InputError(f"{file}: not a whole MATLAB file ({reason}); get it again") from None
     if name not in content:
         raise InputError(f"{file}: has no variable '{name}'; expected the official list of Cars196")
