@@ -73,6 +73,9 @@ def kill_and_resume(runs: Path, kills: int, seed: int = 0) -> list[str]:
                 faults.append(f"{number.name}: does not say how to resume: {errors}")
             if faults:
                 return faults
+            # A kill after the result leaves nothing to resume.
+            if folder and folder.state == "finished":
+                break
         if encoder_of(folder) != whole:
             faults.append(f"{folder}: the encoder differs from that of a run that was not killed")
         if left := [path.name for path in [*place.rglob("*")] if path.name.endswith(".partial")]:
