@@ -119,7 +119,10 @@ def read_study(path: Path, size: str | None = None, overrides: Sequence[str] = (
 
 
 def of_size(given: Mapping[str, Any], size: str | None) -> dict[str, Any]:
-    """Returns the study of one size: its keys in place of those of the file, ``common`` merged."""
+    """Returns the study of one size: its keys in place of those of the file, ``common`` merged.
+
+    In a size, ``rows`` may be a list of names, which chooses from the rows of the file.
+    """
     check_keys(given, KEYS, "")
     sizes = given.get("sizes", {})
     for name, content in sizes.items():
@@ -133,7 +136,14 @@ def of_size(given: Mapping[str, Any], size: str | None) -> dict[str, Any]:
     if size not in sizes:
         raise InputError(f"no size '{size}'; {did_you_mean(size, sizes) if sizes else 'it has no sizes'}")
     common = {**given.get("common", {}), **sizes[size].get("common", {})}
-    return {**given, **sizes[size], "common": common}
+    chosen = {**given, **sizes[size], "common": common}
+    known = {entry.get("name"): entry for entry in given.get("rows", []) if isinstance(entry, dict)}
+    if any(isinstance(entry, str) for entry in chosen.get("rows", [])):
+        for name in chosen["rows"]:
+            if name not in known:
+                raise InputError(f"sizes.{size}.rows: no row '{name}'; {did_you_mean(str(name), known)}")
+        chosen["rows"] = [known[name] for name in chosen["rows"]]
+    return chosen
 
 
 def read_rows(given: Mapping[str, Any], folder: Path, overrides: Sequence[str]) -> Iterator[Row]:

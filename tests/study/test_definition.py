@@ -65,6 +65,13 @@ def test_a_size_overrides_the_study_and_adds_to_what_is_common(content, write):
     assert full.rows[0].config.train.lr == 3e-4
 
 
+def test_a_size_chooses_rows_of_the_study_by_name(content, write):
+    content["sizes"] = {"small": {"rows": ["plain"]}, "wrong": {"rows": ["plane"]}}
+    assert [row.name for row in read_study(write(content), "small").rows] == ["plain"]
+    with pytest.raises(InputError, match=r"sizes.wrong.rows: no row 'plane'; .*plain"):
+        read_study(write(content), "wrong")
+
+
 def test_the_command_line_overrides_what_is_common_but_not_what_a_row_varies(content, write):
     study = read_study(write(content), overrides=["--train.epochs", "4", "--method.alpha=0.1"][:2])
     assert study.rows[0].config.train.epochs == 4
