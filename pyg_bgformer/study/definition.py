@@ -137,7 +137,7 @@ def of_size(given: Mapping[str, Any], size: str | None) -> dict[str, Any]:
         raise InputError(f"no size '{size}'; {did_you_mean(size, sizes) if sizes else 'it has no sizes'}")
     common = {**given.get("common", {}), **sizes[size].get("common", {})}
     chosen = {**given, **sizes[size], "common": common}
-    known = {entry.get("name"): entry for entry in given.get("rows", []) if isinstance(entry, dict)}
+    known = {str(entry.get("name")): entry for entry in given.get("rows", []) if isinstance(entry, dict)}
     if any(isinstance(entry, str) for entry in chosen.get("rows", [])):
         for name in chosen["rows"]:
             if name not in known:
