@@ -1,13 +1,15 @@
 # Commands on a machine that has Python 3.11 or newer, git and make:
 #   make run     trains BGFormer on letters and tests it on other alphabets
 #   make test    runs the test suite; make slow runs the long tests, make coverage measures what the tests reach
+#   make docs    builds the documentation in docs/_build/html
+#   make dist    builds the package in dist/ and checks it
 # They make .venv and install the project into it the first time. PYTHON names another interpreter.
 
 PYTHON ?= python3
 VENV := .venv
 ARGS ?=
 
-.PHONY: run test slow coverage lint clean
+.PHONY: run test slow coverage lint docs dist clean
 
 run: $(VENV)/installed
 	$(VENV)/bin/python experiments/run.py $(ARGS)
@@ -26,6 +28,15 @@ lint: $(VENV)/installed
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+docs: $(VENV)/installed
+	$(VENV)/bin/python -m sphinx -W --keep-going -q docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
+dist: $(VENV)/installed
+	rm -rf dist
+	$(VENV)/bin/python -m build
+	$(VENV)/bin/python -m twine check --strict dist/*
+
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
@@ -33,4 +44,4 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) docs/_build docs/generated .mypy_cache .ruff_cache .pytest_cache

@@ -45,10 +45,14 @@ def add_keys(parser: argparse._ActionsContainer, options: Mapping[str, Option]) 
         options: Options by key.
     """
     for key, option in options.items():
-        text = re.sub(r":\w+:`~?([^`]*)`", r"\1", " ".join(option.help.split())).replace("`", "")
         default = "required" if option.default is REQUIRED else f"default: {shown(option.default)}"
         parser.add_argument(
             f"--{key}",
             metavar=key.rpartition(".")[2].upper(),
-            help=f"{text} ({words(option.type)}; {default})".strip().replace("%", "%%"),
+            help=f"{help_text(option)} ({words(option.type)}; {default})".strip().replace("%", "%%"),
         )
+
+
+def help_text(option: Option) -> str:
+    """Returns what an option decides in one line, without the marks of its docstring."""
+    return re.sub(r":\w+:`~?([^`]*)`", r"\1", " ".join(option.help.split())).replace("`", "")
