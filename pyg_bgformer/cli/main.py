@@ -20,6 +20,8 @@ COMMANDS = {
     "diff": "show what differs between two runs",
     "show": "write the page of a run or of a study, with pictures",
     "graph": "draw the batch graph of a run on its images",
+    "index": "make a searchable index of images, or add images to it",
+    "search": "find the images of an index that are most similar to a photo",
 }
 
 EPILOG = "example: pyg-bgformer run --config digits/bgformer --train.epochs 10"

@@ -8,7 +8,8 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,16 +17,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_bgformer.errors import InputError
+from pyg_bgformer.errors import InputError, one_line
 from pyg_bgformer.evaluation.search import SimilarityFunction, first_largest, top_k
-from pyg_bgformer.files import atomic_path, partial_path
+from pyg_bgformer.files import atomic_path, partial_path, remove_stale_partials
 
 SCHEMA = 1
-INDEX, LOCK, MODEL, GRAPH = "index.json", ".lock", "model", "approximate.faiss"
+INDEX, LOCK, MODEL = "index.json", ".lock", "model"
 CHUNK_ROWS = 2**18
 """Vectors compared at a time; with 128 dimensions they take 128 MB."""
 HNSW_ROWS = 2_000_000
 """Up to this many vectors the approximate index is a graph (HNSW); beyond, it is compressed (IVF-PQ)."""
+MEASURED = 200
+"""Entries with which the recall of an approximate index is measured."""
 RESCORED = 4
 """Candidates that an approximate search takes for each neighbour, to order them by exact similarities."""
 
@@ -136,21 +139,20 @@ class SearchIndex:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.folder}, {len(self):,} x {self.contents.dim})"
 
-    def names(self) -> list[str]:
-        """Returns the names of all entries in their order."""
-        return [
-            name
-            for segment in self.contents.segments
-            for name in json.loads((self.folder / segment.names).read_text(encoding="utf-8"))
-        ]
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names of all entries in their order."""
+        files = (self.folder / segment.names for segment in self.contents.segments)
+        return tuple(name for file in files for name in json.loads(file.read_text(encoding="utf-8")))
 
-    def add(self, names: Sequence[str], vectors: Tensor, model: str) -> int:
+    def add(self, names: Sequence[str], vectors: Tensor, model: str, *, only_new: bool = False) -> int:
         """Adds entries; several processes may add to one index at a time.
 
         Args:
             names: One for each vector.
             vectors: ``(n, D)``.
             model: SHA-256 of the model that made them.
+            only_new: Leave out entries whose names the index has.
 
         Returns:
             The number of entries afterwards.
@@ -170,41 +172,48 @@ class SearchIndex:
             )
         if not bool(vectors.isfinite().all()):
             raise InputError("vectors: found NaN or infinity, expected finite numbers")
-        stem = f"{time.time_ns()}-{os.getpid()}"
+        rows = vectors.detach().cpu().float().numpy()
         try:
-            with atomic_path(self.folder / f"{stem}.npy") as path, open(path, "wb") as file:
-                np.save(file, vectors.detach().cpu().float().numpy())
-            with atomic_path(self.folder / f"{stem}.json") as path:
-                path.write_text(json.dumps(list(names)), encoding="utf-8")
-            files = (f"{stem}.npy", f"{stem}.json")
-            sums = (_file_hash(self.folder / files[0]), _file_hash(self.folder / files[1]))
             with self._locked():
-                latest = asdict(_read(self.folder))
-                segments = (*_segments(latest), Segment(*files, len(names), sums))
-                _write(self.folder, Contents(**{**latest, "segments": segments}))
+                self._reload()
+                if only_new:
+                    known = set(self.names)
+                    new = [i for i, name in enumerate(names) if name not in known]
+                    names, rows = [names[i] for i in new], rows[new]
+                if len(names):
+                    self._append(names, rows)
         except OSError as error:
             raise InputError(f"{self.folder} cannot be written: {error.strerror}") from error
-        self.contents = _read(self.folder)
         return len(self)
+
+    def _append(self, names: Sequence[str], rows: np.ndarray) -> None:
+        stem = f"{time.time_ns()}-{os.getpid()}"
+        files = (f"{stem}.npy", f"{stem}.json")
+        with atomic_path(self.folder / files[0]) as path, open(path, "wb") as file:
+            np.save(file, rows)
+        with atomic_path(self.folder / files[1]) as path:
+            path.write_text(json.dumps(list(names)), encoding="utf-8")
+        sums = (_file_hash(self.folder / files[0]), _file_hash(self.folder / files[1]))
+        segments = (*self.contents.segments, Segment(*files, len(names), sums))
+        _write(self.folder, replace(self.contents, segments=segments))
+        self._reload()
 
     def search(self, queries: Tensor, k: int = 8, *, exact: bool = True) -> Hits:
         """Returns the ``k`` most similar entries of each query.
 
         Args:
             queries: ``(N, D)`` of the index's model.
-            k: Neighbours; fewer where the index has fewer entries.
+            k: Neighbours, at most as many as the index has entries.
             exact: Compare with every entry. Otherwise the approximate index proposes candidates where there is one;
                 they are ordered by their exact similarities.
 
         Raises:
-            InputError: If ``k`` is below 1, sizes differ, the index is empty, or faiss is not installed.
+            InputError: If ``k`` is not from 1 to the number of entries, sizes differ, the index is empty, or faiss
+                is not installed.
         """
-        if len(self) == 0:
-            raise InputError(f"{self.folder} is empty; add images to it first")
+        self.check_k(k)
         if queries.dim() != 2 or queries.size(1) != self.contents.dim:
             raise InputError(f"queries: found {tuple(queries.shape)}, expected (N, {self.contents.dim})")
-        if k < 1:
-            raise InputError(f"k: found {k}, expected at least 1 neighbour")
         queries = queries.detach().cpu().float()
         first = 0
         parts = []
@@ -216,18 +225,42 @@ class SearchIndex:
         order = ids.argsort(dim=1)  # of equally similar entries the first one in the index is first
         similarities, places = first_largest(similarities.gather(1, order), min(k, ids.size(1)))
         ids = ids.gather(1, order).gather(1, places)
-        names = self.names()
-        return Hits([[names[i] for i in row] for row in ids.tolist()], ids, similarities)
+        return Hits([[self.names[i] for i in row] for row in ids.tolist()], ids, similarities)
 
-    def build_approximate(self, queries: Tensor | None = None, k: int = 10) -> float | None:
-        """Builds a faiss index over all entries.
+    def check_k(self, k: int) -> None:
+        """Refuses a number of neighbours that the index does not have.
 
         Args:
-            queries: Measure with these how many of the ``k`` true neighbours are found.
-            k: See ``queries``.
+            k: Number of neighbours.
+
+        Raises:
+            InputError: If the index is empty, or ``k`` is not from 1 to the number of entries.
+        """
+        if len(self) == 0:
+            raise InputError(f"{self.folder} is empty; add images to it first")
+        if not 1 <= k <= len(self):
+            raise InputError(
+                f"k: found {k}, expected 1 to {len(self)}, the number of entries in {self.folder}"
+            )
+
+    def sample(self, count: int) -> Tensor:
+        """Returns some vectors of the index, always the same ones while the index does not change.
+
+        Args:
+            count: How many, where there are so many.
+        """
+        ids = np.random.default_rng(0).choice(len(self), min(count, len(self)), replace=False)
+        return torch.from_numpy(self._gather(np.sort(ids)))
+
+    def build_approximate(self, queries: Tensor | None = None, k: int = 10) -> float:
+        """Builds a faiss index over all entries, and compares it with exact search.
+
+        Args:
+            queries: ``(N, D)``; by default some entries.
+            k: Neighbours of each query, or all there are where the index has fewer entries.
 
         Returns:
-            The recall, from 0 to 1; nothing without queries.
+            The share of the ``k`` true neighbours that it finds.
 
         Raises:
             InputError: If faiss is not installed, the similarity is no dot product, or the file cannot be written.
@@ -242,28 +275,30 @@ class SearchIndex:
         else:
             lists, codes = int(4 * rows**0.5), next(m for m in (32, 16, 8, 4, 2, 1) if dim % m == 0)
             graph = faiss.index_factory(dim, f"IVF{lists},PQ{codes}", faiss.METRIC_INNER_PRODUCT)
-            graph.train(self._sample(64 * lists))
+            graph.train(self.sample(64 * lists).numpy())
             graph.nprobe = 64
         for _, chunk in self._chunks(0):
             graph.add(chunk.numpy())
         try:
-            with self._locked(), atomic_path(self.folder / GRAPH) as path:
-                faiss.write_index(graph, str(path))
-                sha256 = _file_hash(path)
-                latest = asdict(_read(self.folder))
-                fresh = {"segments": tuple(_segments(latest)), "approximate": (sha256, rows)}
-                _write(self.folder, Contents(**{**latest, **fresh}))
-        except OSError as error:
-            raise InputError(f"{self.folder} cannot be written: {error.strerror}") from error
-        self.contents = _read(self.folder)
-        if queries is None:
-            return None
+            with self._locked():
+                partial = partial_path(self.folder / "approximate")
+                faiss.write_index(graph, str(partial))
+                sha256 = _file_hash(partial)
+                partial.rename(_graph_file(self.folder, sha256))
+                before = _read(self.folder)
+                _write(self.folder, replace(before, approximate=(sha256, rows)))
+                if before.approximate is not None and before.approximate[0] != sha256:
+                    _graph_file(self.folder, before.approximate[0]).unlink(missing_ok=True)
+        except (OSError, RuntimeError) as error:  # faiss raises a RuntimeError for a full disk
+            raise InputError(f"{self.folder} cannot be written: {one_line(error)}") from error
+        self._reload()
+        queries, k = self.sample(MEASURED) if queries is None else queries, min(k, rows)
         truth, found = (self.search(queries, k, exact=exact).ids for exact in (True, False))
         return float((found[:, :, None] == truth[:, None, :]).any(dim=1).float().mean())
 
     def _approximate(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Returns candidates and their exact similarities; a candidate that faiss did not find is at -inf."""
-        graph = _faiss().read_index(str(self.folder / GRAPH))
+        graph = self._graph
         ids = torch.from_numpy(graph.search(queries.numpy(), min(RESCORED * k, graph.ntotal))[1])
         flat, places = torch.unique(ids.clamp(min=0), return_inverse=True)
         vectors = torch.from_numpy(self._gather(flat.numpy()))
@@ -276,10 +311,6 @@ class SearchIndex:
             inside = (ids >= start) & (ids < start + len(rows))
             vectors[inside] = rows[ids[inside] - start]
         return vectors
-
-    def _sample(self, count: int) -> np.ndarray:
-        ids = np.random.default_rng(0).choice(len(self), min(count, len(self)), replace=False)
-        return self._gather(np.sort(ids))
 
     def _nearest(self, queries: Tensor, chunk: Tensor, start: int, k: int) -> tuple[Tensor, Tensor]:
         similarity = self.similarity or _dot
@@ -299,17 +330,33 @@ class SearchIndex:
             yield start, rows
             start += len(rows)
 
+    @cached_property
+    def _graph(self) -> Any:
+        sha256, _ = self.contents.approximate or ("", 0)
+        try:
+            return _faiss().read_index(str(_graph_file(self.folder, sha256)))
+        except RuntimeError as error:
+            raise InputError(f"{self.folder} has been changed by another process; open it again") from error
+
+    def _reload(self) -> None:
+        """Reads ``index.json`` again, which other processes may have changed."""
+        self.contents = _read(self.folder)
+        self.__dict__.pop("names", None)
+        self.__dict__.pop("_graph", None)
+
     def _verify(self) -> None:
         for segment in self.contents.segments:
             for name, expected in zip((segment.vectors, segment.names), segment.sha256, strict=True):
                 _check_file(self.folder / name, expected)
         if self.contents.approximate is not None:
-            _check_file(self.folder / GRAPH, self.contents.approximate[0])
+            sha256, _ = self.contents.approximate
+            _check_file(_graph_file(self.folder, sha256), sha256)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with open(self.folder / LOCK, "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            remove_stale_partials(self.folder)
             yield
 
 
@@ -355,6 +402,10 @@ def _segments(content: dict[str, Any]) -> Iterator[Segment]:
 def _write(folder: Path, contents: Contents) -> None:
     with atomic_path(folder / INDEX) as path:
         path.write_text(json.dumps(asdict(contents), indent=1) + "\n", encoding="utf-8")
+
+
+def _graph_file(folder: Path, sha256: str) -> Path:
+    return folder / f"{sha256[:16]}.faiss"
 
 
 def _file_hash(path: Path) -> str:

@@ -41,11 +41,15 @@ def test_of_equal_entries_the_first_one_comes_first(tmp_path, monkeypatch):
     assert filled(tmp_path / "index", vectors).search(vectors[:1], k=4).ids.tolist() == [[0, 1, 2, 3]]
 
 
-def test_k_beyond_the_index_gives_all_entries(tmp_path):
+def test_only_new_entries_are_added_where_this_is_asked_for(tmp_path):
     vectors = unit_vectors(6)
-    hits = filled(tmp_path / "index", vectors).search(vectors[:2], k=100)
-    assert hits.ids.shape == (2, 6)
-    assert sorted(hits.names[0]) == sorted(f"{i}.jpg" for i in range(6))
+    index = filled(tmp_path / "index", vectors[:4])
+    stale = SearchIndex(tmp_path / "index")
+    index.add(["late.jpg"], vectors[5:], MODEL)
+    assert stale.add(["3.jpg", "late.jpg", "4.jpg"], vectors[3:], MODEL, only_new=True) == 6
+    assert SearchIndex(tmp_path / "index").names == ("0.jpg", "1.jpg", "2.jpg", "3.jpg", "late.jpg", "4.jpg")
+    assert stale.search(vectors[5:], k=6).names[0][0] == "late.jpg"
+    assert SearchIndex(tmp_path / "index").add(["4.jpg"], vectors[4:5], MODEL, only_new=True) == 6
 
 
 def test_a_geometry_gives_the_similarity(tmp_path):
@@ -78,7 +82,7 @@ def test_processes_that_add_at_a_time_lose_no_entry(tmp_path):
     SearchIndex.create(tmp_path / "index", MODEL, 8)
     with ProcessPoolExecutor(2) as pool:
         list(pool.map(add_one, [tmp_path / "index"] * 12, range(12)))
-    assert sorted(SearchIndex(tmp_path / "index").names()) == sorted(f"{i}.jpg" for i in range(12))
+    assert sorted(SearchIndex(tmp_path / "index").names) == sorted(f"{i}.jpg" for i in range(12))
 
 
 @pytest.mark.parametrize("ending", [".npy", ".json"])
@@ -128,10 +132,11 @@ def test_mistakes_are_one_line(tmp_path):
         (lambda: index.add(["x"], vectors[:1], "b" * 64), "vectors of two models cannot be compared"),
         (lambda: index.add(["x", "y"], vectors[:1], MODEL), r"found \(1, 8\), expected \(2, 8\)"),
         (lambda: index.add(["x"], vectors[:1] * torch.nan, MODEL), "NaN or infinity"),
-        (lambda: index.search(vectors[:, :3]), r"expected \(N, 8\)"),
-        (lambda: index.search(vectors, k=0), "at least 1 neighbour"),
+        (lambda: index.search(vectors[:, :3], k=1), r"expected \(N, 8\)"),
+        (lambda: index.search(vectors, k=0), "k: found 0, expected 1 to 4"),
+        (lambda: index.search(vectors, k=5), "k: found 5, expected 1 to 4"),
         (lambda: SearchIndex.create(tmp_path / "index", MODEL, 8), "exists already"),
-        (lambda: SearchIndex.create(tmp_path / "new", MODEL, 8).search(vectors), "is empty"),
+        (lambda: SearchIndex.create(tmp_path / "new", MODEL, 8).search(vectors, k=1), "is empty"),
         (lambda: SearchIndex(tmp_path / "nowhere"), "is no index"),
     ]
     for call, message in mistakes:

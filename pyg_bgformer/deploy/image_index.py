@@ -1,0 +1,187 @@
+"""An index of images: what ``pyg-bgformer index`` makes, ``search`` asks and ``serve`` offers."""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from pyg_bgformer.data.image_files import image_files, is_image
+from pyg_bgformer.deploy.embedding_model import EmbeddingModel
+from pyg_bgformer.deploy.index import INDEX, MODEL, Hits, SearchIndex
+from pyg_bgformer.deploy.inputs import Images
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.files import partial_path, remove_stale_partials
+from pyg_bgformer.geometry import Sphere
+
+ROWS = 2**14
+"""Images that are embedded before their vectors are written."""
+
+Progress = Callable[[int, int], None]
+"""Called with the number of embedded images and of all images."""
+
+
+def find_images(places: Sequence[str | Path]) -> list[str]:
+    """Returns the absolute paths of images, each once.
+
+    Args:
+        places: Image files, and folders of images at any depth.
+
+    Raises:
+        InputError: If there is no such file or folder, or a folder has no image.
+    """
+    found: dict[str, None] = {}
+    for place in places:
+        path = Path(os.path.abspath(Path(place).expanduser()))
+        if path.is_dir():
+            images = [str(path / image) for image in image_files(path).images]
+            if not images:
+                raise InputError(f"{place}: found no images in this folder, expected at least 1")
+        elif not path.exists():
+            raise InputError(f"{place}: there is no such file or folder")
+        elif is_image(str(path)):
+            images = [str(path)]
+        else:
+            raise InputError(f"{place}: found no name of an image, expected a photo or a folder of photos")
+        found.update(dict.fromkeys(images))
+    return list(found)
+
+
+class ImageIndex:
+    """Images in an index, together with the model that embeds queries.
+
+    >>> index = ImageIndex("shop.index")                    # doctest: +SKIP
+    >>> index.search(["owl.jpg", "wren.jpg"], k=5).names     # doctest: +SKIP
+
+    The index keeps a copy of its model in its folder ``model/``. Names are absolute paths of the images.
+
+    Args:
+        folder: Written by :meth:`create`.
+        model: The model, or where it is, if not in the index. It must be the one that embedded the images.
+
+    Attributes:
+        vectors: The names and vectors, a :class:`SearchIndex`.
+        model: The model.
+
+    Raises:
+        InputError: If there is no index, it is damaged, or the model is another one.
+    """
+
+    def __init__(self, folder: str | Path, model: EmbeddingModel | str | Path | None = None) -> None:
+        folder = Path(folder).expanduser()
+        self.vectors = SearchIndex(folder)
+        if model is None and not (folder / MODEL).is_dir():
+            raise InputError(f"{folder} has no copy of its model; give the model with --model")
+        place = folder / MODEL if model is None else model
+        self.model = place if isinstance(place, EmbeddingModel) else EmbeddingModel.from_pretrained(place)
+        expected, found = self.vectors.contents.model, self.model.sha256
+        if found != expected:
+            raise InputError(
+                f"{folder} holds vectors of the model {expected[:12]}, the given one is {found[:12]}: "
+                "vectors of two models cannot be compared; use the index's own model or make a new index"
+            )
+        self.vectors.similarity = (
+            None if isinstance(self.model.geometry, Sphere) else self.model.geometry.similarity
+        )
+
+    @classmethod
+    def create(
+        cls,
+        folder: str | Path,
+        model: EmbeddingModel,
+        images: Sequence[str],
+        *,
+        batch_size: int = 64,
+        device: str | torch.device | None = None,
+        progress: Progress | None = None,
+    ) -> "ImageIndex":
+        """Embeds images and writes an index of them. Its folder appears when it is whole.
+
+        Args:
+            folder: Must not exist.
+            model: The model; a copy is kept.
+            images: Paths of image files, from :func:`find_images`.
+            batch_size: Images that the model sees at a time.
+            device: Where to compute; ``None``: where the model is.
+            progress: Called after each batch.
+
+        Raises:
+            InputError: If the folder exists or cannot be written, or an image cannot be read.
+        """
+        folder = Path(folder).expanduser()
+        if folder.exists():
+            what = (
+                "add to it with --add, or choose" if (folder / INDEX).is_file() else "it is no index; choose"
+            )
+            raise InputError(f"{folder} exists already; {what} another name")
+        unfinished = partial_path(folder)
+        try:
+            SearchIndex.create(unfinished, model.sha256, model.dim)
+            remove_stale_partials(folder.parent)
+            model.save_pretrained(unfinished / MODEL)
+            cls(unfinished, model).add(images, batch_size=batch_size, device=device, progress=progress)
+            unfinished.rename(folder)
+        except OSError as error:
+            raise InputError(f"index {folder} cannot be made: {error.strerror}") from error
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        return cls(folder, model)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.vectors.folder}, {len(self):,} images, {self.model!r})"
+
+    def missing(self, images: Sequence[str]) -> list[str]:
+        """Returns those of the images that the index does not have, by their paths.
+
+        Args:
+            images: Paths, from :func:`find_images`.
+        """
+        known = set(self.vectors.names)
+        return [image for image in images if image not in known]
+
+    def add(
+        self,
+        images: Sequence[str],
+        *,
+        batch_size: int = 64,
+        device: str | torch.device | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Embeds and adds the images that the index does not have yet.
+
+        Several processes may add at a time. If this one is interrupted, the images that it wrote stay; the same
+        call adds the others.
+
+        Args:
+            images: Paths of image files, from :func:`find_images`.
+            batch_size: Images that the model sees at a time.
+            device: Where to compute; ``None``: where the model is.
+            progress: Called after each batch.
+
+        Raises:
+            InputError: If an image cannot be read, or the index cannot be written.
+        """
+        new = self.missing(images)
+        for first in range(0, len(new), ROWS):
+            part = new[first : first + ROWS]
+            tell = None if progress is None else (lambda done, _, at=first: progress(at + done, len(new)))
+            vectors = self.model.embed(part, batch_size=batch_size, device=device, progress=tell)
+            self.vectors.add(part, vectors, self.vectors.contents.model, only_new=True)
+
+    def search(self, images: Images, k: int = 8, *, exact: bool = False) -> Hits:
+        """Returns the most similar images of the index.
+
+        Args:
+            images: Queries, as :meth:`EmbeddingModel.embed` takes them.
+            k: Neighbours of each, at most as many as the index has images.
+            exact: Compare with every image, also where there is an approximate index.
+
+        Raises:
+            InputError: If a query cannot be read, the index is empty, or ``k`` is out of its range.
+        """
+        self.vectors.check_k(k)
+        return self.vectors.search(self.model.embed(images), k, exact=exact)
