@@ -2,12 +2,13 @@
 
     python benchmarks/gpu.py                            # on a GPU
     python benchmarks/gpu.py --device cpu --small       # two minutes on a CPU: shows that the script runs
+    python benchmarks/gpu.py --parts layers backends    # some of it
 
-In this order: the tests that need a GPU; layers beside TransformerConv and dense attention; training steps of every
-method, in float32 and bfloat16, beside a plain loop as public code writes it; the evaluation of 60,502 embeddings;
-and compiled training steps. Contestants take turns in one process. Each row is printed and written to
-``benchmarks/results/<device>.csv`` as soon as it is measured, so an early end loses nothing. After ``--budget``
-seconds no further part is begun.
+In this order: the tests that need a GPU; layers beside TransformerConv and dense attention; the backends at sizes
+where one takes over from another; training steps of every method, in float32, bfloat16 and float16, beside a plain
+loop as public code writes it; the evaluation of 60,502 embeddings; and compiled training steps. Contestants take
+turns in one process. Each row is printed and written to ``benchmarks/results/<device>.csv`` as soon as it is
+measured, so an early end loses nothing. After ``--budget`` seconds no further part is begun.
 
 A bare machine with torch, torchvision and torch-geometric needs a few more packages. Make wheels of them where
 there is a network, with ``pip wheel --wheel-dir wheels .``, and install them on the machine with
@@ -24,6 +25,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -43,6 +45,10 @@ from pyg_bgformer.evaluation import clustering, retrieval
 ROOT = Path(__file__).parents[1]
 METHODS = ("plain", "bgformer", "batchformer", "dybgr", "intra_batch", "gca_hng")
 LAYER_SIZES = [*DEFAULT_SIZES, Size(900, 30, 384, 6)]
+BACKEND_SIZES = [Size(nodes, k, 512, 8) for nodes in (2048, 8192, 16_384) for k in (10, 30)]
+CHOICES = ("SSAConv auto", "SSAConv sparse", "SSAConv dense")
+PARTS = ("tests", "layers", "backends", "training", "evaluation", "compiled")
+ENCODERS = {"torchvision/resnet50": 224, "timm/vit_small_patch16_224": 224}
 CLASSES, SAMPLES = 18, 5
 TEST_SECONDS = 120
 
@@ -95,6 +101,9 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="small sizes, to see that everything runs")
     parser.add_argument("--budget", type=float, default=420.0, help="seconds after which no part is begun")
     parser.add_argument("--repeats", type=int, help="default 10, or 1 with --small")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS)
+    )
     arguments = parser.parse_args()
     device, small = torch.device(arguments.device), arguments.small
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -106,24 +115,32 @@ def main() -> None:
     table = Table(ROOT / "benchmarks" / "results" / f"{stem}.csv", arguments.budget)
     torch.manual_seed(0)
 
-    if device.type == "cuda":
-        tests = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests"]
-        with suppress(subprocess.TimeoutExpired):
-            subprocess.run(tests, cwd=ROOT, check=False, timeout=TEST_SECONDS)
-    else:
-        print("the tests that need a GPU are left out on a CPU")
-    measure_layers(table, device, [Size(100, 10, 64, 4)] if small else LAYER_SIZES, repeats)
-    encoders = {"conv4": 28} if small else {"torchvision/resnet50": 224, "timm/vit_small_patch16_224": 224}
-    for precision in ("32-true", "bf16-mixed"):
-        for encoder, image_size in encoders.items():
-            measure_training(table, device, encoder, image_size, precision, repeats)
-    measure_evaluation(table, device, 2_000 if small else 60_502)
-    if small:
-        print("compiled training is left out with --small")
-    else:
-        for encoder, image_size in encoders.items():
-            measure_compiled(table, device, encoder, image_size, repeats)
+    parts: dict[str, Callable[[], None]] = {
+        "tests": lambda: run_tests(device),
+        "layers": lambda: measure_layers(
+            table, device, [Size(100, 10, 64, 4)] if small else LAYER_SIZES, repeats
+        ),
+        "backends": lambda: measure_backends(
+            table, device, [Size(300, 10, 64, 4)] if small else BACKEND_SIZES, repeats
+        ),
+        "training": lambda: measure_training(table, device, {"conv4": 28} if small else ENCODERS, repeats),
+        "evaluation": lambda: measure_evaluation(table, device, 2_000 if small else 60_502),
+        "compiled": lambda: measure_compiled(table, device, {} if small else ENCODERS, repeats),
+    }
+    for part in PARTS:
+        if part in arguments.parts and not table.over:
+            parts[part]()
     print(f"{time.perf_counter() - table.started:.0f} s; {table.file.name}")
+
+
+def run_tests(device: torch.device) -> None:
+    """Runs the tests that need a GPU."""
+    if device.type == "cpu":
+        print("the tests that need a GPU are left out on a CPU")
+        return
+    tests = [sys.executable, "-m", "pytest", "-q", "-m", "gpu and not slow", "tests"]
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run(tests, cwd=ROOT, check=False, timeout=TEST_SECONDS)
 
 
 def measured(
@@ -157,6 +174,15 @@ def measure_layers(table: Table, device: torch.device, sizes: list[Size], repeat
         if not table.over:
             times, peaks = measured(contestants(size, device), device, repeats)
             table.add("layers", f"{tuple(size)}", times, "SSAConv auto", peaks=peaks)
+
+
+def measure_backends(table: Table, device: torch.device, sizes: list[Size], repeats: int) -> None:
+    """The two paths that ``backend="auto"`` chooses from, at sizes where the choice could turn."""
+    for size in sizes:
+        if not table.over:
+            steps = {name: step for name, step in contestants(size, device).items() if name in CHOICES}
+            times, peaks = measured(steps, device, repeats)
+            table.add("backends", f"{tuple(size)}", times, "SSAConv auto", peaks=peaks)
 
 
 def images_and_labels(device: torch.device, image_size: int) -> tuple[Tensor, Tensor]:
@@ -224,32 +250,29 @@ def straightforward_step(device: torch.device, encoder: str, batch: tuple[Tensor
     return step
 
 
-def measure_training(
-    table: Table, device: torch.device, encoder: str, image_size: int, precision: str, repeats: int
-) -> None:
-    """Every method takes turns with the plain method, and in float32 with the straightforward loop."""
-    batch = images_and_labels(device, image_size)
-    for method_name in METHODS:
+def measure_training(table: Table, device: torch.device, encoders: dict[str, int], repeats: int) -> None:
+    """Every method takes turns with the plain method, and in float32 plain with the straightforward loop."""
+    precisions = ("32-true", "bf16-mixed", "16-mixed") if device.type == "cuda" else ("32-true", "bf16-mixed")
+    for precision, (encoder, image_size), method_name in product(precisions, encoders.items(), METHODS):
         if table.over:
             return
+        batch = images_and_labels(device, image_size)
         steps = {"plain": our_step("plain", device, encoder, batch, precision)}
         if method_name != "plain":
             steps[method_name] = our_step(method_name, device, encoder, batch, precision)
         elif precision == "32-true":
             steps["straightforward loop"] = straightforward_step(device, encoder, batch)
         times, peaks = measured(steps, device, repeats)
-        table.add(
-            "training", f"{encoder.split('/')[-1][:14]} {precision}", times, "plain", CLASSES * SAMPLES, peaks
-        )
-        del steps
+        case = f"{encoder.split('/')[-1][:14]} {precision}"
+        table.add("training", case, times, "plain", CLASSES * SAMPLES, peaks)
 
 
-def measure_compiled(table: Table, device: torch.device, encoder: str, image_size: int, repeats: int) -> None:
+def measure_compiled(table: Table, device: torch.device, encoders: dict[str, int], repeats: int) -> None:
     """Compiled steps beside others, in bfloat16. The first step of each, which compiles, is not measured."""
-    batch = images_and_labels(device, image_size)
-    for method_name in ("plain", "bgformer"):
+    for (encoder, image_size), method_name in product(encoders.items(), ("plain", "bgformer")):
         if table.over:
             return
+        batch = images_and_labels(device, image_size)
         steps = {
             method_name: our_step(method_name, device, encoder, batch, "bf16-mixed"),
             f"{method_name}, compiled": our_step(
@@ -258,7 +281,6 @@ def measure_compiled(table: Table, device: torch.device, encoder: str, image_siz
         }
         times, peaks = measured(steps, device, repeats)
         table.add("compiled", encoder.split("/")[-1][:14], times, method_name, CLASSES * SAMPLES, peaks)
-        del steps
 
 
 def measure_evaluation(table: Table, device: torch.device, items: int) -> None:

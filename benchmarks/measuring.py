@@ -1,7 +1,8 @@
 """Time and memory of training steps that take turns, so that whatever else the machine does slows all alike."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -57,3 +58,18 @@ def peak_memory(step: Step) -> int:
         held += change
         peak = max(peak, held)
     return peak
+
+
+class Quiet:
+    """A display that shows nothing."""
+
+    def line(self, text: str) -> None:
+        """Shows nothing."""
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Callable[[int, str], None]]:  # noqa: ARG002
+        """Shows nothing."""
+        yield lambda done, note: None  # noqa: ARG005
+
+    def result(self, result: object) -> None:
+        """Shows nothing."""

@@ -108,6 +108,7 @@ class TrainConfig(Section):
         clip_value: Largest absolute value of an entry of the gradient, or null.
         device: auto, cpu, cuda or mps. mps has not been tested.
         precision: Precision of training; tests are always in float32.
+        deterministic: Train with deterministic algorithms alone: a seed repeats bit for bit on a GPU. Slower there.
         compile: Compile the backbone and the method's networks. Results equal those without it to rounding.
         keep_checkpoint: Keep the checkpoint when the run is finished.
     """
@@ -127,6 +128,7 @@ class TrainConfig(Section):
     clip_value: PositiveFloat | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    deterministic: bool = False
     compile: bool = False
     keep_checkpoint: bool = False
 

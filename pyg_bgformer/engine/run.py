@@ -27,6 +27,7 @@ from pyg_bgformer.engine.setup import (
     Parts,
     build_dataset,
     build_parts,
+    deterministic_algorithms,
     new_run_folder,
     own_random_numbers,
 )
@@ -165,7 +166,11 @@ def train(parts: Parts, folder: RunFolder, display: Display) -> None:
         folder: Its folder.
         display: Shows the progress.
     """
-    with EpochLog(parts, folder, display) as log, display.bar("training", log.begins[-1]) as update:
+    with (
+        deterministic_algorithms(parts.config.train.deterministic),
+        EpochLog(parts, folder, display) as log,
+        display.bar("training", log.begins[-1]) as update,
+    ):
         fit(
             parts,
             folder,

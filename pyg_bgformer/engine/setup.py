@@ -118,6 +118,26 @@ def own_random_numbers(seed: int) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def deterministic_algorithms(wanted: bool) -> Iterator[None]:
+    """Lets torch use deterministic algorithms alone as long as the block lasts, if that is wanted.
+
+    On a CPU the algorithms are deterministic anyway.
+
+    Args:
+        wanted: Otherwise nothing is changed.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        # cuBLAS reads this when it is first used, and repeats its sums only with work space of a fixed size
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
 def build_dataset(data: DataConfig) -> ImageDataset:
     """Returns the recipe's dataset; see :func:`pyg_bgformer.data.load_dataset` for what it refuses.
 
