@@ -37,7 +37,10 @@ API = {
     "encoders": ("Encoders", ["encoders"]),
     "methods": ("Methods", ["methods"]),
     "evaluation": ("Evaluation", ["evaluation"]),
-    "deploy": ("Trained models", ["deploy.embedding_model", "deploy.index", "deploy.sklearn"]),
+    "deploy": (
+        "Trained models",
+        ["deploy.embedding_model", "deploy.image_index", "deploy.index", "deploy.export", "deploy.sklearn"],
+    ),
     "runs": ("Runs, registries and errors", ["runs.folder", "runs.result", "registry", "errors"]),
 }
 """Pages of the API: their titles, and the modules on them."""
