@@ -7,6 +7,7 @@ import yaml
 from pyg_bgformer.config.arguments import Parser
 from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.config.schema import Config
+from pyg_bgformer.engine.extension import resumed_config
 from pyg_bgformer.engine.run import run
 from pyg_bgformer.errors import InputError, Interrupted
 from pyg_bgformer.report.events import log_result
@@ -17,14 +18,15 @@ from pyg_bgformer.runs.folder import RunFolder
 DEFAULT_RECIPE = "glyphs/bgformer"
 
 USAGE = """pyg-bgformer run [--config RECIPE] [--SECTION.KEY VALUE ...] [--seed N] [--print_config]
-       pyg-bgformer run --resume RUN"""
+       pyg-bgformer run --resume RUN [--train.epochs N]"""
 
 EPILOG = """examples:
   pyg-bgformer run                                               BGFormer on letters, in a minute
   pyg-bgformer run --config cub200/plain --data.root /my/CUB_200_2011
   pyg-bgformer run --train.epochs 5 --method.k 10 --seed 1       any key of the recipe
   pyg-bgformer run --loss.name multi_similarity --print_config   the whole recipe, without running it
-  pyg-bgformer run --resume runs/glyphs-bgformer-seed0-...       an interrupted run"""
+  pyg-bgformer run --resume runs/glyphs-bgformer-seed0-...       an interrupted run
+  pyg-bgformer run --resume RUN --train.epochs 20                a finished run, trained further"""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -37,17 +39,18 @@ def main(arguments: Sequence[str]) -> int:
         add_help=False,  # read_config's parser prints the help, with all keys of the recipe
     )
     parser.add_argument(
-        "--resume", metavar="RUN", help="folder of an interrupted run; nothing else can be set"
+        "--resume",
+        metavar="RUN",
+        help="folder of an interrupted run, or of a finished one that --train.epochs N extends",
     )
     parser.add_argument("--verbose", action="store_true", help="show all scores at the end")
     parser.add_argument("--print_config", action="store_true", help="print the whole recipe and stop")
     given, settings = parser.parse_known_args(arguments)
-    if given.resume is not None and settings:
-        raise InputError("--resume takes the folder of a run and nothing else: its recipe is in that folder")
     resume = None if given.resume is None else RunFolder.open(given.resume)
-    if resume is not None:
-        settings = ["--config", str(resume.recipe)]
-    config = read_config(settings, DEFAULT_RECIPE, parent=parser)
+    if resume is None:
+        config = read_config(settings, DEFAULT_RECIPE, parent=parser)
+    else:
+        config = resumed_config(resume, settings)
     if given.print_config:
         print(yaml.safe_dump(config.as_dict(), sort_keys=False), end="")
         return 0

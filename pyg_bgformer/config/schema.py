@@ -45,6 +45,9 @@ class DataConfig(Section):
         feature_cache: Folder for the features of frozen encoders, or null for no cache.
         workers: Number of processes that load images.
         min_images: Classes with fewer images are left out.
+        holdout: Of a folder of your own without folders of splits, the share of the classes that is tested, or 0 to
+            train on all and test on the training images. null tests the second half of the class names.
+        holdout_seed: Decides which classes these are.
         cache: Folder for decoded images, or null to decode them in every epoch.
         cache_size: Shorter side in pixels to which larger images are resized in the cache. Training crops are cut
             from these: if it is not well above resize, small crops are blurred, and test images are not.
@@ -67,6 +70,8 @@ class DataConfig(Section):
     feature_cache: str | None = "~/.cache/pyg_bgformer"
     workers: NonNegativeInt = 2
     min_images: PositiveInt = 1
+    holdout: Share | None = None
+    holdout_seed: NonNegativeInt = 0
     cache: str | None = None
     cache_size: PositiveInt = 512
 

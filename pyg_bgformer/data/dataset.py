@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,12 @@ from pyg_bgformer.errors import InputError
 
 SPLITS = ("train", "val", "test", "query", "gallery")
 """The splits that exist, in the order in which their classes are numbered."""
+
+UNUSED = "unused"
+"""Split of images that are neither trained on nor tested; none of a dataset's own, so that nothing loads it."""
+
+Tested = Literal["unseen classes", "seen classes", "training images"]
+"""What scores are of: classes that are not trained on, other images of trained classes, or trained images."""
 
 
 class ImageDataset:
@@ -40,12 +46,14 @@ class ImageDataset:
     Attributes:
         versions (dict): Versions of the programs that made the images, where they are not files.
         single_images (bool): Whether classes of one image are no fault, as the official training part has some.
+        official (bool): Whether its authors fixed the splits. Then train and test share no class.
         table (pandas.DataFrame): Columns ``path``, ``label`` (int64, 0..C-1 over all classes, train classes
             first, in the order of ``records``), ``original_class``, ``split``, perhaps ``super_class``, ``box``;
             the index is the *row* by which everything else refers to an image.
     """
 
     single_images = False
+    official = True
 
     def __init__(
         self,
@@ -127,6 +135,17 @@ class ImageDataset:
     def cropped(self) -> bool:
         """Returns whether images are cropped to annotated boxes."""
         return "box" in self.table
+
+    @property
+    def tested(self) -> Tested:
+        """Returns what is tested. Only a user's own folder is tested on anything but unseen classes."""
+        split, classes = self.table["split"], self.table["original_class"]
+        if self.official or (split == UNUSED).any():
+            return "unseen classes"
+        if not split.isin(["test", "query"]).any():
+            return "training images"
+        tested = set(classes[split.isin(["test", "query"])])
+        return "seen classes" if tested <= set(classes[split == "train"]) else "unseen classes"
 
     @property
     def manifest_hash(self) -> str:
@@ -215,8 +234,9 @@ class ImageDataset:
     def faults(self) -> list[str]:
         """Returns one line for each thing for which nothing can be trained or tested; none in a sound dataset.
 
-        They are: a split of fewer than two classes, a class of one image, a class in two of train, val and test, an
-        image that is listed twice, a query whose class has no gallery image.
+        They are: a split of fewer than two classes, a class of one image, a class in two of train, val and test
+        unless all tested classes of a user's folder are trained on, an image that is listed twice, a query whose
+        class has no gallery image.
         """
         classes, split = self.table["original_class"], self.table["split"]
         lines = [
@@ -229,7 +249,7 @@ class ImageDataset:
             for name in sorted(set(classes[split == "query"]) - set(classes[split == "gallery"]))
         ]
         counts = self.counts()
-        needed = ["train"] if "query" in counts else ["train", "test"]
+        needed = ["train"] if "query" in counts or self.tested == "training images" else ["train", "test"]
         for part in [*needed, "val"] if "val" in counts else needed:
             sizes = classes[split == part].value_counts(sort=False)
             if len(sizes) < 2:
@@ -267,12 +287,14 @@ class ImageDataset:
         return [f"not the official dataset; {in_all}"] if self.partial else []
 
     def _shared(self) -> list[tuple[str, str, str]]:
-        """Returns ``(part, other part, class)`` for each class in two of train, val and test."""
+        """Returns ``(part, other part, class)`` for each class that is wrongly in two of train, val and test."""
+        seen = self.tested == "seen classes"
         parts = self.table["split"].replace({"query": "test", "gallery": "test"})
         classes = {part: set(names) for part, names in self.table["original_class"].groupby(parts)}
         return [
             (first, second, name)
             for first, second in combinations(("train", "val", "test"), 2)
+            if not (seen and (first, second) == ("train", "test"))
             for name in sorted(classes.get(first, set()) & classes.get(second, set()))
         ]
 

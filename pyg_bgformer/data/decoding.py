@@ -61,7 +61,7 @@ def decoded(
 
 def failures(images: HasImages, workers: int | None = None) -> list[str]:
     """Returns one line for each image that does not decode to RGB, in the order of the rows."""
-    with closing(decoded(images, _mode, workers)) as outcomes:
+    with closing(decoded(images, get_mode, workers)) as outcomes:
         return [str(outcome) for outcome in outcomes if isinstance(outcome, ImageError)]
 
 
@@ -87,7 +87,8 @@ class Decoded(Dataset[T | ImageError], Generic[T]):
             return error
 
 
-def _mode(image: Image.Image) -> str:
+def get_mode(image: Image.Image) -> str:
+    """Returns the mode of an image: as little as can be sent between processes."""
     return image.mode
 
 

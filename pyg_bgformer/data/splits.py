@@ -1,12 +1,13 @@
-"""Part of the training classes set aside to choose settings on, so that the test is looked at once."""
+"""Which classes are set aside: to choose settings on, or to score an encoder on."""
+
+import hashlib
+import math
 
 import numpy as np
 
-from pyg_bgformer.data.dataset import ImageDataset
+from pyg_bgformer.data.dataset import UNUSED, ImageDataset, with_labels
+from pyg_bgformer.data.image_files import some
 from pyg_bgformer.errors import InputError
-
-UNUSED = "unused"
-"""Split of the images that neither train nor validate; none of a dataset's own, so that nothing loads it."""
 
 
 def validation_part(dataset: ImageDataset, folds: int, fold: int) -> ImageDataset:
@@ -50,3 +51,35 @@ def validation_part(dataset: ImageDataset, folds: int, fold: int) -> ImageDatase
         split=np.select([held_out, train], ["test", "train"], UNUSED), label=np.argsort(order)[labels]
     )
     return dataset.with_table(table, expected={})
+
+
+def hold_out(dataset: ImageDataset, share: float, seed: int) -> ImageDataset:
+    """Returns a dataset whose test is a share of its classes, drawn by a seed; the others are trained on.
+
+    The order of the draw depends on the seed and on the names of the classes alone. A class that is added later
+    changes the place of no other one in it.
+
+    Args:
+        dataset: All of its images are used.
+        share: Of the classes, rounded up, at least 2 classes; 0 holds nothing out. A single class is not held out.
+        seed: Decides the draw.
+
+    Raises:
+        InputError: If fewer than two classes would be left to train on.
+    """
+    names = dataset.table["original_class"]
+    order = sorted(set(names), key=lambda name: hashlib.sha256(f"{seed}\n{name}".encode()).digest())
+    count = max(math.ceil(share * len(order)), 2) if share and len(order) > 1 else 0
+    if count and len(order) - count < 2:
+        raise InputError(
+            f"{dataset.where}: holding out {count} of {len(order)} classes leaves fewer than 2 to train on; add "
+            "classes, hold out less, or train on all: data.holdout: 0 (of the command train: --holdout none)"
+        )
+    held_out = sorted(order[:count])
+    split = np.where(names.isin(held_out), "test", "train")
+    other = dataset.with_table(with_labels(dataset.table.assign(split=split).drop(columns="label")))
+    line = (
+        f"held out: {count} of {len(order)} classes ({some(held_out)})" if count else "no class is held out"
+    )
+    other.notes = [*dataset.notes, line]
+    return other

@@ -203,7 +203,7 @@ class EmbeddingModel(nn.Module, ModelHubMixin):
         Raises:
             InputError: If there is no such model, or its files are damaged or do not fit together.
         """
-        folder = _folder_of(str(model), {"revision": revision, "cache_dir": cache_dir, "token": token})
+        folder = model_folder(str(model), revision=revision, cache_dir=cache_dir, token=token)
         description = read_description(folder)
         tensors = read_saved_tensors(folder, description)
         head = [value for key, value in tensors.items() if key.startswith("head.") and value.ndim == 2]
@@ -292,8 +292,16 @@ class EmbeddingModel(nn.Module, ModelHubMixin):
             yield as_floats(torch.stack(loaded))
 
 
-def _folder_of(name: str, options: dict[str, Any]) -> Path:
-    """Returns the local folder of a model: the folder of that name, or one of the hub's cache."""
+def model_folder(name: str, **options: Any) -> Path:
+    """Returns the local folder of a model: the folder of that name, or one of the hub's cache.
+
+    Args:
+        name: A folder, or a name on the Hugging Face hub.
+        **options: ``revision``, ``cache_dir`` or ``token``, as for :meth:`EmbeddingModel.from_pretrained`.
+
+    Raises:
+        InputError: If there is neither.
+    """
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder

@@ -20,7 +20,6 @@ from pyg_bgformer.errors import InputError, did_you_mean, one_line
 
 HUB_SECONDS = 5.0
 TIMM_FILE = "model.safetensors"
-OFFLINE_ADVICE = "give the path of a local weights file, or null for random weights"
 # DenseNet's published files were written before layer names lost their inner dot.
 OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12])\.(.+)$")
 
@@ -48,7 +47,7 @@ def torchvision_weights(name: str, tag: str) -> tuple[str, Mapping[str, Tensor]]
         # The files are pickles of tensors: weights_only keeps anything else in them from running.
         tensors = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:
-        raise _not_fetched(owner, error) from error
+        raise _not_fetched(owner, error, weights.url) from error
     return weights.name, {OLD_DENSENET.sub(r"\1\2.\3", key): tensor for key, tensor in tensors.items()}
 
 
@@ -87,7 +86,7 @@ def timm_checkpoint(name: str, weights: str) -> tuple[str, dict[str, Any]]:
     try:
         path = hub_file(config.hf_hub_id, TIMM_FILE)
     except OSError as error:
-        raise _not_fetched(f"{TIMM}{full_name}", error) from error
+        raise _not_fetched(f"{TIMM}{full_name}", error, hf_hub_url(config.hf_hub_id, TIMM_FILE)) from error
     return full_name, {"pretrained": True, "pretrained_cfg_overlay": {"file": str(path)}}
 
 
@@ -121,10 +120,12 @@ def _refuse_offline(url: str, owner: str) -> None:
     """torch.hub does not know ``HF_HUB_OFFLINE``; one switch is enough."""
     cached = os.path.join(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
     if constants.HF_HUB_OFFLINE and not os.path.isfile(cached):
-        raise _not_fetched(owner, "HF_HUB_OFFLINE is set")
+        raise _not_fetched(owner, "HF_HUB_OFFLINE is set", url)
 
 
-def _not_fetched(owner: str, reason: object) -> InputError:
+def _not_fetched(owner: str, reason: object, url: str) -> InputError:
     return InputError(
-        f"weights {owner} are not cached and cannot be fetched ({one_line(reason)}): {OFFLINE_ADVICE}"
+        f"weights {owner} are not cached and cannot be fetched ({one_line(reason)}): get {url} where there is a "
+        "network and give the path of that file as the weights (--weights FILE, in a recipe encoder.weights), or "
+        "null for random weights"
     )

@@ -34,6 +34,8 @@ def deployed(config: Config, method: Method, result: RunResult) -> EmbeddingMode
     """
     data = ("dataset", "dataset_manifest_sha256", "dataset_partial", "dataset_cropped")
     origin = asdict(result.provenance)
+    # Scores of training images say nothing about others, and would be read as if they did.
+    scores = {} if result.tested == "training images" else result.trained["embedding"]
     return EmbeddingModel(
         method.encoder,
         method.geometry,
@@ -44,11 +46,12 @@ def deployed(config: Config, method: Method, result: RunResult) -> EmbeddingMode
             "loss": config.loss.name,
             **{key: origin[key] for key in data},
             "protocol": result.protocol,
+            "tested": result.tested,
             "epochs": result.epochs,
             "trained_epoch": result.trained_epoch,
             "seed": result.seed,
         },
-        scores={name: value for name, value in result.trained["embedding"].items() if name.startswith(SHOWN)},
+        scores={name: value for name, value in scores.items() if name.startswith(SHOWN)},
     )
 
 

@@ -1,6 +1,7 @@
 """What the engine needs of a display; it knows no screen."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from pyg_bgformer.runs.result import RunResult
@@ -24,3 +25,19 @@ class Display(Protocol):
 
     def result(self, result: RunResult) -> None:
         """Shows the result of a run."""
+
+
+class Silent:
+    """A display that shows nothing."""
+
+    def line(self, text: str) -> None:
+        """Drops a line."""
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Update]:
+        """Yields a function that does nothing."""
+        del title, total
+        yield lambda *_: None
+
+    def result(self, result: RunResult) -> None:
+        """Drops a result."""

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from pyg_bgformer.config.schema import Config
 from pyg_bgformer.engine.best_epoch import best_epoch
@@ -15,6 +16,7 @@ from pyg_bgformer.engine.evaluate import (
     measure_batch_dependence,
     score_tested,
 )
+from pyg_bgformer.engine.extension import check_extension, reopen
 from pyg_bgformer.engine.interruption import (
     interrupted_by_signal,
     is_worker_death,
@@ -41,13 +43,17 @@ from pyg_bgformer.runs.provenance import provenance
 from pyg_bgformer.runs.result import RunResult, Scores, read_scores, write_result
 
 
-def run(config: Config, display: Display, resume: RunFolder | None = None) -> RunFolder:
+def run(
+    config: Config, display: Display, resume: RunFolder | None = None, *, out: Path | None = None
+) -> RunFolder:
     """Carries out a run, or the rest of one, and shows its result.
 
     Args:
         config: The run.
         display: Shows progress and result.
-        resume: Folder of an interrupted run whose recipe ``config`` is, or that holds this recipe alone.
+        resume: Folder of an interrupted run whose recipe ``config`` is, or that holds this recipe alone; or of a
+            finished run whose recipe differs in ``train.epochs`` alone, which is extended to so many epochs.
+        out: A new run's folder; by default one in ``config.runs`` that is named after the run.
 
     Returns:
         The run's folder.
@@ -58,10 +64,7 @@ def run(config: Config, display: Display, resume: RunFolder | None = None) -> Ru
         Interrupted: A signal asked to stop; the folder can be resumed.
     """
     if resume is not None and resume.state == "finished":
-        raise InputError(
-            f"{resume} is finished: its result is in {resume.result.name}. To train longer, start a new run: "
-            f"--config {resume.recipe} --train.epochs N"
-        )
+        check_extension(resume, config.train.epochs)
     with own_random_numbers(config.seed), interrupted_by_signal():
         dataset = build_dataset(config.data)
         marks = f"{' (partial)' if dataset.partial else ''}{' (cropped to boxes)' if dataset.cropped else ''}"
@@ -69,9 +72,11 @@ def run(config: Config, display: Display, resume: RunFolder | None = None) -> Ru
         for note in dataset.notes:
             display.line(f"data: {note}")
         parts = build_parts(config, dataset, display)
-        folder = resume or new_run_folder(config, time.strftime("%Y%m%d-%H%M%S"))
+        folder = resume or new_run_folder(config, time.strftime("%Y%m%d-%H%M%S"), out)
         with folder.locked(), resumable(folder), nothing_half_written(folder, new=resume is None):
             remove_stale_partials(folder.path)
+            if folder.state == "finished":
+                reopen(folder, config)
             if folder.state == "pending":
                 save_checkpoint(parts.fabric, parts.state, folder, parts.origin)
             else:
@@ -213,6 +218,7 @@ def evaluate_trained(
         last=last,
         refined_features=[name for name in trained if name not in untrained],
         batch_dependence=measure_batch_dependence(parts),
+        tested=parts.tested.tested,
         train_seconds=state.seconds,
         provenance=provenance(
             parts.dataset, state.method.encoder, parts.fabric.device, folder.plugin_hashes()

@@ -151,6 +151,8 @@ def build_dataset(data: DataConfig) -> ImageDataset:
         allow_partial=data.allow_partial,
         crop_to_box=data.crop_to_box,
         min_images=data.min_images,
+        holdout=data.holdout,
+        holdout_seed=data.holdout_seed,
     )
 
 
@@ -370,12 +372,15 @@ def build_train_loader(
 
 
 def test_splits(dataset: ImageDataset) -> list[str]:
-    """Returns the splits that are tested: ``test``, or ``query`` and ``gallery``.
+    """Returns the splits that are tested: ``test``, or ``query`` and ``gallery``; ``train`` where there are none.
 
     Args:
         dataset: The dataset.
     """
-    return ["query", "gallery"] if "query" in dataset.counts() else ["test"]
+    splits = dataset.counts()
+    if "query" in splits:
+        return ["query", "gallery"]
+    return ["test" if "test" in splits else "train"]
 
 
 def build_test_loaders(
@@ -396,7 +401,7 @@ def build_test_loaders(
     return loaders
 
 
-def new_run_folder(config: Config, stamp: str) -> RunFolder:
+def new_run_folder(config: Config, stamp: str, out: Path | None = None) -> RunFolder:
     """Makes ``runs/<dataset>-<method>-seed<seed>-<stamp>`` with its recipe.
 
     A number is added to the name where there is such a folder already.
@@ -404,10 +409,16 @@ def new_run_folder(config: Config, stamp: str) -> RunFolder:
     Args:
         config: The run.
         stamp: The time, or another text that tells runs of one recipe apart.
+        out: The folder, in the place of the one that is named so.
 
     Raises:
-        InputError: If it cannot be written.
+        InputError: If it cannot be written, or ``out`` exists and is not empty.
     """
+    if out is not None:
+        try:
+            return RunFolder.create(out, config.as_dict())
+        except FileExistsError as error:
+            raise InputError(f"{out} exists already; choose another folder for the run") from error
     name = f"{config.data.name}-{config.method.name}-seed{config.seed}-{stamp}"
     runs = Path(config.runs).expanduser()
     for number in count(1):

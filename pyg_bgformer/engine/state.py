@@ -162,11 +162,30 @@ def load_checkpoint(fabric: Fabric, state: TrainState, folder: RunFolder, origin
         torch.set_rng_state(checkpoint.rng)
         if checkpoint.cuda_rng:
             torch.cuda.set_rng_state_all(checkpoint.cuda_rng)
+        follow_schedule(state)
     except Exception as error:  # torch raises many kinds for states of another model, all meaning this
         line = one_line(error)
         raise InputError(f"{path} does not fit the recipe beside it: {line}") from error
     for name in COUNTED:
         setattr(state, name, getattr(checkpoint, name))
+
+
+def follow_schedule(state: TrainState) -> None:
+    """Sets the learning rates to those of the schedule for the epoch that comes next.
+
+    They differ from the checkpoint's only where the number of epochs has changed since.
+
+    Args:
+        state: Changed in place.
+    """
+    schedule: Any = state.schedule
+    rates = [
+        base * factor(state.schedule.last_epoch)
+        for base, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+    ]
+    for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    schedule._last_lr = rates
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -25,7 +25,10 @@ def verdict(result: RunResult) -> str:
     """
     before, after = result.untrained["embedding"], result.trained["embedding"]
     map_at_r, recall = (change(before[name], after[name]) for name in ("map_at_r", "recall_at_1"))
-    return f"MAP@R on {after['classes']} unseen classes: {map_at_r}, R@1 {recall} (embedding)"
+    tested = f"{after['classes']} {result.tested}"
+    if result.tested == "training images":
+        tested = f"the training images ({after['classes']} classes)"
+    return f"MAP@R on {tested}: {map_at_r}, R@1 {recall} (embedding)"
 
 
 def result_table(result: RunResult, verbose: bool = False) -> Group:
@@ -79,6 +82,12 @@ def notes(result: RunResult) -> list[str]:
             f"last epoch {gap:+.1f} R@1 of the embedding"
         )
     origin, lines = result.provenance, [f"protocol {result.protocol}: {tested}"]
+    if result.tested == "training images":
+        lines.append(
+            "tested on the images it was trained on: scores do not say how good it is on other images"
+        )
+    if result.tested == "seen classes":
+        lines.append("the tested classes were trained on: scores do not say how good it is on new classes")
     if origin.dataset_partial:
         lines.append("partial copy of the dataset: not comparable with published numbers")
     if origin.dataset_cropped:

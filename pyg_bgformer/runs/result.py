@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pyg_bgformer.data.dataset import Tested
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.files import read_json
 from pyg_bgformer.runs.folder import RunFolder
@@ -36,6 +37,7 @@ class RunResult:
         last: Scores after the last epoch, where the protocol chose the epoch.
         refined_features: Features among ``trained`` that depend on the other test images.
         batch_dependence: Largest change of an embedding by its batch, relative to its norm.
+        tested: What the scores are of: unseen classes, seen classes, or the training images themselves.
         train_seconds: Time spent in training.
         provenance: Data, weights, software and hardware.
         config: The recipe.
@@ -51,6 +53,7 @@ class RunResult:
     last: Scores | None
     refined_features: list[str]
     batch_dependence: float
+    tested: Tested = "unseen classes"
     train_seconds: float
     provenance: Provenance
     config: dict[str, Any]

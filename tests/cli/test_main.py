@@ -18,7 +18,7 @@ from pyg_bgformer.cli.main import COMMANDS, main
         (["run", "--data.name", "digit"], ["'digit'", "'digits'"]),
         (["run", "--data.name", "cub200", "--data.root", "nowhere"], ["nowhere"]),
         (["run", "--resume", "nowhere"], ["nowhere", "config.yaml"]),
-        (["run", "--resume", "nowhere", "--seed", "1"], ["--resume"]),
+        (["run", "--resume", "nowhere", "--seed", "1"], ["nowhere", "config.yaml"]),
         (["run", "--seed", "-1"], ["seed", "-1"]),
         (["run", "--train.device", "cpu", "--train.precision", "16-mixed"], ["16-mixed", "bf16-mixed"]),
         (["run", "--encoder.name", "resnet50"], ["resnet50", "torchvision/"]),

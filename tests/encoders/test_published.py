@@ -64,7 +64,7 @@ def nothing_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 )
 def test_uncached_tags_without_network_are_one_clear_line(name: str, weights: str, full: str) -> None:
     message = (
-        f"weights {full} are not cached and cannot be fetched .no route to host.: give the path of a local"
+        rf"weights {full} are not cached and cannot be fetched .no route to host.: get https://\S+ where"
     )
     with pytest.raises(InputError, match=message) as caught:
         build_encoder(name, weights=weights)

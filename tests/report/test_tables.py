@@ -52,6 +52,15 @@ def test_the_verdict_comes_first_and_says_what_training_did_to_the_embedding():
     assert printed(run_result()).splitlines()[0].rstrip() == expected
 
 
+def test_the_verdict_says_what_was_tested():
+    seen, trained = (run_result(tested=tested) for tested in ("seen classes", "training images"))
+    assert verdict(seen).startswith("MAP@R on 4 seen classes: 25.0 -> 50.0")
+    assert "scores do not say how good it is on new classes" in printed(seen)
+    assert verdict(trained).startswith("MAP@R on the training images (4 classes): 25.0 -> 50.0")
+    assert "scores do not say how good it is on other images" in printed(trained)
+    assert "scores do not say" not in printed(run_result())
+
+
 def test_a_short_table_has_three_scores_and_a_verbose_one_has_all():
     short, long = printed(run_result()), printed(run_result(), verbose=True)
     assert cells(short, "R@1") == cells(long, "R@1") == ["50.0 -> 62.5", "30.0 -> 20.0"]

@@ -8,6 +8,7 @@ from pyg_bgformer.data.dataset import ImageDataset
 from pyg_bgformer.data.datasets import cars196, cub200, digits, folder, glyphs, inshop, omniglot, sop
 from pyg_bgformer.data.datasets.archive import unpack
 from pyg_bgformer.data.datasets.registry import DATASETS, dataset_options, find_root
+from pyg_bgformer.data.splits import hold_out
 from pyg_bgformer.data.verification import count_lines
 from pyg_bgformer.errors import InputError, did_you_mean
 from pyg_bgformer.registry import REQUIRED
@@ -37,6 +38,8 @@ def load_dataset(
     allow_partial: bool = False,
     crop_to_box: bool = False,
     min_images: int = 1,
+    holdout: float | None = None,
+    holdout_seed: int = 0,
 ) -> ImageDataset:
     """Returns a dataset that is fit for training and testing; its images are read when they are asked for.
 
@@ -48,6 +51,9 @@ def load_dataset(
         allow_partial: Take a copy whose counts are not the official ones; it says so in ``partial``.
         crop_to_box: Crop images to their annotated boxes (cub200, cars196); it says so in ``cropped``.
         min_images: Leave out classes with fewer images.
+        holdout: Of a user's folder without folders of splits, the share of the classes that is tested; 0 trains on
+            all. ``None``: the second half of the class names.
+        holdout_seed: Decides which classes these are.
 
     Raises:
         InputError: If the name or the variant is unknown, there is no such folder or there are no boxes, the copy
@@ -56,6 +62,8 @@ def load_dataset(
     dataset = read_dataset(name, root, variant=variant, crop_to_box=crop_to_box)
     if min_images > 1:
         dataset = dataset.without_small_classes(min_images)
+    if holdout is not None:
+        dataset = split_by_class(dataset, holdout, holdout_seed)
     if dataset.partial and not allow_partial:
         found = [*count_lines(dataset.counts(), dataset.expected), *dataset.problems[:1]]
         raise InputError(
@@ -101,6 +109,29 @@ def read_dataset(
     elif takes_root is not None and takes_root.default is REQUIRED:
         raise InputError(f"the dataset {name} needs root, the folder of your images (data/README.md)")
     return load(**options)
+
+
+def split_by_class(dataset: ImageDataset, holdout: float, seed: int) -> ImageDataset:
+    """Returns a user's folder with a share of its classes held out; one with folders of splits as it is, and noted.
+
+    Args:
+        dataset: As it was read.
+        holdout: See :func:`~pyg_bgformer.data.splits.hold_out`.
+        seed: Decides the draw.
+
+    Raises:
+        InputError: If it is no user's folder, or too few classes would be left.
+    """
+    if not isinstance(dataset, folder.ImageFolder):
+        raise InputError(f"the dataset {dataset.name} has splits of its own; leave holdout out")
+    if not dataset.layout:
+        return hold_out(dataset, holdout, seed)
+    laid_out = dataset.with_table(dataset.table)
+    laid_out.notes = [
+        *dataset.notes,
+        f"split by its folders {', '.join(dataset.layout)}; no class is held out",
+    ]
+    return laid_out
 
 
 def check_variant(name: str, variant: str) -> str:

@@ -28,16 +28,22 @@ class ImageFolder(ImageDataset):
 
     In the first form the classes are sorted by name; the first half (of an odd number: the smaller half)
     trains, the rest tests, as with the benchmarks. In the second form the folders are ``train`` and ``test``, also
-    with ``val``, or ``train``, ``query`` and ``gallery``, in upper or lower case. Images may lie in folders below
-    their class. A folder that holds nothing but one other folder is entered.
+    with ``val``, or ``train``, ``query`` and ``gallery``, in upper or lower case. The tested classes are all among
+    the trained ones, or none of them is. Images may lie in folders below their class. A folder that holds nothing
+    but one other folder is entered.
 
     Args:
         root: The folder with the class folders.
+
+    Attributes:
+        layout (list[str]): Names of the folders that stand for splits; empty in the first form.
 
     Raises:
         InputError: If there are images outside class folders, or other folders beside those of splits.
         ImageError: If an image is of a kind that is not read.
     """
+
+    official = False
 
     def __init__(self, root: Path) -> None:
         root, names, stray = enter_single_folders(root)
@@ -65,6 +71,7 @@ class ImageFolder(ImageDataset):
             ]
             stray += [f"{place}/{path}" for path in content.others]
         notes = [*same_classes(place for _, place in places), *passed_over(stray)]
+        self.layout = [folder for _, folder in layout]
         super().__init__("folder", records, root=root, notes=notes)
 
 

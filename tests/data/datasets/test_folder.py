@@ -109,6 +109,7 @@ def test_files_that_are_no_images_are_passed_over_and_named(make_tree: Tree):
         ({"a": 2, "b": 2, "c": 2}, "train has 1 of the at least 2 classes"),
         ({"a": 2, "b": 2, "c": 1, "d": 2}, r"class 'c' \(test\) has one image"),
         ({"train/a": 2, "train/b": 2, "test/b": 2, "test/c": 2}, "class 'b' is both in train and in test"),
+        ({"train/a": 2, "train/b": 2, "query/a": 1, "query/c": 1, "gallery/c": 1}, "class 'a' is both in"),
         ({"train/a": 2, "val/a": 2, "test/c": 2}, "class 'a' is both in train and in val"),
         (
             {"train/a": 2, "test/c": 2, "cats/e": 2},
@@ -172,3 +173,83 @@ def test_a_link_that_leads_back_ends(make_tree: Tree, link: str):
     os.symlink(root / "a" if link != "a/x" else root / "a" / "x", root / link)
     dataset = read_dataset("folder", root)
     assert len(dataset) == (10 if link == "again" else 8)
+
+
+@pytest.mark.parametrize(
+    ("tested", "says"),
+    [
+        ({"test/a": 2, "test/b": 2}, "seen classes"),
+        ({"query/a": 1, "gallery/a": 1, "gallery/b": 1}, "seen classes"),
+        ({"test/c": 2, "test/d": 2}, "unseen classes"),
+        ({"query/c": 1, "gallery/c": 1}, "unseen classes"),
+    ],
+)
+def test_a_layout_may_test_the_trained_classes_and_says_so(
+    make_tree: Tree, tested: dict[str, int], says: str
+):
+    dataset = load_dataset("folder", make_tree({"train/a": 2, "train/b": 2, **tested}))
+    assert dataset.tested == says
+    assert dataset.verify(workers=0).ok
+
+
+def test_a_share_of_the_classes_is_held_out(make_tree: Tree):
+    root = make_tree(dict.fromkeys("abcdefghij", 2))
+    dataset = load_dataset("folder", root, holdout=0.25, holdout_seed=1)
+    classes = {split: set(dataset.table["original_class"][dataset.rows(split)]) for split in dataset.counts()}
+    assert (len(classes["train"]), len(classes["test"])) == (7, 3)
+    assert not classes["train"] & classes["test"]
+    assert dataset.tested == "unseen classes"
+    assert dataset.notes == [f"held out: 3 of 10 classes ({', '.join(sorted(classes['test']))})"]
+    trained = dataset.table[dataset.table["split"] == "train"]
+    assert sorted(trained["label"].unique()) == list(range(7))
+    again, other = (load_dataset("folder", root, holdout=0.25, holdout_seed=seed) for seed in (1, 2))
+    assert again.manifest_hash == dataset.manifest_hash != other.manifest_hash
+
+
+def test_a_new_class_leaves_the_order_of_the_draw_as_it_was(make_tree: Tree):
+    names = "abcdefghijklmnop"
+    drawn = []
+    for added in ("", "q"):
+        root = make_tree(dict.fromkeys(names + added, 2))
+        table = load_dataset("folder", root, holdout=0.5).table
+        drawn.append(set(table["original_class"][table["split"] == "test"]))
+    assert len(drawn[0] - drawn[1]) <= 1
+
+
+def test_nothing_is_held_out_on_request(make_tree: Tree):
+    dataset = load_dataset("folder", make_tree(dict.fromkeys("ab", 2)), holdout=0)
+    assert list(dataset.counts()) == ["train"]
+    assert dataset.tested == "training images"
+    assert dataset.notes == ["no class is held out"]
+
+
+def test_small_classes_are_left_out_before_classes_are_held_out(make_tree: Tree):
+    dataset = load_dataset(
+        "folder", make_tree({"a": 2, "b": 1, "c": 2, "d": 2, "e": 2}), holdout=0.2, min_images=2
+    )
+    assert {split: count.classes for split, count in dataset.counts().items()} == {"train": 2, "test": 2}
+
+
+def test_folders_of_splits_are_kept_and_noted(make_tree: Tree):
+    names = ["train/a", "train/b", "test/c", "test/d"]
+    dataset = load_dataset("folder", make_tree(dict.fromkeys(names, 2)), holdout=0.2)
+    assert set(dataset.table["original_class"][dataset.rows("test")]) == {"c", "d"}
+    assert dataset.notes == ["split by its folders train, test; no class is held out"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "share", "said"),
+    [
+        ("a", 0.2, "train has 1 of the at least 2 classes"),
+        ("abc", 0.2, "holding out 2 of 3 classes leaves fewer"),
+        ("abcd", 1.0, "holding out 4 of 4 classes leaves fewer than 2 to train on; .*--holdout none"),
+    ],
+)
+def test_too_few_classes_to_hold_out_are_one_line(make_tree: Tree, classes: str, share: float, said: str):
+    with pytest.raises(InputError, match=said):
+        load_dataset("folder", make_tree(dict.fromkeys(classes, 2)), holdout=share)
+
+
+def test_official_splits_are_not_drawn_anew():
+    with pytest.raises(InputError, match="digits has splits of its own; leave holdout out"):
+        load_dataset("digits", holdout=0.2)

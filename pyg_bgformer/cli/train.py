@@ -1,0 +1,133 @@
+"""``pyg-bgformer train``: from a folder of photos to a trained encoder."""
+
+from collections.abc import Sequence
+
+from pyg_bgformer.cli.run import report
+from pyg_bgformer.config.arguments import Parser
+from pyg_bgformer.config.recipe import SINGLE, read_config
+from pyg_bgformer.engine.extension import resumed_config
+from pyg_bgformer.engine.run import run
+from pyg_bgformer.engine.train_folder import train_folder
+from pyg_bgformer.errors import InputError, Interrupted
+from pyg_bgformer.report.progress import Display
+from pyg_bgformer.runs.folder import RunFolder
+
+USAGE = """pyg-bgformer train FOLDER [--method NAME] [--holdout SHARE] [--weights FILE] [--out RUN] ...
+       pyg-bgformer train --resume RUN [--train.epochs N]"""
+
+DESCRIPTION = """Trains an encoder on a folder of photos, scores it, and writes a page with pictures.
+
+FOLDER has a folder of images for each class: FOLDER/<class>/<image>. A share of the classes is held out to score
+the encoder on. If you have splits of your own, lay them out as FOLDER/train/<class>/<image> and the same with test,
+or with query and gallery. They are scored as they are, also where the tested classes are the trained ones."""
+
+EPILOG = """Any other key of a recipe can be set too, for example --train.lr 3e-4; see pyg-bgformer run --help.
+
+examples:
+  pyg-bgformer train photos
+  pyg-bgformer train photos --weights tf_efficientnet_lite0.safetensors     without network
+  pyg-bgformer train photos --encoder timm/resnet50 --image-size 224 --epochs 20
+  pyg-bgformer train photos --holdout none                                  the final model, on all classes
+  pyg-bgformer train more_photos --init runs/folder-bgformer-seed0-...      starts from that run's encoder
+  pyg-bgformer train --resume runs/folder-bgformer-seed0-... --train.epochs 30"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Trains on a folder, or resumes or extends a run; returns the exit code."""
+    parser = Parser("train", DESCRIPTION, EPILOG, usage=USAGE)
+    parser.add_argument("folder", nargs="?", metavar="FOLDER", help="the folder of photos")
+    parser.add_argument(
+        "--method",
+        default="bgformer",
+        metavar="NAME",
+        help="what is added while training (default: bgformer)",
+    )
+    parser.add_argument(
+        "--holdout",
+        metavar="SHARE",
+        type=share,
+        help="share of the classes to score on, or none (default: 0.2)",
+    )
+    parser.add_argument(
+        "--image-size",
+        metavar="PIXELS",
+        type=int,
+        help="side of the images that the encoder sees (default: 128)",
+    )
+    parser.add_argument(
+        "--encoder",
+        metavar="NAME",
+        help="a timm/... or torchvision/... model (default: timm/tf_efficientnet_lite0)",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="file of the encoder's pretrained weights (default: they are fetched)",
+    )
+    parser.add_argument(
+        "--epochs", metavar="N", type=int, help="passes over the training images (default: 10)"
+    )
+    parser.add_argument("--init", metavar="MODEL", help="start from the encoder of a run or of a saved model")
+    parser.add_argument("--out", metavar="RUN", help="folder of the run (default: a new one in runs)")
+    parser.add_argument("--resume", metavar="RUN", help="an interrupted run, or a finished one to extend")
+    parser.add_argument("--verbose", action="store_true", help="show all scores at the end")
+    given, settings = parser.parse_known_args(joined(arguments))
+    display = Display(verbose=given.verbose)
+    try:
+        if given.resume is not None:
+            own = {*vars(parser.parse_args([])).items(), ("resume", given.resume), ("verbose", given.verbose)}
+            if other := [name for name, value in vars(given).items() if (name, value) not in own]:
+                raise InputError(f"--resume takes --train.epochs N and no other setting; found {other[0]}")
+            earlier = RunFolder.open(given.resume)
+            folder = run(resumed_config(earlier, settings), display, earlier)
+        elif given.folder is None:
+            raise InputError("FOLDER is missing: the folder of photos; see pyg-bgformer train --help")
+        else:
+            folder = train_folder(
+                given.folder,
+                method=given.method,
+                holdout=given.holdout,
+                image_size=given.image_size,
+                encoder=given.encoder,
+                weights=given.weights,
+                epochs=given.epochs,
+                init=given.init,
+                out=given.out,
+                settings=settings,
+                display=display,
+            )
+    except Interrupted as stop:
+        raise Interrupted(f"resume with: pyg-bgformer train --resume {stop}") from stop
+    config = read_config(["--config", str(folder.recipe)])
+    report(folder, config, display)
+    display.line(f"next: pyg-bgformer embed {folder} {config.data.root} --out vectors.npz")
+    return 0
+
+
+def share(text: str) -> float:
+    """Returns a share of the classes; ``none`` is 0."""
+    return 0.0 if text == "none" else float(text)
+
+
+def joined(arguments: Sequence[str]) -> list[str]:
+    """Returns a command line in which the keys of a recipe are joined with their values.
+
+    A parser that does not know a key would take its value for the folder.
+
+    >>> joined(["--train.lr", "0.1", "photos", "--seed", "1"])
+    ['--train.lr=0.1', 'photos', '--seed=1']
+
+    Args:
+        arguments: The command line.
+    """
+    found: list[str] = []
+    waiting = False
+    for argument in arguments:
+        if waiting and not argument.startswith("--"):
+            found[-1] += f"={argument}"
+            waiting = False
+            continue
+        is_key = argument.startswith("--") and ("." in argument or argument.removeprefix("--") in SINGLE)
+        waiting = is_key and "=" not in argument
+        found.append(argument)
+    return found

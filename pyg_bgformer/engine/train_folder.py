@@ -1,0 +1,188 @@
+"""Training on a folder of photos."""
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pyg_bgformer.config.recipe import read_config
+from pyg_bgformer.config.schema import Config
+from pyg_bgformer.config.shipped import recipes_folder
+from pyg_bgformer.data import ImageDataset, ImageError
+from pyg_bgformer.data.decoding import decoded, get_mode
+from pyg_bgformer.deploy.embedding_model import model_folder
+from pyg_bgformer.encoders import build_encoder
+from pyg_bgformer.encoders.description import read_description
+from pyg_bgformer.engine.progress import Display, Silent
+from pyg_bgformer.engine.run import run
+from pyg_bgformer.engine.setup import build_dataset
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.runs.folder import RunFolder
+
+RESIZE = 9 / 8
+"""Shorter side to which test images are resized, relative to the side of the square that is cut out."""
+
+
+def train_folder(
+    folder: str | Path, *, out: str | Path | None = None, display: Display | None = None, **choices: Any
+) -> RunFolder:
+    """Trains an encoder on a folder of photos and scores it.
+
+    >>> run = train_folder("photos", weights="tf_efficientnet_lite0.safetensors")  # doctest: +SKIP
+    >>> model = EmbeddingModel.from_pretrained(run.path)                           # doctest: +SKIP
+
+    Args:
+        folder: ``folder/class/image``; or ``folder/train/class/image`` with ``test``, or ``query`` and ``gallery``,
+            beside ``train``, which are scored as they are laid out.
+        out: The run's folder, which must not exist; by default ``runs/folder-<method>-seed<seed>-<time>``.
+        display: Shows progress and result; by default nothing is shown.
+        **choices: See :func:`folder_config`.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        InputError: A folder, an image or a setting is not as it should be.
+        RunError: Training diverged, or a file cannot be written.
+    """
+    display = Silent() if display is None else display
+    config = folder_config(folder, say=display.line, **choices)
+    check_images(build_dataset(config.data), config.data.workers, display)
+    return run(config, display, out=None if out is None else Path(out).expanduser())
+
+
+def folder_config(
+    folder: str | Path,
+    *,
+    method: str = "bgformer",
+    holdout: float | None = None,
+    image_size: int | None = None,
+    encoder: str | None = None,
+    weights: str | Path | None = None,
+    epochs: int | None = None,
+    init: str | Path | None = None,
+    settings: Sequence[str] = (),
+    say: Callable[[str], None] = lambda _: None,
+) -> Config:
+    """Returns the configuration of a training on a folder of photos: a recipe of ``folder/``, with other settings.
+
+    Args:
+        folder: See :func:`train_folder`.
+        method: Name of the method.
+        holdout: Share of the classes that is held out to score the encoder; 0 trains on all.
+        image_size: Side in pixels of the images that the encoder sees.
+        encoder: Name of another encoder than the recipe's, for example ``"timm/resnet50"``.
+        weights: A file with the encoder's pretrained weights, or a tag, or ``"null"`` for random weights.
+        epochs: Passes over the training images.
+        init: A run, a saved model or a name on the Hugging Face hub, whose encoder training starts from.
+        settings: Further keys of the recipe as on the command line, for example ``["--train.lr", "3e-4"]``.
+        say: Is given a line for each part that ``settings`` replace.
+
+    Raises:
+        InputError: If there is no such folder, or settings are wrong or contradict each other.
+    """
+    root = Path(folder).expanduser()
+    if not root.exists():
+        raise InputError(f"no folder {folder}; expected a folder that has a folder of images for each class")
+    if init is not None and (encoder is not None or weights is not None):
+        raise InputError(
+            "init starts from another model's encoder and weights; leave encoder and weights out"
+        )
+    chosen: dict[str, object] = {"data.root": root.resolve()}
+    if init is not None:
+        chosen |= settings_of_model(str(init))
+    if encoder is not None:
+        chosen |= settings_of_encoder(encoder)
+    if image_size is not None:
+        chosen |= {"data.image_size": image_size, "data.resize": round(RESIZE * image_size)}
+    if weights is not None:
+        file = Path(weights).expanduser()
+        weights = file.resolve() if file.exists() else weights
+    given = {"data.holdout": holdout, "train.epochs": epochs, "encoder.weights": weights}
+    chosen |= {key: value for key, value in given.items() if value is not None}
+    recipe = recipes_folder() / "folder" / f"{method}.yaml"
+    if not recipe.is_file():  # a method of the user's own
+        recipe = recipe.with_name("plain.yaml")
+        chosen["method.name"] = method
+
+    def say_of_settings(line: str) -> None:
+        if not line.startswith("encoder:"):  # all of its options are set here again
+            say(line)
+
+    arguments = [f"--{key}={value}" for key, value in chosen.items()]
+    return read_config(["--config", str(recipe), *arguments, *settings], say=say_of_settings)
+
+
+def settings_of_encoder(name: str) -> dict[str, object]:
+    """Returns the options for an encoder of that name: pretrained, and normalised as in the recipes.
+
+    Args:
+        name: The encoder.
+
+    Raises:
+        InputError: If there is no such encoder.
+    """
+    with torch.device("meta"):  # shapes alone: without memory and time
+        modules = list(build_encoder(name).modules())
+    weights = {"timm": "pretrained", "torchvision": "DEFAULT"}.get(name.partition("/")[0], "null")
+    has_norm = any(isinstance(module, _BatchNorm) for module in modules)
+    return {
+        "encoder.name": name,
+        "encoder.weights": weights,
+        "encoder.frozen_batchnorm": has_norm and weights != "null",
+        "encoder.feature_norm": "batch",
+    }
+
+
+def settings_of_model(model: str) -> dict[str, object]:
+    """Returns the settings with which training starts from a model: its encoder, geometry and image size.
+
+    Args:
+        model: A run, a saved model, or a name on the Hugging Face hub.
+
+    Raises:
+        InputError: If there is no such model, or its encoder cannot be trained further.
+    """
+    folder = model_folder(model)
+    description = read_description(folder)
+    if description.encoder.pca_dim is not None:
+        raise InputError(
+            f"'{model}' projects features on the principal components of its own training images (pca_dim); "
+            "start from a model without that"
+        )
+    geometry = {f"geometry.{key}": value for key, value in description.geometry.items()}
+    options = {
+        f"encoder.{key}": "null" if value is None else value
+        for key, value in asdict(description.encoder).items()
+    }
+    sizes = {"data.image_size": description.image_size, "data.resize": description.resize}
+    return {**options, **geometry, **sizes, "encoder.weights": folder.resolve()}
+
+
+def check_images(dataset: ImageDataset, workers: int, display: Display) -> None:
+    """Decodes every image of a dataset once, so that a damaged one is found before training.
+
+    Args:
+        dataset: Whose images.
+        workers: Processes that decode.
+        display: Shows the progress.
+
+    Raises:
+        InputError: If images cannot be read; the line names the first one and says how many more there are.
+    """
+    bad = []
+    with (
+        display.bar("checking the images", len(dataset)) as update,
+        closing(decoded(dataset, get_mode, workers)) as outcomes,
+    ):
+        for number, outcome in enumerate(outcomes, start=1):
+            update(number, "")
+            if isinstance(outcome, ImageError):
+                bad.append(outcome)
+    if bad:
+        more = f" (and {len(bad) - 1} images more)" if len(bad) > 1 else ""
+        raise InputError(f"{bad[0]}{more}")
