@@ -251,16 +251,14 @@ def straightforward_step(device: torch.device, encoder: str, batch: tuple[Tensor
 
 
 def measure_training(table: Table, device: torch.device, encoders: dict[str, int], repeats: int) -> None:
-    """Every method takes turns with the plain method, and in float32 plain with the straightforward loop."""
+    """All methods take turns, and in float32 the straightforward loop with them."""
     precisions = ("32-true", "bf16-mixed", "16-mixed") if device.type == "cuda" else ("32-true", "bf16-mixed")
-    for precision, (encoder, image_size), method_name in product(precisions, encoders.items(), METHODS):
+    for precision, (encoder, image_size) in product(precisions, encoders.items()):
         if table.over:
             return
         batch = images_and_labels(device, image_size)
-        steps = {"plain": our_step("plain", device, encoder, batch, precision)}
-        if method_name != "plain":
-            steps[method_name] = our_step(method_name, device, encoder, batch, precision)
-        elif precision == "32-true":
+        steps = {name: our_step(name, device, encoder, batch, precision) for name in METHODS}
+        if precision == "32-true":
             steps["straightforward loop"] = straightforward_step(device, encoder, batch)
         times, peaks = measured(steps, device, repeats)
         case = f"{encoder.split('/')[-1][:14]} {precision}"

@@ -42,8 +42,9 @@ DENSE_UP_TO = 160
 DENSE_FROM_SHARE = 1 / 9
 """Share of all pairs that are edges from which ``auto`` is dense on a CPU."""
 
-DENSE_UP_TO_ON_GPU = 8192
-"""Nodes up to which ``auto`` is dense on a GPU."""
+DENSE_UP_TO_ON_GPU = 3072
+"""Nodes up to which ``auto`` is dense on a GPU: on an NVIDIA H200 dense takes 0.6 of the time of sparse with 2048
+nodes, 1.25 with 4096 and 3.8 with 8192, with 10 neighbours as with 30 (``benchmarks/gpu.py --parts backends``)."""
 
 FLAT = 16
 """Spread of values, in rounding errors of the largest of them, up to which they count as equal."""

@@ -188,5 +188,8 @@ def _weighted_sum(x: Tensor, edge_index: Tensor, weight: Tensor) -> Tensor:
 
 def _min_max(x: Tensor) -> Tensor:
     """Rescales rows to [0, 1]; a row whose values are all equal becomes 0."""
-    low, high = x.aminmax(dim=1, keepdim=True)
+    low, high = (
+        x.amin(dim=1, keepdim=True),
+        x.amax(dim=1, keepdim=True),
+    )  # aminmax has no gradient in torch 2.11
     return rescale(x, low, high, flat=0.0)

@@ -9,13 +9,16 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import softmax
 
 from pyg_bgformer.errors import InputError, check_choice, check_range
-from pyg_bgformer.nn.ops import DENSE_UP_TO_ON_GPU, check_heads, complete_edges, edge_counts, edge_mask
+from pyg_bgformer.nn.ops import check_heads, complete_edges, edge_counts, edge_mask
 
 MarginBackend = Literal["auto", "message", "dense"]
 """How a layer over all pairs of nodes computes; both backends give the same numbers.
 
 ``message``: PyG message passing, one message per edge; this is the definition. ``dense``: over all pairs of nodes.
 ``auto``: dense; for given edges of a very large graph, messages."""
+
+DENSE_UP_TO = 8192
+"""Nodes up to which ``auto`` is dense for given edges; the memory of dense grows with the square of the nodes."""
 
 
 class MarginAttentionConv(MessagePassing):
@@ -103,7 +106,7 @@ class MarginAttentionConv(MessagePassing):
             raise InputError(f"edges are of one graph: x must be (N, D), found {tuple(x.shape)}")
         num_nodes = x.size(-2)
         dense = self.backend == "dense" or (
-            self.backend == "auto" and (edge_index is None or num_nodes <= DENSE_UP_TO_ON_GPU)
+            self.backend == "auto" and (edge_index is None or num_nodes <= DENSE_UP_TO)
         )
         query, key, value = (
             lin(x).unflatten(-1, (self.heads, -1)) for lin in (self.query, self.key, self.value)
