@@ -17,7 +17,7 @@ class BatchedTransform(nn.Module):
     Args:
         crop: Cuts and resizes, bicubic and antialiased.
         flip: Perhaps mirrors, or none.
-        normalise: Steps without randomness that treat each pixel alike.
+        normalise: Steps without randomness that treat each pixel alike, or none: images stay uint8.
         erase: Perhaps erases a rectangle, or none.
     """
 
@@ -25,7 +25,7 @@ class BatchedTransform(nn.Module):
         self,
         crop: v2.RandomResizedCrop,
         flip: v2.RandomHorizontalFlip | None,
-        normalise: v2.Compose,
+        normalise: v2.Compose | None,
         erase: v2.RandomErasing | None,
     ) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class BatchedTransform(nn.Module):
             seeds: One for each image.
 
         Returns:
-            Float32 ``(N, 3, image_size, image_size)``. The generator is set back to where it was.
+            Float32 (or uint8, without normalisation) ``(N, 3, image_size, image_size)``. The generator is set back to where it was.
         """
         cuts, flipped, erased = [], [], {}
         with torch.random.fork_rng(devices=[]):
@@ -65,7 +65,7 @@ class BatchedTransform(nn.Module):
                     erased[number] = self.erase.make_params([cuts[-1]])
         cut = torch.cat(cuts)
         cut[flipped] = cut[flipped].flip(-1)
-        batch: Tensor = self.normalise(cut)
+        batch: Tensor = cut if self.normalise is None else self.normalise(cut)
         if self.erase is not None:
             for number, params in erased.items():
                 batch[number] = self.erase.transform(batch[number], params)

@@ -18,6 +18,7 @@ def train_transform(
     random_erasing: float = 0.0,
     mean: Sequence[float],
     std: Sequence[float],
+    normalised: bool = True,
 ) -> BatchedTransform:
     """Returns the augmentation of training images.
 
@@ -36,11 +37,14 @@ def train_transform(
             from Z. Zhong et al., Random Erasing Data Augmentation, AAAI 2020.
         mean: Per channel, of values in 0..1, subtracted.
         std: Per channel, of values in 0..1, divided by.
+        normalised: Otherwise the result is uint8, a quarter of the bytes, and the encoder normalises it.
 
     Raises:
-        InputError: If a number is outside its range.
+        InputError: If a number is outside its range, or images are to be erased that are not normalised.
     """
     _check_size(image_size)
+    if random_erasing and not normalised:
+        raise InputError("random_erasing fills with the mean colour: it needs normalised images")
     if not 0 < crop_scale[0] <= crop_scale[1] <= 1:
         raise InputError(f"crop_scale is {tuple(crop_scale)}; expected 0 < smallest <= largest <= 1")
     if not 0 < crop_ratio[0] <= crop_ratio[1]:
@@ -49,13 +53,18 @@ def train_transform(
     return BatchedTransform(
         crop,
         v2.RandomHorizontalFlip() if flip else None,
-        v2.Compose(_normalised(mean, std)),
+        v2.Compose(_normalised(mean, std)) if normalised else None,
         v2.RandomErasing(random_erasing, scale=(0.02, 0.4), ratio=(0.3, 1 / 0.3)) if random_erasing else None,
     )
 
 
 def eval_transform(
-    image_size: int, *, resize: int, mean: Sequence[float], std: Sequence[float]
+    image_size: int,
+    *,
+    resize: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    normalised: bool = True,
 ) -> v2.Compose:
     """Returns the preparation of test images.
 
@@ -68,12 +77,14 @@ def eval_transform(
         resize: Length of the shorter side before the cut, at least ``image_size``.
         mean: Per channel, of values in 0..1, subtracted.
         std: Per channel, of values in 0..1, divided by.
+        normalised: Otherwise the result is uint8, and the encoder normalises it.
 
     Raises:
         InputError: If ``resize`` is below ``image_size`` (the cut would have a black border), or a number is
             outside its range.
     """
-    return v2.Compose([*centre_crop(image_size, resize=resize), *_normalised(mean, std)])
+    norm = _normalised(mean, std) if normalised else []
+    return v2.Compose([*centre_crop(image_size, resize=resize), *norm])
 
 
 def centre_crop(image_size: int, *, resize: int) -> list[v2.Transform]:

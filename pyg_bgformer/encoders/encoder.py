@@ -8,6 +8,7 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torchvision.transforms.v2.functional import normalize, to_dtype
 
 from pyg_bgformer.encoders.backbone import Backbone
 from pyg_bgformer.encoders.pooling import Pooling
@@ -59,7 +60,7 @@ class Encoder(nn.Module):
         mean, std: Normalisation of RGB images in 0..1 that the weights expect, three numbers each.
 
     Shapes:
-        - **input:** images (B, 3, H, W), normalised with ``mean`` and ``std``.
+        - **input:** images (B, 3, H, W), normalised with ``mean`` and ``std``; uint8 images are normalised here.
         - **output:** (B, embedding_dim), not normalised.
 
     Raises:
@@ -108,6 +109,8 @@ class Encoder(nn.Module):
         Args:
             x: Images (B, 3, H, W), or outputs of the backbone (B, F) that were computed earlier.
         """
+        if x.dtype == torch.uint8:
+            x = normalize(to_dtype(x, torch.float32, scale=True), list(self.mean), list(self.std))
         features: Tensor = self.feature_norm(self.reduction(self.backbone(x) if x.dim() == 4 else x))
         return features
 

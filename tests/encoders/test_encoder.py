@@ -1,11 +1,13 @@
 """Encoders by name: shapes, pooling, what is frozen and when."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from pyg_bgformer.data import eval_transform, train_transform
 from pyg_bgformer.encoders import (
     ENCODERS,
     Backbone,
@@ -278,3 +280,18 @@ def test_what_does_not_exist_is_refused(name: str, options: dict[str, Any], mess
         build_encoder(name, **options)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_images_that_are_not_normalised_are_normalised_by_the_encoder() -> None:
+    encoder = build_encoder("conv4", embedding_dim=4).eval()
+    size, norm = 20, {"mean": encoder.mean, "std": encoder.std}
+    photos = torch.randint(256, (4, 3, 30, 26), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for make in (partial(train_transform, size), partial(eval_transform, size, resize=22)):
+        torch.manual_seed(1)
+        floats = torch.stack([make(**norm)(photo) for photo in photos])
+        torch.manual_seed(1)
+        whole = torch.stack([make(**norm, normalised=False)(photo) for photo in photos])
+        assert whole.dtype == torch.uint8
+        torch.testing.assert_close(encoder.features(whole), encoder.features(floats))
+    with pytest.raises(InputError, match="random_erasing"):
+        train_transform(size, random_erasing=0.5, normalised=False, **norm)
