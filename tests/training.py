@@ -4,8 +4,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
+from torch import nn
+from torchvision.ops import StochasticDepth
 
 from pyg_bgformer.config.recipe import read_config
+from pyg_bgformer.encoders.backbone import Backbone
 from pyg_bgformer.engine.loop import fit
 from pyg_bgformer.engine.setup import build_dataset, build_parts
 from pyg_bgformer.engine.state import load_checkpoint
@@ -23,6 +26,26 @@ def tiny_config(path):
         ]
     )
     return replace(config, runs=str(path / "runs"), data=replace(config.data, cache=None))
+
+
+class NoisyConv(Backbone):
+    """A backbone with BatchNorm, dropout and drop path."""
+
+    def __init__(self, pooling="average"):
+        net = nn.ModuleDict(
+            {
+                "stem": nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU()),
+                "block": nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.Dropout(0.2), nn.ReLU()),
+            }
+        )
+        super().__init__(net, mean=(0.5,) * 3, std=(0.5,) * 3)
+        self.drop_path = StochasticDepth(0.3, "row")
+        self.feature_dim = 8
+
+    def forward(self, images):
+        x = self.net["stem"](images)
+        x = x + self.drop_path(self.net["block"](x))
+        return nn.functional.dropout(x.mean(dim=(2, 3)), 0.1, self.training)
 
 
 class Silent:
@@ -50,6 +73,14 @@ class Training:
 
     def resume(self):
         load_checkpoint(self.fabric, self.state, self.folder, self.parts.origin)
+        return self
+
+    def double(self):
+        """Continues in float64."""
+        self.state.method.double()
+        samples = self.parts.train_loader.dataset
+        transform = samples.transform
+        samples.transform = lambda image: transform(image).double()
         return self
 
     def fit(self, **callbacks):

@@ -111,6 +111,8 @@ class TrainConfig(Section):
         warmup_epochs: Number of first epochs in which the backbone is frozen.
         clip_norm: Largest norm of the gradient, or null.
         clip_value: Largest absolute value of an entry of the gradient, or null.
+        encode_chunk: Number of images that are encoded at a time, or null for the whole batch. The result is the
+            same. The encoder's activations take the memory of that many images, and it encodes each image twice.
         device: auto, cpu, cuda or mps. mps has not been tested.
         precision: Precision of training; tests are always in float32.
         deterministic: Train with deterministic algorithms alone: a seed repeats bit for bit on a GPU. Slower there.
@@ -131,6 +133,7 @@ class TrainConfig(Section):
     warmup_epochs: NonNegativeInt = 0
     clip_norm: PositiveFloat | None = 3.0
     clip_value: PositiveFloat | None = None
+    encode_chunk: PositiveInt | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     deterministic: bool = False

@@ -178,6 +178,11 @@ class Encoder(nn.Module):
         """
         self.backbone.check_image_size(size, self.spec.name)
 
+    @property
+    def trains_batchnorm(self) -> bool:
+        """Whether statistics of a batch enter the backbone's outputs in training mode."""
+        return not (self.spec.frozen or self.spec.frozen_batchnorm) and bool(self._batchnorms())
+
     def _batchnorms(self) -> list[nn.Module]:
         return [module for module in self.backbone.modules() if isinstance(module, _BatchNorm)]
 

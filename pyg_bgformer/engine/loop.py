@@ -9,6 +9,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from pyg_bgformer.config.schema import TrainConfig
+from pyg_bgformer.engine.encoding import IN_ONE_PIECE, EncodedBatch, Encoding
 from pyg_bgformer.engine.insight import feature_spread, graph_insight
 from pyg_bgformer.engine.interruption import (
     StopRequest,
@@ -20,7 +21,7 @@ from pyg_bgformer.engine.interruption import (
 from pyg_bgformer.engine.setup import Batches, Parts
 from pyg_bgformer.engine.state import TrainState, save_checkpoint
 from pyg_bgformer.errors import Interrupted, RunError
-from pyg_bgformer.methods import Method, Update
+from pyg_bgformer.methods import Update
 from pyg_bgformer.runs.folder import RunFolder
 
 OnBatch = Callable[[int, int, float], None]
@@ -83,7 +84,7 @@ def _train_epoch(
     first, total = state.batch, state.batch + len(loader)
     for images, labels, _ in _batches(loader, stop):
         with whole_steps():
-            values, reached = train_batch(parts.fabric, state, train, images, labels)
+            values, reached = train_batch(parts.fabric, state, train, images, labels, parts.encoding)
             if state.batch == first and (idle := _idle(state.method, reached)):
                 on_idle(idle)
             state.batch += 1
@@ -108,11 +109,24 @@ def _batches(loader: Batches, stop: StopRequest) -> Iterator[tuple[Tensor, Tenso
 
 
 def train_batch(
-    fabric: Fabric, state: TrainState, train: TrainConfig, images: Tensor, labels: Tensor
+    fabric: Fabric,
+    state: TrainState,
+    train: TrainConfig,
+    images: Tensor,
+    labels: Tensor,
+    encoding: Encoding = IN_ONE_PIECE,
 ) -> tuple[dict[str, float], set[nn.Parameter]]:
     """Carries out the method's updates on one batch, one after another.
 
     Before the first batch of an epoch is trained on, the graph and the spread of its features are measured.
+
+    Args:
+        fabric: Device and precision.
+        state: The training; it is changed in place.
+        train: The recipe's section.
+        images: Images ``(N, 3, S, S)``, or features ``(N, F)`` of a frozen backbone.
+        labels: ``(N,)``.
+        encoding: How the batch is encoded.
 
     Returns:
         What the updates log, and the parameters that one of them gave a gradient.
@@ -120,25 +134,15 @@ def train_batch(
     values: dict[str, float] = {}
     reached: set[nn.Parameter] = set()
     with _as_run_error(state):
-        features, labels = encode(fabric, state.method, images, labels)
+        batch = encoding(fabric, state.method.encoder, images, labels)
         if state.batch == 0:
-            observe(fabric, state, features, labels)
-    updates = state.method.updates(features, labels)
+            observe(fabric, state, batch.features, batch.labels)
+    updates = state.method.updates(batch.features, batch.labels)
     while (update := _next(fabric, state, updates)) is not None:
         numbers = check_finite({"loss": update.loss, **update.terms}, state)
         values |= {name: numbers[name] for name in update.terms}
-        reached |= _step(fabric, state, train, update)
+        reached |= _step(fabric, state, train, update, batch)
     return values, reached
-
-
-def encode(fabric: Fabric, method: Method, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the backbone features ``(N, F)`` and the labels ``(N,)`` of the whole batch.
-
-    This is the only place where a training batch is encoded. With several processes, the features of the other
-    processes would be gathered here, with gradient.
-    """
-    with fabric.autocast():
-        return method.encoder.features(images), labels
 
 
 def observe(fabric: Fabric, state: TrainState, features: Tensor, labels: Tensor) -> None:
@@ -165,7 +169,9 @@ def _as_run_error(state: TrainState) -> Iterator[None]:
         raise RunError(f"epoch {state.epoch + 1}, batch {state.batch + 1}: {error}") from error
 
 
-def _step(fabric: Fabric, state: TrainState, train: TrainConfig, update: Update) -> set[nn.Parameter]:
+def _step(
+    fabric: Fabric, state: TrainState, train: TrainConfig, update: Update, batch: EncodedBatch
+) -> set[nn.Parameter]:
     """Moves the parameters of the update's groups and returns those that its loss reached."""
     moved = [
         parameter
@@ -176,7 +182,7 @@ def _step(fabric: Fabric, state: TrainState, train: TrainConfig, update: Update)
     ]
     state.optimizer.zero_grad()
     # All others stay without a gradient, and the optimiser leaves them and their moments alone.
-    fabric.backward(update.loss, inputs=moved)
+    batch.backward(update.loss, moved)
     reached = {parameter for parameter in moved if parameter.grad is not None}
     if update.zero_filled:
         for parameter in moved:

@@ -21,9 +21,11 @@ from pyg_bgformer.data.splits import validation_part
 from pyg_bgformer.data.transforms import eval_transform, train_transform
 from pyg_bgformer.data.workers import leave_signals_to_main
 from pyg_bgformer.encoders import Encoder, build_encoder
+from pyg_bgformer.engine.encoding import IN_ONE_PIECE, Encoding
 from pyg_bgformer.engine.frozen import frozen_samples
 from pyg_bgformer.engine.optim import build_optimizer, build_schedule
 from pyg_bgformer.engine.progress import Display
+from pyg_bgformer.engine.row_draws import draws_random_numbers
 from pyg_bgformer.engine.state import Origin, TrainState
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.geometry import GEOMETRIES
@@ -45,6 +47,7 @@ class Parts:
         dataset: All images.
         tested: The dataset with the splits that the protocol trains and tests on.
         sampler: Decides the training batches.
+        encoding: How training batches are encoded.
         state: Method, optimiser and schedule, and how far the training is.
         train_loader: Training batches in the order of the sampler.
         test_loaders: Images of each of :func:`test_splits`.
@@ -55,6 +58,7 @@ class Parts:
     dataset: ImageDataset
     tested: ImageDataset
     sampler: PlannedSampler
+    encoding: Encoding
     state: TrainState
     train_loader: Batches
     test_loaders: list[Batches]
@@ -92,6 +96,7 @@ def build_parts(config: Config, dataset: ImageDataset, display: Display) -> Part
         display.line(note)
     check_batches(config, sampler, method)
     method.encoder.check_image_size(config.data.image_size)
+    encoding = build_encoding(config, method.encoder, fabric.device)
     # Fabric cannot clip gradients that a fused optimiser unscales itself, as it does in 16-mixed.
     fused = fabric.device.type == "cuda" and config.train.precision != "16-mixed"
     optimizer = build_optimizer(method, config.train, fused=fused)
@@ -102,7 +107,7 @@ def build_parts(config: Config, dataset: ImageDataset, display: Display) -> Part
     if config.train.compile:
         compile_networks(method, fabric.device)
     state = TrainState(method, optimizer, build_schedule(optimizer, config.train))
-    return Parts(config, fabric, dataset, tested, sampler, state, train_loader, test_loaders)
+    return Parts(config, fabric, dataset, tested, sampler, encoding, state, train_loader, test_loaders)
 
 
 @contextmanager
@@ -297,6 +302,34 @@ def check_batches(config: Config, sampler: PlannedSampler, method: Method) -> No
             f"sampler.classes: loss {config.loss.name} compares samples of different classes, expected at least 2 "
             "classes in a batch, found 1"
         )
+
+
+def build_encoding(config: Config, encoder: Encoder, device: torch.device) -> Encoding:
+    """Returns how training batches are encoded.
+
+    Args:
+        config: The run.
+        encoder: The method's.
+        device: Where it is trained.
+
+    Raises:
+        InputError: The encoder cannot be trained in pieces.
+    """
+    chunk = config.train.encode_chunk
+    if chunk is None or encoder.spec.frozen:
+        return IN_ONE_PIECE
+    if encoder.trains_batchnorm:
+        raise InputError(
+            f"train.encode_chunk: BatchNorm of {config.encoder.name} would see {chunk} images in the place of the "
+            "batch; set encoder.frozen_batchnorm: true, or leave train.encode_chunk out"
+        )
+    random = draws_random_numbers(encoder.backbone, config.data.image_size)
+    if random and device.type == "mps":
+        raise InputError(
+            f"train.encode_chunk: {config.encoder.name} draws random numbers, which cannot be repeated on mps; "
+            "train on cuda or cpu, or leave train.encode_chunk out"
+        )
+    return Encoding(chunk, random)
 
 
 def open_cache(data: DataConfig, dataset: ImageDataset, display: Display) -> ImageCache | None:

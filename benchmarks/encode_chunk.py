@@ -1,0 +1,103 @@
+"""The memory and the time of a training step whose batch is encoded in pieces, ``train.encode_chunk``.
+
+    PYTHONPATH=. python benchmarks/encode_chunk.py --device cuda     # ResNet-50 at 224 px, 405 images, 64 at a time
+    PYTHONPATH=. python benchmarks/encode_chunk.py --device cpu      # ResNet-18 at 64 px, 96 images, 16 at a time
+
+Three steps of BGFormer are measured one after another: a batch as large as a piece; the large batch in pieces; the
+large batch in one piece, where there is memory for it. Printed are the time, the peak of the memory of weights,
+optimiser, images and activations, and ratios to the first step. The aim for the memory of the large batch in pieces
+is 1.2.
+"""
+
+import argparse
+import gc
+
+import torch
+from measuring import MIB, Step, interleaved_times, peak_memory
+
+from pyg_bgformer.config.recipe import read_config
+from pyg_bgformer.engine.encoding import Encoding
+from pyg_bgformer.engine.loop import train_batch
+from pyg_bgformer.engine.optim import build_optimizer, build_schedule
+from pyg_bgformer.engine.setup import build_fabric, build_method
+from pyg_bgformer.engine.state import TrainState
+
+SIZES = {"cuda": ("torchvision/resnet50", 224, 405, 64), "cpu": ("torchvision/resnet18", 64, 96, 16)}
+"""Encoder, side of the images, images of a batch, and images of a piece."""
+
+
+def build_step(
+    device: str, precision: str, encoder: str, image_size: int, images: int, chunk: int | None
+) -> Step:
+    """A step of the engine on generated images."""
+    config = read_config(
+        [
+            *("--method.name", "bgformer", "--method.k", "30", "--encoder.name", encoder),
+            *("--encoder.frozen_batchnorm", "true", "--encoder.embedding_dim", "512"),
+            *("--train.device", device, "--train.precision", precision),
+        ]
+    )
+    torch.manual_seed(0)
+    fabric = build_fabric(config.train)
+    method = build_method(config, num_classes=100)
+    _, optimizer = fabric.setup(method, build_optimizer(method, config.train, fused=device == "cuda"))
+    state = TrainState(method.train(), optimizer, build_schedule(optimizer, config.train), batch=1)
+    samples = next(samples for samples in (9, 8, 6, 5, 4, 3, 2) if images % samples == 0)
+    batch = torch.rand(images, 3, image_size, image_size), torch.arange(images) // samples
+
+    def step() -> None:
+        on_device = (tensor.to(fabric.device) for tensor in batch)
+        train_batch(fabric, state, config.train, *on_device, Encoding(chunk))
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
+def peak(step: Step, device: str) -> float:
+    """The most MiB that tensors take at once: on a GPU all of them, on a CPU those that the step allocates."""
+    if device == "cpu":
+        return peak_memory(step) / MIB
+    torch.cuda.reset_peak_memory_stats()
+    step()
+    return torch.cuda.max_memory_allocated() / MIB
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--precision", default="32-true")
+    parser.add_argument("--images", type=int, help="of the large batch")
+    parser.add_argument("--chunk", type=int, help="images of a piece")
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_args()
+    encoder, image_size, images, chunk = SIZES[given.device]
+    images, chunk = given.images or images, given.chunk or chunk
+    cases = {
+        f"{chunk} images": (chunk, None),
+        f"{images} images, encode_chunk {chunk}": (images, chunk),
+        f"{images} images": (images, None),
+    }
+    print(f"{encoder} at {image_size} px, {given.precision}, {given.device}, torch {torch.__version__}")
+    first: tuple[float, float] | None = None
+    for name, (count, piece) in cases.items():
+        try:
+            step = build_step(given.device, given.precision, encoder, image_size, count, piece)
+            seconds = interleaved_times({name: step}, given.repeats)[name].median / count
+            memory = peak(step, given.device)
+        except torch.cuda.OutOfMemoryError:
+            print(f"{name:32} out of memory")
+            continue
+        first = first or (memory, seconds)
+        print(
+            f"{name:32}{memory:9.0f} MiB, {memory / first[0]:5.2f} x   "
+            f"{1e3 * seconds:8.2f} ms an image, {seconds / first[1]:5.2f} x"
+        )
+        del step
+        gc.collect()
+
+
+if __name__ == "__main__":
+    main()
