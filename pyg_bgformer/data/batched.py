@@ -48,8 +48,8 @@ class BatchedTransform(nn.Module):
             seeds: One for each image.
 
         Returns:
-            ``(N, 3, image_size, image_size)``, float32, or uint8 without normalisation. The generator is set back to
-            where it was.
+            ``(N, 3, image_size, image_size)``, float32, or uint8 without normalisation. The generator is set back
+            to where it was.
         """
         cuts, flipped, erased = [], [], {}
         with torch.random.fork_rng(devices=[]):
