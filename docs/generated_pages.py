@@ -39,7 +39,14 @@ API = {
     "evaluation": ("Evaluation", ["evaluation"]),
     "deploy": (
         "Trained models",
-        ["deploy.embedding_model", "deploy.image_index", "deploy.index", "deploy.export", "deploy.sklearn"],
+        [
+            "deploy.embedding_model",
+            "deploy.image_index",
+            "deploy.index",
+            "deploy.export",
+            "deploy.server",
+            "deploy.sklearn",
+        ],
     ),
     "runs": ("Runs, registries and errors", ["runs.folder", "runs.result", "registry", "errors"]),
 }

@@ -23,6 +23,7 @@ COMMANDS = {
     "graph": "draw the batch graph of a run on its images",
     "index": "make a searchable index of images, or add images to it",
     "search": "find the images of an index that are most similar to a photo",
+    "serve": "answer searches in an index over HTTP, with a page",
     "export": "write a model as an ONNX file or a torch.export program",
 }
 

@@ -186,6 +186,11 @@ class SearchIndex:
             raise InputError(f"{self.folder} cannot be written: {error.strerror}") from error
         return len(self)
 
+    def refresh(self) -> None:
+        """Takes up what other processes have added since the index was opened."""
+        if _read(self.folder) != self.contents:
+            self._reload()
+
     def _append(self, names: Sequence[str], rows: np.ndarray) -> None:
         stem = f"{time.time_ns()}-{os.getpid()}"
         files = (f"{stem}.npy", f"{stem}.json")
@@ -239,9 +244,7 @@ class SearchIndex:
         if len(self) == 0:
             raise InputError(f"{self.folder} is empty; add images to it first")
         if not 1 <= k <= len(self):
-            raise InputError(
-                f"k: found {k}, expected 1 to {len(self)}, the number of entries in {self.folder}"
-            )
+            raise InputError(f"k: found {k}, expected 1 to {len(self)}: the index has {len(self)} entries")
 
     def sample(self, count: int) -> Tensor:
         """Returns some vectors of the index, always the same ones while the index does not change.

@@ -57,7 +57,7 @@ def test_a_small_index_shows_all_it_has_unless_k_is_given(tmp_path, capsys):
     assert main(command) == 0
     assert len(capsys.readouterr().out.splitlines()) == 4
     assert main([*command, "-k", "4"]) == 2
-    assert "k: found 4, expected 1 to 3, the number of entries in" in capsys.readouterr().err
+    assert "k: found 4, expected 1 to 3: the index has 3 entries" in capsys.readouterr().err
 
 
 def test_mistakes_are_one_line(index, photos, tmp_path, capsys):

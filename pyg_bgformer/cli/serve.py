@@ -1,0 +1,58 @@
+"""``pyg-bgformer serve``: an index as a web service with a page."""
+
+from collections.abc import Sequence
+
+from pyg_bgformer.config.arguments import Parser
+from pyg_bgformer.deploy.image_index import ImageIndex
+from pyg_bgformer.errors import check_range
+from pyg_bgformer.report.progress import Display
+
+EPILOG = """examples:
+  pyg-bgformer serve shop.index                     a page at http://127.0.0.1:8000
+  curl -F image=@photo.jpg -F k=5 http://127.0.0.1:8000/search
+  curl -F image=@photo.jpg http://127.0.0.1:8000/embed
+  curl http://127.0.0.1:8000/health
+
+It needs more libraries: pip install 'pyg-bgformer[serve]'. It has no passwords and no encryption: before you give
+--host another address, put a server in front of it that has both."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serves an index until it is interrupted; returns the exit code."""
+    parser = Parser(
+        "serve",
+        "Answers POST /search and POST /embed with an image, GET /health, and shows a page to drop photos on.",
+        EPILOG,
+    )
+    parser.add_argument("index", metavar="INDEX", help="made by pyg-bgformer index")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen at (default: this machine alone)"
+    )
+    parser.add_argument(
+        "--port", type=int, default=8000, metavar="N", help="0 takes a free one (default: 8000)"
+    )
+    parser.add_argument(
+        "--limit", type=float, default=20, metavar="MB", help="largest upload in megabytes (default: 20)"
+    )
+    parser.add_argument("--device", help="where to compute, for example cuda (default: cpu)")
+    parser.add_argument("--model", help="the model, if the index has no copy of it")
+    given = parser.parse_args(arguments)
+    check_range("--limit", given.limit, above=0)
+    from pyg_bgformer.deploy.server import serve  # needs the extra, which --help does not
+
+    index = ImageIndex(given.index, given.model)
+    if given.device is not None:
+        index.model.embed([], device=given.device)
+    display = Display()
+    what = f"{given.index}, {len(index):,} images"
+    try:
+        serve(
+            index,
+            given.host,
+            given.port,
+            limit=int(given.limit * 1e6),
+            started=lambda address: display.line(f"serving {what}: {address} (Ctrl-C stops it)"),
+        )
+    except KeyboardInterrupt:
+        display.line("stopped")
+    return 0
