@@ -109,10 +109,15 @@ class Encoder(nn.Module):
         Args:
             x: Images (B, 3, H, W), or outputs of the backbone (B, F) that were computed earlier.
         """
-        if x.dtype == torch.uint8:
-            x = normalize(to_dtype(x, torch.float32, scale=True), list(self.mean), list(self.std))
-        features: Tensor = self.feature_norm(self.reduction(self.backbone(x) if x.dim() == 4 else x))
+        outputs = self.backbone(self.normalised(x)) if x.dim() == 4 else x
+        features: Tensor = self.feature_norm(self.reduction(outputs))
         return features
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Returns images (B, 3, H, W) as the backbone takes them; those that are not uint8 are so already."""
+        if images.dtype != torch.uint8:
+            return images
+        return normalize(to_dtype(images, torch.float32, scale=True), list(self.mean), list(self.std))
 
     @torch.no_grad()
     def fit_pca(self, outputs: Tensor) -> None:

@@ -97,6 +97,7 @@ class SplitBatch(EncodedBatch):
         self.fabric = fabric
         self.labels = labels
         self.encoding = encoding
+        self.encoder = encoder
         self.backbone = encoder.backbone
         self.total = len(images)
         self.pieces = images.split(encoding.chunk or len(images))
@@ -109,7 +110,7 @@ class SplitBatch(EncodedBatch):
 
     def encode(self, number: int) -> Tensor:
         """Returns the backbone's outputs of a piece; each time with the same random numbers."""
-        piece, first = self.pieces[number], sum(map(len, self.pieces[:number]))
+        piece, first = self.encoder.normalised(self.pieces[number]), sum(map(len, self.pieces[:number]))
         if not self.encoding.random:
             with self.fabric.autocast():
                 return self.backbone(piece)

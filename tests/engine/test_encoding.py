@@ -66,6 +66,16 @@ def test_a_chunk_of_the_whole_batch_is_one_piece(tmp_path):
     assert type(smaller(parts.fabric, parts.method.encoder, images, labels)) is SplitBatch
 
 
+def test_uint8_images_are_normalised_in_pieces_too(tmp_path):
+    parts = Training(config_of("plain", encoder="conv4"), tmp_path).parts
+    images = torch.randint(256, (12, 3, 16, 16), dtype=torch.uint8)
+    features = [
+        encoding(parts.fabric, parts.method.encoder, images, torch.zeros(12)).features
+        for encoding in (Encoding(), Encoding(chunk=5))
+    ]
+    torch.testing.assert_close(*features)
+
+
 class Counting(nn.Module):
     def __init__(self, backbone):
         super().__init__()
