@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 import torch
 from lightning_fabric import Fabric
@@ -51,12 +52,13 @@ def fit(
     """
     state, train = parts.state, parts.config.train
     loader: Batches = parts.fabric.setup_dataloaders(parts.train_loader)  # type: ignore[assignment]
+    parts.sampler.start_at(state.epoch, state.batch, until=train.epochs)
     with stop_on_signal() as stop:
+        batches = _batches(loader, stop)
         while state.epoch < train.epochs:
-            parts.sampler.start_at(state.epoch, state.batch)
             state.method.encoder.freeze_backbone(state.epoch < train.warmup_epochs)
             started = time.perf_counter()
-            finished = _train_epoch(parts, loader, stop, on_batch, on_idle)
+            finished = _train_epoch(parts, batches, stop, on_batch, on_idle)
             seconds = time.perf_counter() - started
             state.seconds += seconds
             with whole_steps():
@@ -73,7 +75,7 @@ def fit(
 
 def _train_epoch(
     parts: Parts,
-    loader: Batches,
+    batches: Iterator[tuple[Tensor, Tensor, Tensor]],
     stop: StopRequest,
     on_batch: OnBatch,
     on_idle: Callable[[list[str]], None],
@@ -81,8 +83,8 @@ def _train_epoch(
     """Returns whether the epoch came to its end."""
     state, train = parts.state, parts.config.train
     state.method.train()
-    first, total = state.batch, state.batch + len(loader)
-    for images, labels, _ in _batches(loader, stop):
+    first, total = state.batch, parts.sampler.batches_in(state.epoch)
+    for images, labels, _ in islice(batches, total - first):
         with whole_steps():
             values, reached = train_batch(parts.fabric, state, train, images, labels, parts.encoding)
             if state.batch == first and (idle := _idle(state.method, reached)):
@@ -97,7 +99,7 @@ def _train_epoch(
 
 
 def _batches(loader: Batches, stop: StopRequest) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yields the batches, and ends with a stop request where a worker process dies."""
+    """Yields the batches of all epochs, and ends with a stop request where a worker process dies."""
     try:
         yield from loader
     except RuntimeError as error:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 import torch
@@ -44,6 +45,7 @@ class PlannedSampler(Sampler[list[Draw]], ABC):
         self.seed = seed
         self.epoch = 0
         self.first_batch = 0
+        self.until = 1
         self.notes: list[str] = []
 
     @property
@@ -59,12 +61,16 @@ class PlannedSampler(Sampler[list[Draw]], ABC):
     def plan(self, epoch: int) -> list[list[Draw]]:
         """Returns all batches of an epoch."""
 
-    def start_at(self, epoch: int, batch: int = 0) -> None:
+    def start_at(self, epoch: int, batch: int = 0, until: int | None = None) -> None:
         """Chooses what every iteration from now on gives: an epoch, from one of its batches to its end.
+
+        With ``until``, the epochs after it follow, so that one pass of a loader can be a whole training: its workers
+        then load the first batches of an epoch while the last ones of the epoch before are trained on.
 
         Args:
             epoch: Number of the epoch, from 0.
             batch: Number of the first batch, from 0. The number of batches of the epoch leaves none.
+            until: The epoch before which to stop; by default the next one.
 
         Raises:
             InputError: If the epoch has fewer batches.
@@ -75,12 +81,14 @@ class PlannedSampler(Sampler[list[Draw]], ABC):
                 "the run was started with another batch size or dataset"
             )
         self.epoch, self.first_batch = epoch, batch
+        self.until = epoch + 1 if until is None else until
 
     def __len__(self) -> int:
-        return self.batches_in(self.epoch) - self.first_batch
+        return sum(self.batches_in(epoch) for epoch in range(self.epoch, self.until)) - self.first_batch
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        return iter(self.plan(self.epoch)[self.first_batch :])
+        later = (batch for epoch in range(self.epoch + 1, self.until) for batch in self.plan(epoch))
+        return chain(self.plan(self.epoch)[self.first_batch :], later)
 
 
 SAMPLERS: Registry[type[PlannedSampler]] = Registry("sampler")

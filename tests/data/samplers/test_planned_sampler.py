@@ -56,6 +56,14 @@ def test_iterating_twice_gives_the_same_from_any_start(name):
 
 
 @pytest.mark.parametrize("name", OPTIONS)
+def test_one_pass_goes_through_several_epochs(name):
+    sampler = build(name)
+    sampler.start_at(1, 1, until=4)
+    assert list(sampler) == sampler.plan(1)[1:] + sampler.plan(2) + sampler.plan(3)
+    assert len(sampler) == len(list(sampler))
+
+
+@pytest.mark.parametrize("name", OPTIONS)
 def test_a_start_beyond_the_end_of_an_epoch_is_refused(name):
     sampler = build(name)
     with pytest.raises(InputError, match=r"epoch 1 has \d+ batches and cannot start at batch 99"):
