@@ -64,8 +64,8 @@ class PlannedSampler(Sampler[list[Draw]], ABC):
     def start_at(self, epoch: int, batch: int = 0, until: int | None = None) -> None:
         """Chooses what every iteration from now on gives: an epoch, from one of its batches to its end.
 
-        With ``until``, the epochs after it follow, so that one pass of a loader can be a whole training: its workers
-        then load the first batches of an epoch while the last ones of the epoch before are trained on.
+        With ``until``, the epochs after it follow, so that one pass of a loader can be a whole training: its
+        workers then load the first batches of an epoch while the last ones of the epoch before are trained on.
 
         Args:
             epoch: Number of the epoch, from 0.
