@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from pyg_bgformer.cli.run import report
-from pyg_bgformer.config.arguments import Parser
-from pyg_bgformer.config.recipe import SINGLE, read_config
+from pyg_bgformer.config.arguments import Parser, split_keys
+from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.engine.extension import resumed_config
 from pyg_bgformer.engine.run import run
 from pyg_bgformer.engine.train_folder import train_folder
@@ -71,12 +71,18 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", metavar="RUN", help="folder of the run (default: a new one in runs)")
     parser.add_argument("--resume", metavar="RUN", help="an interrupted run, or a finished one to extend")
     parser.add_argument("--verbose", action="store_true", help="show all scores at the end")
-    given, settings = parser.parse_known_args(joined(arguments))
+    own, keys = split_keys(arguments)
+    given, unknown = parser.parse_known_intermixed_args(own)
+    settings = [*keys, *unknown]
     display = Display(verbose=given.verbose)
     try:
         if given.resume is not None:
-            own = {*vars(parser.parse_args([])).items(), ("resume", given.resume), ("verbose", given.verbose)}
-            if other := [name for name, value in vars(given).items() if (name, value) not in own]:
+            allowed = {
+                *vars(parser.parse_args([])).items(),
+                ("resume", given.resume),
+                ("verbose", given.verbose),
+            }
+            if other := [name for name, value in vars(given).items() if (name, value) not in allowed]:
                 raise InputError(f"--resume takes --train.epochs N and no other setting; found {other[0]}")
             earlier = RunFolder.open(given.resume)
             folder = run(resumed_config(earlier, settings), display, earlier)
@@ -107,27 +113,3 @@ def main(arguments: Sequence[str]) -> int:
 def share(text: str) -> float:
     """Returns a share of the classes; ``none`` is 0."""
     return 0.0 if text == "none" else float(text)
-
-
-def joined(arguments: Sequence[str]) -> list[str]:
-    """Returns a command line in which the keys of a recipe are joined with their values.
-
-    A parser that does not know a key would take its value for the folder.
-
-    >>> joined(["--train.lr", "0.1", "photos", "--seed", "1"])
-    ['--train.lr=0.1', 'photos', '--seed=1']
-
-    Args:
-        arguments: The command line.
-    """
-    found: list[str] = []
-    waiting = False
-    for argument in arguments:
-        if waiting and not argument.startswith("--"):
-            found[-1] += f"={argument}"
-            waiting = False
-            continue
-        is_key = argument.startswith("--") and ("." in argument or argument.removeprefix("--") in SINGLE)
-        waiting = is_key and "=" not in argument
-        found.append(argument)
-    return found

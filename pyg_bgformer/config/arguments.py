@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from pyg_bgformer.config.values import shown, words
@@ -56,3 +56,29 @@ def add_keys(parser: argparse._ActionsContainer, options: Mapping[str, Option]) 
 def help_text(option: Option) -> str:
     """Returns what an option decides in one line, without the marks of its docstring."""
     return re.sub(r":\w+:`~?([^`]*)`", r"\1", " ".join(option.help.split())).replace("`", "")
+
+
+def split_keys(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns a command's own arguments, and the keys of a recipe with their values.
+
+    A parser that does not know a key would take its value for a folder.
+
+    >>> split_keys(["--train.lr", "0.1", "photos", "--seed=1", "--verbose"])
+    (['photos', '--verbose'], ['--train.lr', '0.1', '--seed=1'])
+
+    Args:
+        arguments: The command line.
+    """
+    own: list[str] = []
+    keys: list[str] = []
+    waiting = False  # for the value of a key
+    for argument in arguments:
+        if not argument.startswith("--"):
+            (keys if waiting else own).append(argument)
+            waiting = False
+            continue
+        name, equals, _ = argument.removeprefix("--").partition("=")
+        is_key = "." in name or name in ("seed", "runs", "plugins")
+        (keys if is_key else own).append(argument)
+        waiting = is_key and not equals
+    return own, keys

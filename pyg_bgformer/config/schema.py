@@ -46,7 +46,8 @@ class DataConfig(Section):
         workers: Number of processes that load images.
         min_images: Classes with fewer images are left out.
         holdout: Of a folder of your own without folders of splits, the share of the classes that is tested, or 0 to
-            train on all and test on the training images. null tests the second half of the class names.
+            train on all and test on the training images; 1 tests all and leaves nothing to train on. null tests the
+            second half of the class names.
         holdout_seed: Decides which classes these are.
         cache: Folder for decoded images, or null to decode them in every epoch.
         cache_size: Shorter side in pixels to which larger images are resized in the cache. Training crops are cut

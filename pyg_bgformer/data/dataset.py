@@ -25,8 +25,9 @@ SPLITS = ("train", "val", "test", "query", "gallery")
 UNUSED = "unused"
 """Split of images that are neither trained on nor tested; none of a dataset's own, so that nothing loads it."""
 
-Tested = Literal["unseen classes", "seen classes", "training images"]
-"""What scores are of: classes that are not trained on, other images of trained classes, or trained images."""
+Tested = Literal["unseen classes", "seen classes", "training images", "test classes"]
+"""What scores are of: classes that are not trained on, other images of trained classes, the trained images
+themselves, or classes of which it is not known whether the encoder was trained on them."""
 
 
 class ImageDataset:
@@ -142,6 +143,8 @@ class ImageDataset:
         split, classes = self.table["split"], self.table["original_class"]
         if self.official or (split == UNUSED).any():
             return "unseen classes"
+        if (split == "test").all() and len(split):
+            return "test classes"
         if not split.isin(["test", "query"]).any():
             return "training images"
         tested = set(classes[split.isin(["test", "query"])])
@@ -249,7 +252,8 @@ class ImageDataset:
             for name in sorted(set(classes[split == "query"]) - set(classes[split == "gallery"]))
         ]
         counts = self.counts()
-        needed = ["train"] if "query" in counts or self.tested == "training images" else ["train", "test"]
+        needed = ["train"] if "query" in counts else ["train", "test"]
+        needed = {"training images": ["train"], "test classes": ["test"]}.get(self.tested, needed)
         for part in [*needed, "val"] if "val" in counts else needed:
             sizes = classes[split == part].value_counts(sort=False)
             if len(sizes) < 2:

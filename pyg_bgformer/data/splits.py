@@ -61,7 +61,8 @@ def hold_out(dataset: ImageDataset, share: float, seed: int) -> ImageDataset:
 
     Args:
         dataset: All of its images are used.
-        share: Of the classes, rounded up, at least 2 classes; 0 holds nothing out. A single class is not held out.
+        share: Of the classes, rounded up, at least 2 classes; 0 holds nothing out, 1 holds all classes out. A
+            single class is not held out.
         seed: Decides the draw.
 
     Raises:
@@ -70,7 +71,7 @@ def hold_out(dataset: ImageDataset, share: float, seed: int) -> ImageDataset:
     names = dataset.table["original_class"]
     order = sorted(set(names), key=lambda name: hashlib.sha256(f"{seed}\n{name}".encode()).digest())
     count = max(math.ceil(share * len(order)), 2) if share and len(order) > 1 else 0
-    if count and len(order) - count < 2:
+    if count and share < 1 and len(order) - count < 2:
         raise InputError(
             f"{dataset.where}: holding out {count} of {len(order)} classes leaves fewer than 2 to train on; add "
             "classes, hold out less, or train on all: data.holdout: 0 (of the command train: --holdout none)"

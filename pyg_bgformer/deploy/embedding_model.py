@@ -99,7 +99,7 @@ class EmbeddingModel(nn.Module, ModelHubMixin):
         }
         self.license = license
         self._cut = v2.Compose(centre_crop(image_size, resize=resize))
-        self._geometry_settings()
+        self.geometry_settings()
         self.register_buffer("mean", torch.tensor(encoder.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(encoder.std).view(3, 1, 1), persistent=False)
 
@@ -258,7 +258,7 @@ class EmbeddingModel(nn.Module, ModelHubMixin):
             "std": list(self.encoder.std),
             "image_size": self.image_size,
             "resize": self.resize,
-            "geometry": self._geometry_settings(),
+            "geometry": self.geometry_settings(),
             "weights_tag": self.encoder.weights_tag,
             "weights_hash": self.encoder.weights_hash,
             "training": self.training_facts,
@@ -266,7 +266,12 @@ class EmbeddingModel(nn.Module, ModelHubMixin):
             "license": self.license,
         }
 
-    def _geometry_settings(self) -> dict[str, Any]:
+    def geometry_settings(self) -> dict[str, Any]:
+        """Returns name and options of the geometry.
+
+        Raises:
+            InputError: If it is none of :data:`~pyg_bgformer.geometry.GEOMETRIES`.
+        """
         kind = type(self.geometry)
         names = [name for name in GEOMETRIES if GEOMETRIES.find(name) is kind]
         if not names or not is_dataclass(self.geometry):

@@ -186,21 +186,23 @@ def recall_at_1(parts: Parts) -> float:
 
 
 @torch.no_grad()
-def measure_batch_dependence(parts: Parts) -> float:
+def measure_batch_dependence(fabric: Fabric, method: Method, loader: Batches) -> float:
     """Returns how much the batch changes embeddings; see :func:`~pyg_bgformer.evaluation.batch_dependence`.
 
     Args:
-        parts: The run.
+        fabric: The device.
+        method: On that device.
+        loader: Loads test images.
     """
-    samples = parts.test_loaders[0].dataset
+    samples = loader.dataset
     samples = getattr(samples, "images", samples)
     count = min(BATCH_DEPENDENCE_IMAGES, len(samples))  # type: ignore[arg-type]
     # Evenly spread, so that several classes are among them.
     positions = [i * len(samples) // count for i in range(count)]  # type: ignore[arg-type]
-    images = torch.stack([samples[i][0] for i in positions]).to(parts.fabric.device)
-    parts.method.eval()
+    images = torch.stack([samples[i][0] for i in positions]).to(fabric.device)
+    method.eval()
     with full_precision():
-        return batch_dependence(parts.method.embed, images)
+        return batch_dependence(method.embed, images)
 
 
 def full_precision() -> AbstractContextManager[None]:

@@ -217,7 +217,7 @@ def evaluate_trained(
         trained=plain(trained),
         last=last,
         refined_features=[name for name in trained if name not in untrained],
-        batch_dependence=measure_batch_dependence(parts),
+        batch_dependence=measure_batch_dependence(parts.fabric, parts.method, parts.test_loaders[0]),
         tested=parts.tested.tested,
         train_seconds=state.seconds,
         provenance=provenance(

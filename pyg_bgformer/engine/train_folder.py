@@ -134,7 +134,7 @@ def settings_of_encoder(name: str) -> dict[str, object]:
         "encoder.name": name,
         "encoder.weights": weights,
         "encoder.frozen_batchnorm": has_norm and weights != "null",
-        "encoder.feature_norm": "batch",
+        "encoder.feature_norm": "layer",
     }
 
 

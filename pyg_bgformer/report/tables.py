@@ -23,8 +23,11 @@ def verdict(result: RunResult) -> str:
     Args:
         result: Of a finished run.
     """
-    before, after = result.untrained["embedding"], result.trained["embedding"]
-    map_at_r, recall = (change(before[name], after[name]) for name in ("map_at_r", "recall_at_1"))
+    before, after = result.untrained.get("embedding"), result.trained["embedding"]
+    map_at_r, recall = (
+        change(before[name], after[name]) if before else f"{100 * after[name]:.1f}"
+        for name in ("map_at_r", "recall_at_1")
+    )
     tested = f"{after['classes']} {result.tested}"
     if result.tested == "training images":
         tested = f"the training images ({after['classes']} classes)"
@@ -74,7 +77,9 @@ def notes(result: RunResult) -> list[str]:
     Args:
         result: Of a finished run.
     """
-    tested = "tested once, after the last epoch"
+    tested = (
+        "tested once, after the last epoch" if result.untrained else "an existing model, not trained here"
+    )
     if result.last is not None:
         gap = 100 * (result.trained["embedding"]["recall_at_1"] - result.last["embedding"]["recall_at_1"])
         tested = (

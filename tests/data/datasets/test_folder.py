@@ -223,6 +223,13 @@ def test_nothing_is_held_out_on_request(make_tree: Tree):
     assert dataset.notes == ["no class is held out"]
 
 
+def test_all_classes_are_tested_on_request(make_tree: Tree):
+    dataset = load_dataset("folder", make_tree(dict.fromkeys("abc", 2)), holdout=1)
+    assert list(dataset.counts()) == ["test"]
+    assert dataset.tested == "test classes"
+    assert sorted(dataset.table["label"].unique()) == [0, 1, 2]
+
+
 def test_small_classes_are_left_out_before_classes_are_held_out(make_tree: Tree):
     dataset = load_dataset(
         "folder", make_tree({"a": 2, "b": 1, "c": 2, "d": 2, "e": 2}), holdout=0.2, min_images=2
@@ -242,7 +249,7 @@ def test_folders_of_splits_are_kept_and_noted(make_tree: Tree):
     [
         ("a", 0.2, "train has 1 of the at least 2 classes"),
         ("abc", 0.2, "holding out 2 of 3 classes leaves fewer"),
-        ("abcd", 1.0, "holding out 4 of 4 classes leaves fewer than 2 to train on; .*--holdout none"),
+        ("abcd", 0.9, "holding out 4 of 4 classes leaves fewer than 2 to train on; .*--holdout none"),
     ],
 )
 def test_too_few_classes_to_hold_out_are_one_line(make_tree: Tree, classes: str, share: float, said: str):

@@ -1,0 +1,69 @@
+"""``pyg-bgformer evaluate``: the scores of a model that exists."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from pyg_bgformer.config.arguments import Parser, split_keys
+from pyg_bgformer.engine.evaluate_model import evaluate_model
+from pyg_bgformer.errors import InputError
+from pyg_bgformer.files import atomic_path
+from pyg_bgformer.report.progress import Display
+
+DESCRIPTION = """Scores a model on images with classes, without training: the table and the JSON of a run.
+
+MODEL is a run, a saved model, a name on the Hugging Face hub, or a backbone by its name, such as timm/resnet50.
+DATA is a folder of photos, of which all classes are scored, or a run, a recipe or a dataset, whose test images are
+scored. The folder that a run was trained on is scored as the run did it, and so is a run without DATA."""
+
+EPILOG = """Any other key of a recipe can be set too, for example --evaluation.recall_at "[1, 10]".
+
+examples:
+  pyg-bgformer evaluate runs/folder-bgformer-seed0-... other_photos
+  pyg-bgformer evaluate runs/folder-bgformer-seed0-...               on the data of the run
+  pyg-bgformer evaluate timm/resnet50 photos --weights resnet50.safetensors
+  pyg-bgformer evaluate timm/resnet50 cub200 --data.root /my/CUB_200_2011 --json"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Scores a model and prints the table; returns the exit code."""
+    parser = Parser("evaluate", DESCRIPTION, EPILOG)
+    parser.add_argument("model", metavar="MODEL", help="a run, a saved model, or a backbone")
+    parser.add_argument("data", nargs="?", metavar="DATA", help="a folder, a run, a recipe or a dataset")
+    parser.add_argument("--weights", metavar="FILE", help="of a backbone: file of its weights")
+    parser.add_argument(
+        "--image-size", type=int, metavar="PIXELS", help="of a backbone: side of the images that it sees"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the result as JSON, and progress as errors"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON to a file")
+    parser.add_argument("--verbose", action="store_true", help="show all scores")
+    own, keys = split_keys(arguments)
+    given, unknown = parser.parse_known_intermixed_args(own)
+    display = Display(Console(stderr=True) if given.json else None, verbose=given.verbose)
+    if given.out is not None and not given.out.parent.is_dir():
+        raise InputError(f"{given.out} cannot be written: there is no folder {given.out.parent}")
+    result = evaluate_model(
+        given.model,
+        given.data,
+        weights=given.weights,
+        image_size=given.image_size,
+        settings=[*keys, *unknown],
+        display=display,
+    )
+    text = json.dumps(asdict(result), indent=2)
+    if given.json:
+        print(text)
+    else:
+        display.result(result)
+    if given.out is not None:
+        try:
+            with atomic_path(given.out) as path:
+                path.write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{given.out} cannot be written: {error.strerror or error}") from error
+    return 0

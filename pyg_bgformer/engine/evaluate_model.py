@@ -1,0 +1,164 @@
+"""The scores of a model that exists, without training."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from torch import nn
+
+from pyg_bgformer.config.recipe import read_config
+from pyg_bgformer.config.schema import Component, Config
+from pyg_bgformer.config.shipped import find_recipe
+from pyg_bgformer.data import DATASETS, ImageDataset
+from pyg_bgformer.deploy.embedding_model import EmbeddingModel
+from pyg_bgformer.deploy.load_model import is_backbone, load_model
+from pyg_bgformer.engine.evaluate import extract_all, measure_batch_dependence, score
+from pyg_bgformer.engine.outputs import plain
+from pyg_bgformer.engine.progress import Display, Silent
+from pyg_bgformer.engine.setup import (
+    build_dataset,
+    build_fabric,
+    build_test_loaders,
+    open_cache,
+    protocol_part,
+)
+from pyg_bgformer.errors import InputError, did_you_mean
+from pyg_bgformer.methods import Method
+from pyg_bgformer.runs.folder import RunFolder
+from pyg_bgformer.runs.provenance import provenance
+from pyg_bgformer.runs.result import RunResult
+
+
+def evaluate_model(
+    model: str | Path,
+    data: str | Path | None = None,
+    *,
+    weights: str | Path | None = None,
+    image_size: int | None = None,
+    settings: Sequence[str] = (),
+    display: Display | None = None,
+) -> RunResult:
+    """Scores a model on images with classes. Nothing is trained.
+
+    >>> evaluate_model("timm/resnet50", "photos").trained["embedding"]["map_at_r"]  # doctest: +SKIP
+
+    Args:
+        model: Folder of a run or of a saved model, a name on the Hugging Face hub, or a backbone by its name, for
+            example ``"timm/resnet50"``, whose pooled features are scored.
+        data: A folder of photos, of which all classes are scored; or one with folders of splits, whose test images
+            are scored; or a run, a recipe or a dataset, scored as a run scores it. ``None``: the data of the run.
+        weights: Of a backbone, a file of its weights.
+        image_size: Of a backbone, the side in pixels of the images that it sees.
+        settings: Keys of a recipe as on the command line, for example ``["--evaluation.recall_at", "[1, 10]"]``.
+        display: Shows the progress; by default nothing is shown.
+
+    Returns:
+        Scores in ``trained``, as those of a run; ``untrained`` is empty.
+
+    Raises:
+        InputError: If there is no such model or data, or they are not as they should be.
+    """
+    display = Silent() if display is None else display
+    config = evaluated_config(model, data, settings)
+    dataset = build_dataset(config.data)
+    loaded = load_model(model, weights=weights, image_size=image_size)
+    for note in (*loaded.encoder.notes, *(f"data: {note}" for note in dataset.notes)):
+        display.line(note)
+    return score_model(loaded, as_model(config, loaded), dataset, display)
+
+
+def score_model(model: EmbeddingModel, config: Config, dataset: ImageDataset, display: Display) -> RunResult:
+    """Returns the scores of a model.
+
+    Args:
+        model: The model.
+        config: Data, protocol and evaluation; see :func:`as_model`.
+        dataset: The images.
+        display: Shows the progress.
+    """
+    part = protocol_part(config.protocol, dataset)
+    fabric = build_fabric(config.train)
+    method = Method(model.encoder.to(fabric.device), nn.Identity(), model.geometry, 0)
+    loaders = build_test_loaders(config, part, model.encoder, open_cache(config.data, dataset, display))
+    done = iter(range(1, 1 + sum(map(len, loaders))))
+    with display.bar("embedding", sum(map(len, loaders))) as update:
+        extracted = extract_all(fabric, method, loaders, lambda: update(next(done), ""))
+    scores = plain(score(extracted, model.geometry, config.evaluation, config.seed))
+    facts = model.training_facts
+    if config.method.name == "untrained":
+        del scores["backbone"]  # the embedding is the same
+    own = facts.get("dataset_manifest_sha256") == dataset.manifest_hash
+    tested = part.tested if own or dataset.official else "test classes"
+    return RunResult(
+        protocol="evaluation" if config.protocol.name == "final" else str(config.protocol),
+        seed=config.seed,
+        epochs=facts.get("epochs", 0),
+        trained_epoch=facts.get("trained_epoch", 0),
+        untrained={},
+        trained=scores,
+        last=None,
+        refined_features=[],
+        batch_dependence=measure_batch_dependence(fabric, method, loaders[0]),
+        tested=tested,
+        train_seconds=0.0,
+        provenance=provenance(dataset, model.encoder, fabric.device, {}),
+        config=config.as_dict(),
+    )
+
+
+def evaluated_config(model: str | Path, data: str | Path | None, settings: Sequence[str] = ()) -> Config:
+    """Returns the configuration whose test images are scored.
+
+    Args:
+        model: See :func:`evaluate_model`.
+        data: See :func:`evaluate_model`.
+        settings: Further keys of the recipe.
+
+    Raises:
+        InputError: If there is no such data, or a setting is wrong.
+    """
+    run = None if is_backbone(model) else RunFolder(Path(model).expanduser())
+    recipe = run.recipe if run is not None and run.recipe.is_file() else None
+    if data is None:
+        if recipe is None:
+            raise InputError(f"'{model}' is not the folder of a run: name the data to score it on")
+        return read_config(["--config", str(recipe), *settings])
+    place = Path(data).expanduser()
+    if place.is_dir():
+        if (other := RunFolder(place)).recipe.is_file():
+            return read_config(["--config", str(other.recipe), *settings])
+        if recipe is not None:
+            own = read_config(["--config", str(recipe), *settings])
+            if own.data.name == "folder" and Path(str(own.data.root)).resolve() == place.resolve():
+                return own
+        folder = {"name": "folder", "root": place.resolve(), "holdout": 1, "min_images": 2}
+        return read_config([*(f"--data.{key}={value}" for key, value in folder.items()), *settings])
+    if str(data) in DATASETS:
+        return read_config([f"--data.name={data}", *settings])
+    try:
+        return read_config(["--config", str(find_recipe(data)), *settings])
+    except InputError as error:
+        if place.exists() or "neither a file" not in str(error):
+            raise
+        hint = did_you_mean(str(data), DATASETS)
+        raise InputError(
+            f"no data '{data}': expected a folder, a run, a recipe or a dataset; {hint}"
+        ) from error
+
+
+def as_model(config: Config, model: EmbeddingModel) -> Config:
+    """Returns a configuration with the encoder, the geometry and the image size of a model.
+
+    Args:
+        config: Data and evaluation.
+        model: The model.
+    """
+    options = asdict(model.encoder.spec)
+    settings = dict(model.geometry_settings())
+    return replace(
+        config,
+        data=replace(config.data, image_size=model.image_size, resize=model.resize, views=None),
+        encoder=Component(options.pop("name"), {"weights": model.encoder.weights_tag, **options}),
+        geometry=Component(settings.pop("name"), settings),
+        method=Component(str(model.training_facts.get("method", "unknown"))),
+    )
