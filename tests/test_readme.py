@@ -1,4 +1,4 @@
-"""What the README says runs as it is written."""
+"""Links, recipes, keys and rows of results on the pages. That their commands run is tested in test_pages.py."""
 
 import re
 from pathlib import Path
@@ -7,12 +7,9 @@ import pytest
 
 from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.config.shipped import find_recipe
-from pyg_bgformer.deploy.embedding_model import EmbeddingModel
-from pyg_bgformer.encoders import build_encoder
 from pyg_bgformer.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 FOUND = ROOT / "experiments" / "RESULTS.md"
 PAGES = [
     ROOT / "README.md",
@@ -21,30 +18,6 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     FOUND,
 ]
-
-
-def python_block(word):
-    return next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if word in block)
-
-
-def test_the_training_loop_block_runs_and_is_under_ten_lines():
-    block = python_block("BGFormer(")
-    names = {}
-    exec(block, names)
-    assert names["refined"].shape == names["x"].shape
-    assert len([line for line in block.splitlines() if line.strip()]) < 10
-
-
-def test_the_deployment_block_runs(tmp_path):
-    torch = pytest.importorskip("torch")
-    EmbeddingModel(build_encoder("conv4", embedding_dim=8), image_size=28, resize=32).save_pretrained(
-        tmp_path
-    )
-    block = python_block("from_pretrained").replace("runs/folder-bgformer-seed0-...", str(tmp_path))
-    names = {"images": torch.rand(2, 3, 28, 28)}
-    exec(block, names)
-    assert names["embeddings"].shape == (2, 8)
-    assert names["similarities"].diagonal().tolist() == pytest.approx([1, 1])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
