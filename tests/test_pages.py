@@ -34,14 +34,8 @@ from pyg_bgformer.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
-    ROOT / name
-    for name in (
-        "README.md",
-        "CONTRIBUTING.md",
-        "data/README.md",
-        "experiments/README.md",
-        "docs/performance.md",
-    )
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "data/README.md", "experiments/README.md")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("architecture", "gathered_losses", "performance")),
 ]
 SMALL = shlex.split(
     "--data.name folder --data.root my/images --data.image_size 16 --data.resize 16 --data.workers 0 "
