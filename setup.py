@@ -1,16 +1,12 @@
-"""Adds folders of data to the package: the recipes, and the pages' templates. The rest is in pyproject.toml."""
+"""Adds the recipes of experiments/recipes to the package. The rest is in pyproject.toml."""
 
-from pathlib import Path
+from setuptools import find_namespace_packages, setup
 
-from setuptools import find_packages, setup
-
-datasets = sorted(path.name for path in Path("experiments/recipes").iterdir() if path.is_dir())
+recipes = find_namespace_packages("experiments", include=["recipes*"])
 
 setup(
     packages=[
-        *find_packages(include=["pyg_bgformer*"]),
-        "pyg_bgformer.report.templates",
-        "pyg_bgformer.recipes",
-        *(f"pyg_bgformer.recipes.{dataset}" for dataset in datasets),
+        *find_namespace_packages(include=["pyg_bgformer*"]),  # with folders of data alone, such as templates
+        *(f"pyg_bgformer.{folder}" for folder in recipes),
     ]
 )

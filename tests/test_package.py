@@ -50,6 +50,7 @@ def test_the_wheel_holds_the_package_and_its_recipes_alone_and_trains(tmp_path):
 
     inside = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     assert {name.split("/")[0] for name in inside} == {"pyg_bgformer"}
+    assert {name for name in files if name.startswith("pyg_bgformer/")} <= set(inside)
     recipes = {path.relative_to(ROOT / "experiments") for path in ROOT.glob("experiments/recipes/*/*.yaml")}
     assert {f"pyg_bgformer/{recipe.as_posix()}" for recipe in recipes} <= set(inside)
     with tarfile.open(archive) as source:

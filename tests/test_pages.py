@@ -40,7 +40,7 @@ PAGES = [
 SMALL = shlex.split(
     "--data.name folder --data.root my/images --data.image_size 16 --data.resize 16 --data.workers 0 "
     "--data.feature_cache features --encoder.name conv4 --encoder.embedding_dim 8 --sampler.classes 2 "
-    "--sampler.samples 2 --sampler.batches_per_epoch 1 --train.epochs 1 --report.page false"
+    "--sampler.samples 2 --sampler.batches_per_epoch 1 --train.epochs 1 --train.warmup_epochs 0 --report.page false"
 )
 REASONS = ("needs ", "takes ")
 
