@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pyg_bgformer.errors import InputError, one_line
-from pyg_bgformer.evaluation.search import SimilarityFunction, first_largest, top_k
+from pyg_bgformer.evaluation.search import SimilarityFunction, first_largest, similarity_blocks
 from pyg_bgformer.files import atomic_path, partial_path, remove_stale_partials
 
 SCHEMA = 1
@@ -213,13 +213,15 @@ class SearchIndex:
                 they are ordered by their exact similarities.
 
         Raises:
-            InputError: If ``k`` is not from 1 to the number of entries, sizes differ, the index is empty, or faiss
-                is not installed.
+            InputError: If ``k`` is not from 1 to the number of entries, sizes differ, a query is not finite, or
+                faiss is not installed.
         """
         self.check_k(k)
         if queries.dim() != 2 or queries.size(1) != self.contents.dim:
             raise InputError(f"queries: found {tuple(queries.shape)}, expected (N, {self.contents.dim})")
         queries = queries.detach().cpu().float()
+        if not bool(queries.isfinite().all()):
+            raise InputError("queries: found NaN or infinity, expected finite numbers")
         first = 0
         parts = []
         if not exact and self.contents.approximate is not None:
@@ -316,20 +318,26 @@ class SearchIndex:
         return vectors
 
     def _nearest(self, queries: Tensor, chunk: Tensor, start: int, k: int) -> tuple[Tensor, Tensor]:
-        similarity = self.similarity or _dot
-        ids, similarities = top_k(queries, chunk, k, similarity=similarity)
+        """Returns the nearest entries of a chunk; its vectors were checked when they were added."""
+        found = [
+            first_largest(block, min(k, len(chunk)))
+            for _, block in similarity_blocks(queries, chunk, self.similarity)
+        ]
+        similarities, ids = (torch.cat(column) for column in zip(*found, strict=True))
         return ids + start, similarities
 
     def _chunks(self, first: int) -> Iterator[tuple[int, Tensor]]:
         """Yields the vectors from entry ``first`` on, some at a time, with the number of the first one."""
         for start, rows in self._mapped():
             for at in range(max(0, first - start), len(rows), CHUNK_ROWS):
-                yield start + at, torch.from_numpy(np.array(rows[at : at + CHUNK_ROWS]))
+                yield start + at, torch.from_numpy(rows[at : at + CHUNK_ROWS])
 
     def _mapped(self) -> Iterator[tuple[int, np.ndarray]]:
         start = 0
         for segment in self.contents.segments:
-            rows = np.load(self.folder / segment.vectors, mmap_mode="r")
+            rows = np.load(
+                self.folder / segment.vectors, mmap_mode="c"
+            )  # "c": torch warns of what is read-only
             yield start, rows
             start += len(rows)
 
@@ -361,10 +369,6 @@ class SearchIndex:
             fcntl.flock(lock, fcntl.LOCK_EX)
             remove_stale_partials(self.folder)
             yield
-
-
-def _dot(queries: Tensor, vectors: Tensor) -> Tensor:
-    return queries @ vectors.t()
 
 
 def _read(folder: Path) -> Contents:

@@ -133,6 +133,7 @@ def test_mistakes_are_one_line(tmp_path):
         (lambda: index.add(["x", "y"], vectors[:1], MODEL), r"found \(1, 8\), expected \(2, 8\)"),
         (lambda: index.add(["x"], vectors[:1] * torch.nan, MODEL), "NaN or infinity"),
         (lambda: index.search(vectors[:, :3], k=1), r"expected \(N, 8\)"),
+        (lambda: index.search(vectors * torch.nan, k=1), "queries: found NaN or infinity"),
         (lambda: index.search(vectors, k=0), "k: found 0, expected 1 to 4"),
         (lambda: index.search(vectors, k=5), "k: found 5, expected 1 to 4"),
         (lambda: SearchIndex.create(tmp_path / "index", MODEL, 8), "exists already"),
