@@ -15,6 +15,7 @@ from pyg_bgformer.errors import InputError, Interrupted, RunError
 COMMANDS = {
     "train": "train on a folder of photos, and score it",
     "evaluate": "score a model that exists, without training",
+    "embed": "write the vectors of images to a file",
     "run": "train and test by a recipe, or resume a run",
     "verify": "compare a dataset on disk with the official one",
     "study": "carry out many runs and write their tables",

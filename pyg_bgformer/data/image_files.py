@@ -70,15 +70,25 @@ def is_class_folder(name: str) -> bool:
     return not name.startswith(".") and name not in ("__MACOSX", "@eaDir")
 
 
-def image_files(folder: Path) -> FolderContent:
+def image_files(folder: Path, bad: list[ImageError] | None = None) -> FolderContent:
     """Returns the images under a folder, none where there is no such folder.
 
     Links to folders are followed. Each folder is read once, so that a link to a folder above ends.
+
+    Args:
+        folder: The folder.
+        bad: Receives the errors of what cannot be read, which is then left out. ``None``: the first one is raised.
 
     Raises:
         ImageError: If an image is of a kind that is not read, something named like an image is no regular file, or
             a folder cannot be read.
     """
+
+    def refuse(error: ImageError) -> None:
+        if bad is None:
+            raise error
+        bad.append(error)
+
     images: list[str] = []
     others: list[str] = []
     seen: set[tuple[int, int]] = set()
@@ -90,7 +100,8 @@ def image_files(folder: Path) -> FolderContent:
             status = os.stat(f"{folder}/{inside}")
             entries = sorted(os.scandir(f"{folder}/{inside}"), key=lambda entry: entry.name)
         except OSError as error:
-            raise ImageError(f"{folder}/{inside}: cannot be read ({error.strerror})") from None
+            refuse(ImageError(f"{folder}/{inside}: cannot be read ({error.strerror})"))
+            continue
         if (status.st_dev, status.st_ino) in seen:
             others.append(f"{inside} (a link to a folder that is read already)")
             continue
@@ -100,13 +111,21 @@ def image_files(folder: Path) -> FolderContent:
             if os.path.isdir(entry.path) if (is_link := entry.is_symlink()) else entry.is_dir():
                 places = (links if is_link else folders) if is_class_folder(entry.name) else others
                 places.append(f"{path}/")
-            elif not is_image(entry.path):
+                continue
+            try:
+                named = is_image(entry.path)
+            except ImageError as error:
+                refuse(error)
+                continue
+            if not named:
                 others.append(path)
             elif os.path.isfile(entry.path) if is_link else entry.is_file():
                 images.append(path)
             else:
-                raise ImageError(
-                    f"{entry.path}: no regular file but a pipe, a device or a broken link; remove it"
+                refuse(
+                    ImageError(
+                        f"{entry.path}: no regular file but a pipe, a device or a broken link; remove it"
+                    )
                 )
     return FolderContent(sorted(images), sorted(others))
 

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from pyg_bgformer.data.images import ImageError
 from pyg_bgformer.data.transforms import centre_crop
 from pyg_bgformer.deploy.card import model_card
 from pyg_bgformer.deploy.inputs import (
@@ -124,7 +125,6 @@ class EmbeddingModel(nn.Module, ModelHubMixin):
         """Returns the embeddings of images that have the right size already."""
         return self.geometry.project(self.encoder((images - self.mean) / self.std))
 
-    @torch.no_grad()
     def embed(
         self,
         images: Images,
@@ -152,6 +152,41 @@ class EmbeddingModel(nn.Module, ModelHubMixin):
             InputError: If an image cannot be read or has another shape, values are not from 0 to 1, or there is no
                 such device.
         """
+        items = as_sequence(images)
+        parts, done = [], 0
+        for _, embeddings in self.embed_batches(items, batch_size=batch_size, device=device, workers=workers):
+            parts.append(embeddings)
+            done += len(embeddings)
+            if progress is not None:
+                progress(done, len(items))
+        return torch.cat(parts) if parts else torch.empty(0, self.dim)
+
+    @torch.no_grad()
+    def embed_batches(
+        self,
+        images: Images,
+        *,
+        batch_size: int = 64,
+        device: str | torch.device | None = None,
+        workers: int | None = None,
+        bad: list[ImageError] | None = None,
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """Yields the embeddings of images batch by batch, while threads read the next images.
+
+        Args:
+            images: See :meth:`embed`.
+            batch_size: See :meth:`embed`.
+            device: See :meth:`embed`.
+            workers: See :meth:`embed`.
+            bad: Receives the errors of images that cannot be read, which are then left out. ``None``: the first one
+                is raised.
+
+        Yields:
+            Positions of the images, and their embeddings ``(B, D)``, float32 on the CPU.
+
+        Raises:
+            InputError: See :meth:`embed`.
+        """
         if batch_size < 1:
             raise InputError(f"batch_size: found {batch_size}, expected at least 1")
         if device is not None:
@@ -159,20 +194,13 @@ class EmbeddingModel(nn.Module, ModelHubMixin):
                 self.to(device)
             except (RuntimeError, AssertionError) as error:
                 raise InputError(f"device '{device}' cannot be used: {one_line(error)}") from error
-        items = as_sequence(images)
         mode = self.training
         self.eval()
         try:
-            parts = []
-            done, total = 0, len(items)
-            for batch in self._batches(items, batch_size, workers):
-                parts.append(self(batch.to(self.mean.device)).float().cpu())
-                done += len(batch)
-                if progress is not None:
-                    progress(done, total)
+            for positions, batch in self._batches(as_sequence(images), batch_size, workers, bad):
+                yield positions, self(batch.to(self.mean.device)).float().cpu()
         finally:
             self.train(mode)
-        return torch.cat(parts) if parts else torch.empty(0, self.dim)
 
     def similarity(self, a: Tensor, b: Tensor) -> Tensor:
         """Returns how alike embeddings are, ``(N, M)``: the cosine on the sphere, the negative distance in a ball.
@@ -281,20 +309,36 @@ class EmbeddingModel(nn.Module, ModelHubMixin):
         return {"name": names[0], **asdict(self.geometry)}
 
     def _batches(
-        self, items: Sequence[One] | Tensor, batch_size: int, workers: int | None
-    ) -> Iterator[Tensor]:
-        """Yields images as float32 ``(B, 3, image_size, image_size)`` from 0 to 1."""
+        self,
+        items: Sequence[One] | Tensor,
+        batch_size: int,
+        workers: int | None,
+        bad: list[ImageError] | None,
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """Yields positions and images as float32 ``(B, 3, image_size, image_size)`` from 0 to 1."""
         if isinstance(items, Tensor):
-            for part in torch.split(checked_batch(items), batch_size):
-                yield as_floats(self._cut(part))
+            positions = torch.arange(len(items)).split(batch_size)
+            for part, batch in zip(positions, torch.split(checked_batch(items), batch_size), strict=True):
+                yield part.tolist(), as_floats(self._cut(batch))
             return
 
-        def load(position: int) -> Tensor:
-            cut: Tensor = self._cut(load_image(items[position], f"image {position}"))
+        def load(position: int) -> Tensor | ImageError:
+            try:
+                cut: Tensor = self._cut(load_image(items[position], f"image {position}"))
+            except ImageError as error:
+                if bad is None:
+                    raise
+                return error
             return cut
 
+        first = 0
         for loaded in prefetched(load, len(items), batch_size, workers):
-            yield as_floats(torch.stack(loaded))
+            read = {first + i: image for i, image in enumerate(loaded) if isinstance(image, Tensor)}
+            if bad is not None:
+                bad += [error for error in loaded if isinstance(error, ImageError)]
+            first += len(loaded)
+            if read:
+                yield list(read), as_floats(torch.stack(list(read.values())))
 
 
 def model_folder(name: str, **options: Any) -> Path:

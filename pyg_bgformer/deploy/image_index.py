@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from pyg_bgformer.data.image_files import image_files, is_image
+from pyg_bgformer.data.images import ImageError
 from pyg_bgformer.deploy.embedding_model import EmbeddingModel
 from pyg_bgformer.deploy.index import INDEX, MODEL, Hits, SearchIndex
 from pyg_bgformer.deploy.inputs import Images
@@ -22,11 +23,13 @@ Progress = Callable[[int, int], None]
 """Called with the number of embedded images and of all images."""
 
 
-def find_images(places: Sequence[str | Path]) -> list[str]:
+def find_images(places: Sequence[str | Path], bad: list[ImageError] | None = None) -> list[str]:
     """Returns the absolute paths of images, each once.
 
     Args:
         places: Image files, and folders of images at any depth.
+        bad: Receives the errors of what cannot be read in the folders, which is then left out. ``None``: the first
+            one is raised.
 
     Raises:
         InputError: If there is no such file or folder, or a folder has no image.
@@ -35,7 +38,7 @@ def find_images(places: Sequence[str | Path]) -> list[str]:
     for place in places:
         path = Path(os.path.abspath(Path(place).expanduser()))
         if path.is_dir():
-            images = [str(path / image) for image in image_files(path).images]
+            images = [str(path / image) for image in image_files(path, bad).images]
             if not images:
                 raise InputError(f"{place}: found no images in this folder, expected at least 1")
         elif not path.exists():

@@ -4,7 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from pyg_bgformer.data.images import (
 )
 from pyg_bgformer.errors import InputError, one_line
 
+T = TypeVar("T")
 One = str | os.PathLike[str] | Image.Image | np.ndarray
 Images = One | Iterable[One] | Tensor
 
@@ -122,8 +123,8 @@ def as_floats(images: Tensor) -> Tensor:
 
 
 def prefetched(
-    load: Callable[[int], Tensor], count: int, batch_size: int, workers: int | None
-) -> Iterator[list[Tensor]]:
+    load: Callable[[int], T], count: int, batch_size: int, workers: int | None
+) -> Iterator[list[T]]:
     """Yields loaded items in batches, while threads load the next ones.
 
     Reading, decoding and resizing release Python's lock, so threads suffice. They start at once, and images need
@@ -146,7 +147,7 @@ def prefetched(
         yield from ([load(position) for position in part] for part in parts)
         return
     pool = ThreadPoolExecutor(workers)
-    waiting: deque[list[Future[Tensor]]] = deque()
+    waiting: deque[list[Future[T]]] = deque()
     try:
         for part in parts:
             waiting.append([pool.submit(load, position) for position in part])

@@ -1,0 +1,77 @@
+"""``pyg-bgformer embed``: images to a file of vectors."""
+
+import sys
+from collections.abc import Sequence
+
+from pyg_bgformer.config.arguments import Parser
+from pyg_bgformer.deploy.embed_files import embed_files
+from pyg_bgformer.deploy.load_model import load_model
+from pyg_bgformer.engine.interruption import interrupted_by_signal
+from pyg_bgformer.errors import Interrupted
+from pyg_bgformer.report.progress import Display
+
+DESCRIPTION = """Writes the path and the vector of each image to a file.
+
+MODEL is a run, a saved model, a name on the Hugging Face hub, or a backbone by its name, such as timm/resnet50.
+IMAGES are files, or folders of images at any depth. The file appears when it is whole. After an interruption, the
+same command continues."""
+
+EPILOG = """examples:
+  pyg-bgformer embed runs/folder-bgformer-seed0-... photos --out vectors.npz
+  pyg-bgformer embed runs/folder-bgformer-seed0-... photos --out vectors.parquet --skip-bad    needs pyarrow
+  pyg-bgformer embed timm/resnet50 a.jpg b.jpg --weights resnet50.safetensors --out vectors.csv
+  pyg-bgformer embed MODEL photos --out vectors.parquet --engine ray --ray-workers 8           on a cluster"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Embeds images; returns the exit code."""
+    parser = Parser("embed", DESCRIPTION, EPILOG)
+    parser.add_argument("model", metavar="MODEL", help="a run, a saved model, or a backbone")
+    parser.add_argument("images", nargs="+", metavar="IMAGES", help="images, or folders of images")
+    parser.add_argument("--out", required=True, metavar="FILE", help="a .parquet, .npz or .csv file")
+    parser.add_argument("--skip-bad", action="store_true", help="list images that cannot be read, and go on")
+    parser.add_argument(
+        "--batch-size", type=int, default=64, metavar="N", help="images at a time (default: 64)"
+    )
+    parser.add_argument("--device", help="where to compute, for example cuda (default: cpu)")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="threads that read images (default: one for each CPU)"
+    )
+    parser.add_argument("--weights", metavar="FILE", help="of a backbone: file of its weights")
+    parser.add_argument(
+        "--image-size", type=int, metavar="PIXELS", help="of a backbone: side of the images that it sees"
+    )
+    parser.add_argument(
+        "--engine", choices=["local", "ray"], default="local", help="ray: on a cluster (default: local)"
+    )
+    parser.add_argument(
+        "--ray-workers", type=int, default=2, metavar="N", help="processes of Ray (default: 2)"
+    )
+    given = parser.parse_intermixed_args(arguments)
+    display = Display()
+    model = load_model(given.model, weights=given.weights, image_size=given.image_size)
+    try:
+        with interrupted_by_signal(), display.bar("embedding, %", 100) as update:
+            done = embed_files(
+                model,
+                given.images,
+                given.out,
+                skip_bad=given.skip_bad,
+                batch_size=given.batch_size,
+                device=given.device,
+                workers=given.workers,
+                progress=lambda count, all: update(100 * count // all, f"{count:,} of {all:,} images"),
+                engine=given.engine,
+                ray_workers=given.ray_workers,
+            )
+    except KeyboardInterrupt as stop:
+        raise Interrupted("the same command continues") from stop
+    for error in done.bad:
+        print(f"skipped: {error}", file=sys.stderr)
+    kept = f", {done.reused:,} of them from before" if done.reused else ""
+    display.line(
+        f"{done.out}: {done.images:,} images{kept}, {model.dim} dimensions, model {model.sha256[:12]}"
+    )
+    if done.bad:
+        display.line(f"skipped: {len(done.bad):,} images that cannot be read")
+    return 0
