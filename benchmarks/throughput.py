@@ -58,7 +58,10 @@ def main() -> None:
     limit = min(rates["decoding"], rates["step"])
     print(f"the whole loop reaches {rates['whole loop'] / limit:.0%} of the slower of decoding and the step")
     if arguments.csv:
+        new = not arguments.csv.exists()
         with arguments.csv.open("a", newline="") as file:
+            if new:
+                csv.writer(file).writerow(("device", "case", "workers", "part", "images_per_second"))
             rows = [(device, case, arguments.workers, name, f"{rate:.0f}") for name, rate in rates.items()]
             csv.writer(file).writerows(rows)
 

@@ -1,5 +1,6 @@
 """The command ``pyg-bgformer``. Each of its commands is a file, imported when the command is used."""
 
+import logging
 import sys
 import warnings
 from argparse import ArgumentError
@@ -52,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # torch_geometric decorates functions with torch.jit.script when it is imported, which torch now deprecates.
     warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)
+    # Fabric tells how the hardware could be used differently; the log of a run is about the run.
+    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
     parser = ArgumentParser(
         prog="pyg-bgformer",
         description="Batch-graph deep metric learning for PyTorch Geometric.",
