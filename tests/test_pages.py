@@ -4,7 +4,7 @@ The blocks of a page (``bash``, ``python``) are carried out in their order, in o
 ``/my/images`` is a small folder of images. A path that ends in ``...`` stands for the newest one that begins so. A
 comment before a block changes this:
 
-- ``<!-- small -->`` adds the settings of :data:`SMALL` to every command.
+- ``<!-- small -->`` adds the settings of :data:`SMALL` to its commands ``run`` and ``study``.
 - ``<!-- with: ARGUMENTS -->`` adds these arguments to every command.
 - ``<!-- file: NAME -->``: the block is the content of a file, which later commands use.
 - ``<!-- slow -->``: it is carried out by ``pytest -m slow`` alone.
@@ -17,6 +17,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +37,7 @@ from pyg_bgformer.methods import METHODS
 ROOT = Path(__file__).parents[1]
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "data/README.md", "experiments/README.md")),
-    *(ROOT / "docs" / f"{name}.md" for name in ("architecture", "gathered_losses", "performance")),
+    *sorted((ROOT / "docs").glob("*.md")),
 ]
 SMALL = shlex.split(
     "--data.name folder --data.root my/images --data.image_size 16 --data.resize 16 --data.workers 0 "
@@ -65,7 +67,7 @@ def blocks_of(page: Path) -> list[Block]:
     """Returns the blocks of a page."""
     text = page.read_text(encoding="utf-8")
     found = re.finditer(
-        r"^((?:<!--[^\n]*-->\n+)*)([ ]*)(`{3,})([^\n`]*)\n(.*?)^\2\3$", text, re.DOTALL | re.MULTILINE
+        r"^((?:[ ]*<!--[^\n]*-->\n+)*)([ ]*)(`{3,})([^\n`]*)\n(.*?)^\2\3$", text, re.DOTALL | re.MULTILINE
     )
     return [
         Block(
@@ -107,13 +109,22 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    modules = set(sys.modules)
-    for registry in (DATASETS, ENCODERS, GEOMETRIES, LOSSES, METHODS, SAMPLERS):
-        monkeypatch.setattr(registry, "parts", dict(registry.parts))
-    yield tmp_path
-    for name in set(sys.modules) - modules:
-        if name.startswith("pyg_bgformer_plugin"):
-            del sys.modules[name]
+    return tmp_path
+
+
+@contextmanager
+def as_a_new_process() -> Iterator[None]:
+    """Undoes what plug-ins register and import."""
+    modules, registries = set(sys.modules), (DATASETS, ENCODERS, GEOMETRIES, LOSSES, METHODS, SAMPLERS)
+    parts = [dict(registry.parts) for registry in registries]
+    try:
+        yield
+    finally:
+        for registry, before in zip(registries, parts, strict=True):
+            registry.parts = before
+        for name in set(sys.modules) - modules:
+            if name.startswith("pyg_bgformer_plugin"):
+                del sys.modules[name]
 
 
 def newest(pattern: str) -> str:
@@ -129,19 +140,19 @@ def as_here(text: str) -> str:
 
 def carry_out(block: Block, names: dict[str, object]) -> None:
     """Carries out a block of a page; fails with what was printed if a command fails."""
-    text = as_here(block.text)
     if "file" in block.notes:
-        Path(block.notes["file"]).write_text(text, encoding="utf-8")
+        Path(block.notes["file"]).write_text(as_here(block.text), encoding="utf-8")
     elif block.language == "python":
-        exec(compile(text, f"line {block.line}", "exec"), names)
+        exec(compile(as_here(block.text), f"line {block.line}", "exec"), names)
     else:
-        for line in re.sub(r"\\\n|(?<=\s)#.*|^#.*", " ", text, flags=re.MULTILINE).splitlines():
-            command(shlex.split(line), block.notes, line)
+        without_comments = re.sub(r"\\\n|(?<=\s)#.*|^#.*", " ", block.text, flags=re.MULTILINE)
+        for line in without_comments.splitlines():
+            command(as_here(line), block.notes)
 
 
-def command(words: list[str], notes: dict[str, str], line: str) -> None:
+def command(line: str, notes: dict[str, str]) -> None:
     """Carries out one command; ours in this process, because a new one takes seconds to start."""
-    if not words:
+    if not (words := shlex.split(line)):
         return
     ours = [["pyg-bgformer"], ["python", "experiments/run.py"], ["python", "-m", "pyg_bgformer"]]
     start = next((start for start in ours if words[: len(start)] == start), None)
@@ -157,9 +168,11 @@ def command(words: list[str], notes: dict[str, str], line: str) -> None:
         for word in arguments
         for path in (sorted(map(str, Path().glob(word))) if "*" in word else [word])
     ]
-    arguments += (SMALL if "small" in notes else []) + shlex.split(notes.get("with", ""))
+    arguments += SMALL if "small" in notes and arguments[0] in ("run", "study") else []
+    arguments += shlex.split(notes.get("with", ""))
     try:
-        code = main(arguments)
+        with as_a_new_process():
+            code = main(arguments)
     except SystemExit as end:  # of --help and --version
         code = end.code
     assert code in (0, None) or (code == 1 and arguments[0] == "diff"), f"{line}\nexit code {code}"
@@ -188,7 +201,7 @@ def test_what_a_page_says_runs_also_where_it_takes_long(page, place):
 def test_every_block_has_a_language_and_every_omission_a_reason(page):
     for block in blocks_of(page):
         where = f"{page}, line {block.line}"
-        assert block.language in ("bash", "python", "yaml", "text"), where
+        assert block.language in ("bash", "python", "yaml", "text", "{toctree}"), where
         assert block.notes.keys() <= {"small", "with", "file", "slow", "not run"}, where
         assert block.notes.get("not run", "needs ").startswith(REASONS), where
     commands = [

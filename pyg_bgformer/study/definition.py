@@ -10,6 +10,7 @@ from typing import Any
 
 from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.config.schema import Config
+from pyg_bgformer.config.shipped import find_recipe
 from pyg_bgformer.errors import InputError, did_you_mean
 from pyg_bgformer.files import read_mapping
 from pyg_bgformer.study.space import Budget, Values, read_budget, read_space
@@ -105,9 +106,8 @@ def read_study(path: Path, size: str | None = None, overrides: Sequence[str] = (
     try:
         refuse_own([argument.removeprefix("--").partition("=")[0] for argument in overrides])
         given = of_size(read_mapping(path, "study"), size)
-        for key in ("recipes", "results", "rows"):
-            if not given.get(key):
-                raise InputError(f"'{key}' is missing or empty")
+        if not given.get("rows"):
+            raise InputError("'rows' is missing or empty")
         budget = read_budget(given["tune"]) if "tune" in given else None
         rows = tuple(read_rows(given, path.parent, overrides))
         check_rows(rows)
@@ -115,7 +115,7 @@ def read_study(path: Path, size: str | None = None, overrides: Sequence[str] = (
         raise InputError(f"{path}: {error}") from error
     protocols = {row.config.protocol.name for row in rows} - {"final"}
     name = "-".join([path.stem, *([size] if size else []), *sorted(protocols)])
-    return Study(name, given.get("title", name), rows, path.parent / given["results"], budget)
+    return Study(name, given.get("title", name), rows, path.parent / given.get("results", "results"), budget)
 
 
 def of_size(given: Mapping[str, Any], size: str | None) -> dict[str, Any]:
@@ -195,17 +195,9 @@ def read_row(
     for key in ("recipe", "seeds", *(["reference"] if reference is None else [])):
         if key not in given:
             raise InputError(f"'{key}' is missing")
-    recipes = folder / given["recipes"]
-    if not recipes.is_dir():
-        raise InputError(f"recipes: {recipes} is no folder")
-    known = {path.stem: path for path in recipes.glob("*.yaml")}
-    if given["recipe"] not in known:
-        raise InputError(
-            f"{recipes} has no recipe '{given['recipe']}'; {did_you_mean(given['recipe'], known)}"
-        )
     fixed = {**given.get("set", {}), **values}
     arguments = (
-        *("--config", str(known[given["recipe"]])),
+        *("--config", str(row_recipe(given, folder))),
         *settings_arguments(given.get("common", {})),
         *overrides,
         *settings_arguments(fixed),
@@ -221,6 +213,29 @@ def read_row(
     for end in (0, -1) if space else ():  # a run must accept both ends
         read_config([*arguments, *settings_arguments({key: r.values[end] for key, r in space.items()})])
     return Row(name, config, seeds, reference or given["reference"], arguments, space)
+
+
+def row_recipe(given: Mapping[str, Any], folder: Path) -> Path:
+    """Returns the file of a row's recipe: in the study's folder of recipes, beside the study, or a shipped one.
+
+    Args:
+        given: The study with the keys of the row's entry in place of its own.
+        folder: That of the study file.
+
+    Raises:
+        InputError: There is no such recipe.
+    """
+    name = given["recipe"]
+    if "recipes" not in given:
+        beside = folder / name
+        return beside if beside.is_file() else find_recipe(name)
+    recipes = folder / given["recipes"]
+    if not recipes.is_dir():
+        raise InputError(f"recipes: {recipes} is no folder")
+    known = {path.stem: path for path in recipes.glob("*.yaml")}
+    if name not in known:
+        raise InputError(f"{recipes} has no recipe '{name}'; {did_you_mean(name, known)}")
+    return known[name]
 
 
 def settings_arguments(settings: Mapping[str, Any]) -> list[str]:

@@ -19,6 +19,18 @@ def test_rows_are_recipes_with_what_is_common_and_what_is_their_own(content, wri
     assert read_study(write({**content, "seeds": 5})).rows[0].seeds == (0, 1, 2, 3, 4)
 
 
+def test_without_a_folder_of_recipes_a_row_names_a_shipped_recipe_or_a_file(content, write, tmp_path):
+    del content["recipes"], content["results"]
+    content["rows"] = [{"name": "plain", "recipe": "digits/plain"}, {"name": "other", "recipe": "other.yaml"}]
+    (tmp_path / "other.yaml").write_text("method: {name: dybgr}")
+    study = read_study(write(content))
+    assert [row.config.method.name for row in study.rows] == ["plain", "dybgr"]
+    assert study.results == tmp_path / "results"
+    content["rows"][0]["recipe"] = "digits/plan"
+    with pytest.raises(InputError, match="did you mean 'digits/plain'"):
+        read_study(write(content))
+
+
 def test_a_row_that_replaces_a_part_drops_the_recipes_options_of_it_and_says_so(content, write, capsys):
     content["rows"][1] = {"name": "other loss", "recipe": "plain", "set": {"loss.name": "multi_similarity"}}
     rows = read_study(write(content)).rows
@@ -96,7 +108,6 @@ ROW = {"name": "x", "recipe": "bgformer"}
         ({"rows": []}, ["'rows' is missing or empty"]),
         ({"sizes": {1: {}}}, ["sizes", "expected text, found 1"]),
         ({"common": {"data.root": date(2026, 1, 2)}}, ["'plain'", "datetime.date(2026, 1, 2)", "quotes"]),
-        ({"results": None}, ["'results' is missing"]),
         ({"recipes": "nowhere"}, ["nowhere", "no folder"]),
         ({"reference": "plian"}, ["'plian' is no row", "'plain'"]),
         ({"reference": None}, ["'reference' is missing"]),
