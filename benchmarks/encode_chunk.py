@@ -17,9 +17,10 @@ from measuring import MIB, Step, interleaved_times, peak_memory
 
 from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.engine.encoding import Encoding
+from pyg_bgformer.engine.launch import build_fabric
 from pyg_bgformer.engine.loop import train_batch
 from pyg_bgformer.engine.optim import build_optimizer, build_schedule
-from pyg_bgformer.engine.setup import build_fabric, build_method
+from pyg_bgformer.engine.setup import build_method
 from pyg_bgformer.engine.state import TrainState
 
 SIZES = {"cuda": ("torchvision/resnet50", 224, 405, 64), "cpu": ("torchvision/resnet18", 64, 96, 16)}

@@ -115,6 +115,9 @@ class TrainConfig(Section):
         encode_chunk: Number of images that are encoded at a time, or null for the whole batch. The result is the
             same. The encoder's activations take the memory of that many images, and it encodes each image twice.
         device: auto, cpu, cuda or mps. mps has not been tested.
+        devices: Number of processes on each machine, each with a device of its own; null for as many as torchrun or
+            Slurm has started, and for one where they have not. Results do not depend on it.
+        nodes: Number of machines.
         precision: Precision of training; tests are always in float32.
         deterministic: Train with deterministic algorithms alone: a seed repeats bit for bit on a GPU. Slower there.
         compile: Compile the backbone and the method's networks. Results equal those without it to rounding.
@@ -136,6 +139,8 @@ class TrainConfig(Section):
     clip_value: PositiveFloat | None = None
     encode_chunk: PositiveInt | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: PositiveInt | None = None
+    nodes: PositiveInt = 1
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     deterministic: bool = False
     compile: bool = False

@@ -1,13 +1,17 @@
-"""How a training batch becomes features with gradient: in one piece, or in pieces."""
+"""How a training batch becomes features with gradient: in one piece, in pieces, or on several processes."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from pyg_bgformer.encoders import Encoder
+from pyg_bgformer.engine.processes import ALONE, Processes
 from pyg_bgformer.engine.row_draws import RowDraws
+from pyg_bgformer.engine.synced_batch_norm import SyncedBatchNorm
 
 
 @dataclass(frozen=True)
@@ -17,10 +21,12 @@ class Encoding:
     Args:
         chunk: Number of images that are encoded at a time; :obj:`None` for all of a batch.
         random: Whether the backbone draws random numbers in training.
+        processes: Each of them encodes a part of a batch.
     """
 
     chunk: int | None = None
     random: bool = False
+    processes: Processes = ALONE
 
     def __call__(self, fabric: Fabric, encoder: Encoder, images: Tensor, labels: Tensor) -> "EncodedBatch":
         """Returns a batch, encoded. This is the only place where a training batch is encoded.
@@ -28,10 +34,10 @@ class Encoding:
         Args:
             fabric: Device and precision.
             encoder: The method's.
-            images: Images ``(N, 3, S, S)``, or features ``(N, F)`` of a frozen backbone.
-            labels: ``(N,)``.
+            images: This process's images ``(n, 3, S, S)``, or features ``(N, F)`` of a frozen backbone.
+            labels: Their classes.
         """
-        whole = self.chunk is None or len(images) <= self.chunk
+        whole = self.processes.count == 1 and (self.chunk is None or len(images) <= self.chunk)
         if whole or images.dim() != 4:
             return EncodedBatch(fabric, encoder, images, labels)
         return SplitBatch(fabric, encoder, images, labels, self)
@@ -71,23 +77,27 @@ class EncodedBatch:
 
 
 class SplitBatch(EncodedBatch):
-    r"""A batch whose backbone outputs are computed piece by piece, without keeping activations.
+    r"""A batch whose backbone outputs are computed piece by piece, on one process or several.
 
-    The loss sees the outputs :math:`Z` of the whole batch as a leaf of its graph. By the chain rule
+    On every process, the loss sees the outputs :math:`Z` of the whole batch as a leaf of its graph. By the chain
+    rule
 
     .. math::
         \frac{\partial L}{\partial \theta} = \sum_{p} \left( \frac{\partial Z_p}{\partial \theta} \right)^{\top}
         \frac{\partial L}{\partial Z_p},
 
-    so each piece :math:`p` is encoded once more, and takes its rows of :math:`\partial L / \partial Z` back to the
-    parameters :math:`\theta` of the backbone. The sum is exact, whatever the loss compares: from `"Scaling Deep
-    Contrastive Learning Batch Size under Memory Limited Setup" <https://arxiv.org/abs/2101.06983>`_.
+    so each piece :math:`p` takes its rows of :math:`\partial L / \partial Z` back to the parameters :math:`\theta`
+    of the backbone, and the gradients of all processes are summed. The sum is exact, whatever the loss compares.
+    Where a process has several pieces, it does not keep their activations and encodes each once more: from
+    `"Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" <https://arxiv.org/abs/2101.06983>`_.
+
+    All other parameters have the same gradient on every process.
 
     Args:
         fabric: Device and precision.
         encoder: The method's.
-        images: Images ``(N, 3, S, S)``.
-        labels: ``(N,)``.
+        images: This process's images ``(n, 3, S, S)``.
+        labels: Their classes ``(n,)``.
         encoding: How the batch is cut.
     """
 
@@ -95,28 +105,39 @@ class SplitBatch(EncodedBatch):
         self, fabric: Fabric, encoder: Encoder, images: Tensor, labels: Tensor, encoding: Encoding
     ) -> None:
         self.fabric = fabric
-        self.labels = labels
         self.encoding = encoding
+        self.processes = encoding.processes
+        self.labels = self.processes.gather(labels)
         self.encoder = encoder
         self.backbone = encoder.backbone
-        self.total = len(images)
+        self.own = self.processes.part(len(self.labels))
         self.pieces = images.split(encoding.chunk or len(images))
         self.random_state = random_state(fabric.device)
-        with torch.no_grad():
-            outputs = [self.encode(number) for number in range(len(self.pieces))]
-        self.outputs = torch.cat(outputs).requires_grad_()
+        self.kept: Tensor | None = None
+        if len(self.pieces) == 1:
+            self.kept = self.encode(0)
+            own = self.kept
+        else:
+            with torch.no_grad():
+                own = torch.cat([self.encode(number) for number in range(len(self.pieces))])
+        self.outputs = self.processes.gather(own).requires_grad_()
         with fabric.autocast():
             self.features = encoder.features(self.outputs)
 
     def encode(self, number: int) -> Tensor:
         """Returns the backbone's outputs of a piece; each time with the same random numbers."""
-        piece, first = self.encoder.normalised(self.pieces[number]), sum(map(len, self.pieces[:number]))
-        if not self.encoding.random:
-            with self.fabric.autocast():
+        piece = self.encoder.normalised(self.pieces[number])
+        first = self.own.start + sum(map(len, self.pieces[:number]))
+        with self.fabric.autocast(), self._synced():
+            if not self.encoding.random:
                 return self.backbone(piece)
-        set_random_state(self.random_state, piece.device)
-        with self.fabric.autocast(), RowDraws(first, len(piece), self.total):
-            return self.backbone.forward(piece)  # never compiled: compiled code draws numbers of its own
+            set_random_state(self.random_state, piece.device)
+            with RowDraws(first, len(piece), len(self.labels)):
+                return self.backbone.forward(piece)  # never compiled: compiled code draws numbers of its own
+
+    def _synced(self) -> AbstractContextManager[Any]:
+        synced = self.processes.count > 1 and self.encoder.trains_batchnorm
+        return SyncedBatchNorm(self.processes) if synced else nullcontext()
 
     def backward(self, loss: Tensor, moved: list[nn.Parameter]) -> None:
         """See :meth:`EncodedBatch.backward`."""
@@ -125,12 +146,17 @@ class SplitBatch(EncodedBatch):
         others: list[Tensor] = [parameter for parameter in moved if parameter not in in_backbone]
         self.outputs.grad = None
         self.fabric.backward(loss, inputs=[*others, self.outputs] if backbone else others)
+        # Equal on all processes, but on a GPU to rounding alone: there sums have no fixed order.
+        self.processes.copy_first(parameter.grad for parameter in others if parameter.grad is not None)
         if self.outputs.grad is None:
             return
+        gradients = self.outputs.grad[self.own.start : self.own.stop].split(list(map(len, self.pieces)))
         device = self.outputs.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            for number, gradient in enumerate(self.outputs.grad.split(self.encoding.chunk)):
-                torch.autograd.backward(self.encode(number), gradient, inputs=backbone)
+            for number, gradient in enumerate(gradients):
+                outputs = self.encode(number) if self.kept is None else self.kept
+                torch.autograd.backward(outputs, gradient, inputs=backbone)
+        self.processes.sum(parameter.grad for parameter in backbone if parameter.grad is not None)
 
 
 def random_state(device: torch.device) -> list[Tensor]:

@@ -18,7 +18,8 @@ from pyg_bgformer.runs.folder import RunFolder
 class EpochLog:
     """Called with the row of each finished epoch. It is a context that closes the file of TensorBoard.
 
-    Where the protocol chooses an epoch by the test images, it evaluates, and keeps the best epoch.
+    Where the protocol chooses an epoch by the test images, it evaluates, and keeps the best epoch. Of several
+    processes all evaluate, and the first one writes.
 
     Args:
         parts: The run.
@@ -35,7 +36,10 @@ class EpochLog:
         self.display = display
         batches = (parts.sampler.batches_in(epoch) for epoch in range(parts.config.train.epochs))
         self.begins = list(accumulate(batches, initial=0))
+        self.writer: SummaryWriter | None = None
         with folder.errors(folder.events):
+            if not parts.processes.is_first:
+                return
             self.writer = SummaryWriter(str(folder.events), purge_step=parts.state.epoch + 1)
 
     def __enter__(self) -> Self:
@@ -45,7 +49,8 @@ class EpochLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self.folder.errors(self.folder.events):
-            self.writer.close()
+            if self.writer is not None:
+                self.writer.close()
 
     def __call__(self, row: dict[str, float]) -> None:
         """Evaluates where the protocol asks for it, and writes and shows the row.
@@ -61,6 +66,8 @@ class EpochLog:
             row[TEST_SCORE] = recall_at_1(self.parts)
             keep_best(state)
             line += f", test Recall@1 {100 * row[TEST_SCORE]:.1f}"
+        if self.writer is None:
+            return
         with self.folder.errors(self.folder.events):
             for name, value in row.items():
                 self.writer.add_scalar(f"train/{name}", value, epoch)

@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from pyg_bgformer.config.schema import EvaluationConfig
+from pyg_bgformer.engine.processes import ALONE, Processes
 from pyg_bgformer.engine.progress import Display
 from pyg_bgformer.engine.setup import Batches, Parts
 from pyg_bgformer.errors import RunError
@@ -48,7 +49,9 @@ def extract_tested(parts: Parts, title: str, display: Display) -> list[Extracted
     """
     done = count(1)
     with display.bar(title, sum(map(len, parts.test_loaders))) as update:
-        return extract_all(parts.fabric, parts.method, parts.test_loaders, lambda: update(next(done), ""))
+        return extract_all(
+            parts.fabric, parts.method, parts.test_loaders, lambda: update(next(done), ""), parts.processes
+        )
 
 
 @torch.no_grad()
@@ -57,6 +60,7 @@ def extract_all(
     method: Method,
     loaders: Sequence[Batches],
     on_batch: Callable[[], None] = lambda: None,
+    processes: Processes = ALONE,
 ) -> list[Extracted]:
     """Returns the result of :meth:`Method.extract`, and the labels, for all images of each loader.
 
@@ -65,30 +69,43 @@ def extract_all(
         method: On that device.
         loaders: One for each split.
         on_batch: Told after each batch.
+        processes: Their loaders share the images. Each process gets the features of all.
 
     Raises:
         RunError: Features are not finite.
     """
     method.eval()
     with full_precision():
-        return [_extract(fabric, method, loader, on_batch) for loader in loaders]
+        return [_extract(fabric, method, loader, on_batch, processes) for loader in loaders]
 
 
-def _extract(fabric: Fabric, method: Method, loader: Batches, on_batch: Callable[[], None]) -> Extracted:
+def _extract(
+    fabric: Fabric, method: Method, loader: Batches, on_batch: Callable[[], None], processes: Processes
+) -> Extracted:
     found: list[dict[str, Tensor]] = []
     labels: list[Tensor] = []
-    for images, targets, _ in loader:
+    rows: list[Tensor] = []
+    for images, targets, numbers in loader:
+        rows.append(numbers)
         found.append({name: x.cpu() for name, x in method.extract(images.to(fabric.device)).items()})
         labels.append(targets)
         on_batch()
-    whole = {name: torch.cat([part[name] for part in found]) for name in found[0]}
+    if not rows:  # fewer batches than processes: this one gives no rows, but the others' types and sizes
+        image, target, number = loader.dataset[0]
+        one = method.extract(image[None].to(fabric.device))
+        found = [{name: values[:0].cpu() for name, values in one.items()}]
+        labels, rows = [torch.tensor([target])[:0]], [torch.tensor([number])[:0]]
+    whole = {name: processes.gather(torch.cat([part[name] for part in found])) for name in found[0]}
+    all_rows = processes.gather(torch.cat(rows))
+    if not torch.equal(all_rows, torch.as_tensor(loader.dataset.rows)):  # type: ignore[attr-defined]
+        raise AssertionError("every test image must be extracted exactly once, in the order of the dataset")
     for name, x in whole.items():
         if broken := int((~x.isfinite()).any(dim=1).sum()):
             raise RunError(
                 f"the {name} features of {broken} of {len(x)} test images are not finite: training has diverged; "
                 "a smaller train.lr may help"
             )
-    return Extracted(whole, torch.cat(labels))
+    return Extracted(whole, processes.gather(torch.cat(labels)))
 
 
 def score_tested(
@@ -179,10 +196,13 @@ def recall_at_1(parts: Parts) -> float:
     Args:
         parts: The run.
     """
-    extracted = extract_all(parts.fabric, parts.method, parts.test_loaders)
+    extracted = extract_all(parts.fabric, parts.method, parts.test_loaders, processes=parts.processes)
+    if not parts.processes.is_first:
+        return parts.processes.share(0.0)
     embeddings = [Extracted({"embedding": split.features["embedding"]}, split.labels) for split in extracted]
     only = EvaluationConfig(recall_at=(1,), clustering=False)
-    return score(embeddings, parts.method.geometry, only, parts.config.seed)["embedding"].recall[1]
+    scores = score(embeddings, parts.method.geometry, only, parts.config.seed)
+    return parts.processes.share(scores["embedding"].recall[1])
 
 
 @torch.no_grad()

@@ -13,11 +13,11 @@ from pyg_bgformer.data import DATASETS, ImageDataset
 from pyg_bgformer.deploy.embedding_model import EmbeddingModel
 from pyg_bgformer.deploy.load_model import is_backbone, load_model
 from pyg_bgformer.engine.evaluate import extract_all, measure_batch_dependence, score
+from pyg_bgformer.engine.launch import build_fabric
 from pyg_bgformer.engine.outputs import plain
 from pyg_bgformer.engine.progress import Display, Silent
 from pyg_bgformer.engine.setup import (
     build_dataset,
-    build_fabric,
     build_test_loaders,
     open_cache,
     protocol_part,
@@ -77,9 +77,10 @@ def score_model(model: EmbeddingModel, config: Config, dataset: ImageDataset, di
         display: Shows the progress.
     """
     part = protocol_part(config.protocol, dataset)
-    fabric = build_fabric(config.train)
+    fabric = build_fabric(config.train, alone=True)
     method = Method(model.encoder.to(fabric.device), nn.Identity(), model.geometry, 0)
-    loaders = build_test_loaders(config, part, model.encoder, open_cache(config.data, dataset, display))
+    cache = open_cache(config.data, dataset, display)
+    loaders = build_test_loaders(config, part, model.encoder, cache, device=fabric.device)
     done = iter(range(1, 1 + sum(map(len, loaders))))
     with display.bar("embedding", sum(map(len, loaders))) as update:
         extracted = extract_all(fabric, method, loaders, lambda: update(next(done), ""))

@@ -1,11 +1,13 @@
 """Resuming a run, also a finished one to more epochs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import yaml
 
 from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.config.schema import Config
+from pyg_bgformer.engine.launch import started_outside
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.runs.diff import differing
 from pyg_bgformer.runs.folder import RunFolder
@@ -15,24 +17,29 @@ from pyg_bgformer.runs.result import read_result
 def resumed_config(folder: RunFolder, settings: Sequence[str] = ()) -> Config:
     """Returns the configuration of a run that is to be resumed.
 
+    It may be resumed on another number of processes. Those that torchrun or Slurm has started are taken.
+
     Args:
         folder: The run's folder.
-        settings: ``--train.epochs N``, to extend a finished run; or nothing.
+        settings: ``--train.epochs N``, to extend a finished run; ``--train.devices N``, ``--train.nodes N``.
 
     Raises:
         InputError: Something else is set, or the run is not finished and the number of epochs differs.
     """
     recipe = ["--config", str(folder.recipe)]
     own, config = read_config(recipe), read_config([*recipe, *settings])
-    changed = differing(own.as_dict(), config.as_dict()).keys()
+    changed = differing(own.as_dict(), config.as_dict()).keys() - {"train.devices", "train.nodes"}
     if others := changed - {"train.epochs"}:
         raise InputError(
-            f"--resume takes --train.epochs N and no other setting: its recipe is in {folder}; found {min(others)}"
+            f"--resume takes --train.epochs N, --train.devices N, --train.nodes N and no other setting: its recipe "
+            f"is in {folder}; found {min(others)}"
         )
     if changed and folder.state != "finished":
         raise InputError(
             f"{folder} is not finished: first resume it without --train.epochs, to its {own.train.epochs} epochs"
         )
+    if config.train == own.train and started_outside() is not None:
+        return replace(config, train=replace(config.train, devices=None, nodes=1))
     return config
 
 

@@ -10,7 +10,13 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from pyg_bgformer.config.schema import TrainConfig
-from pyg_bgformer.engine.encoding import IN_ONE_PIECE, EncodedBatch, Encoding
+from pyg_bgformer.engine.encoding import (
+    IN_ONE_PIECE,
+    EncodedBatch,
+    Encoding,
+    random_state,
+    set_random_state,
+)
 from pyg_bgformer.engine.insight import feature_spread, graph_insight
 from pyg_bgformer.engine.interruption import (
     StopRequest,
@@ -19,6 +25,7 @@ from pyg_bgformer.engine.interruption import (
     whole_steps,
     worker_death,
 )
+from pyg_bgformer.engine.processes import Processes
 from pyg_bgformer.engine.setup import Batches, Parts
 from pyg_bgformer.engine.state import TrainState, save_checkpoint
 from pyg_bgformer.errors import Interrupted, RunError
@@ -51,11 +58,16 @@ def fit(
         RunError: A loss term or the gradient is not finite, the method refuses a batch, or a worker process died.
     """
     state, train = parts.state, parts.config.train
-    loader: Batches = parts.fabric.setup_dataloaders(parts.train_loader)  # type: ignore[assignment]
+    processes = parts.processes
+    loader: Batches = parts.fabric.setup_dataloaders(  # type: ignore[assignment]
+        parts.train_loader, use_distributed_sampler=False
+    )
+    processes.copy_first(state.method.state_dict().values())
     parts.sampler.start_at(state.epoch, state.batch, until=train.epochs)
     with stop_on_signal() as stop:
-        batches = _batches(loader, stop)
+        batches = _batches(loader, stop, processes)
         while state.epoch < train.epochs:
+            set_random_state(processes.share(random_state(parts.fabric.device)), parts.fabric.device)
             state.method.encoder.freeze_backbone(state.epoch < train.warmup_epochs)
             started = time.perf_counter()
             finished = _train_epoch(parts, batches, stop, on_batch, on_idle)
@@ -65,11 +77,11 @@ def fit(
                 if finished:
                     _close_epoch(state, seconds)
                     on_epoch(state.history[-1])
-                if folder is not None:
+                if folder is not None and processes.is_first:
                     save_checkpoint(parts.fabric, state, folder, parts.origin)
-            if stop.failure is not None:
-                raise RunError(f"{stop.failure}; resume with: --resume {folder}")
-            if stop.asked and state.epoch < train.epochs:
+            if failures := [failure for failure in processes.collect(stop.failure) if failure is not None]:
+                raise RunError(f"{failures[0]}; resume with: --resume {folder}")
+            if processes.any(stop.asked) and state.epoch < train.epochs:
                 raise Interrupted(f"after epoch {state.epoch}, batch {state.batch}")
 
 
@@ -93,21 +105,32 @@ def _train_epoch(
             for name, value in values.items():
                 state.sums[name] = state.sums.get(name, 0.0) + value
             on_batch(state.epoch, state.batch, values["loss"])
-        if stop.asked and state.batch < total:
+        if parts.processes.any(stop.asked) and state.batch < total:
             return False
     return state.batch == total
 
 
-def _batches(loader: Batches, stop: StopRequest) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yields the batches of all epochs, and ends with a stop request where a worker process dies."""
-    try:
-        yield from loader
-    except RuntimeError as error:
-        if not is_worker_death(error):
-            raise
-        if not stop.asked:  # a signal may have ended the worker too
-            stop.failure = worker_death(error)
-        stop.asked = True
+def _batches(
+    loader: Batches, stop: StopRequest, processes: Processes
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yields the batches of all epochs.
+
+    Where a worker process of one process dies, the batches end on all of them with a stop request.
+    """
+    batches = iter(loader)
+    while True:
+        batch = None
+        try:
+            batch = next(batches, None)
+        except RuntimeError as error:
+            if not is_worker_death(error):
+                raise
+            if not stop.asked:  # a signal may have ended the worker too
+                stop.failure = worker_death(error)
+            stop.asked = True
+        if processes.any(batch is None) or batch is None:
+            return
+        yield batch
 
 
 def train_batch(

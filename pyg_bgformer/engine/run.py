@@ -2,10 +2,12 @@
 
 import json
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from pyg_bgformer.config.schema import Config
 from pyg_bgformer.engine.best_epoch import best_epoch
@@ -22,9 +24,11 @@ from pyg_bgformer.engine.interruption import (
     is_worker_death,
     worker_death,
 )
+from pyg_bgformer.engine.launch import build_fabric, processes_of
 from pyg_bgformer.engine.loop import fit
 from pyg_bgformer.engine.outputs import deployed, plain, write_queries
-from pyg_bgformer.engine.progress import Display
+from pyg_bgformer.engine.processes import LostProcess, Processes
+from pyg_bgformer.engine.progress import Display, Silent
 from pyg_bgformer.engine.setup import (
     Parts,
     build_dataset,
@@ -65,34 +69,30 @@ def run(
     """
     if resume is not None and resume.state == "finished":
         check_extension(resume, config.train.epochs)
-    with own_random_numbers(config.seed), interrupted_by_signal():
-        dataset = build_dataset(config.data)
-        marks = f"{' (partial)' if dataset.partial else ''}{' (cropped to boxes)' if dataset.cropped else ''}"
-        display.line(f"data: {dataset.name}{marks}, {len(dataset.table)} images")
-        for note in dataset.notes:
-            display.line(f"data: {note}")
-        parts = build_parts(config, dataset, display)
-        folder = resume or new_run_folder(config, time.strftime("%Y%m%d-%H%M%S"), out)
-        with folder.locked(), resumable(folder), nothing_half_written(folder, new=resume is None):
-            remove_stale_partials(folder.path)
-            if folder.state == "finished":
-                reopen(folder, config)
-            if folder.state == "pending":
-                save_checkpoint(parts.fabric, parts.state, folder, parts.origin)
-            else:
-                load_checkpoint(parts.fabric, parts.state, folder, parts.origin)
-            display.line(f"run folder: {folder}")
-            untrained = evaluate_untrained(parts, folder, display)
-            train(parts, folder, display)
-            result, trained, extracted = evaluate_trained(parts, folder, untrained, display)
-            write_queries(folder, parts.tested, trained)
-            keep_embeddings(folder, extracted)
-            images, labels = training_images(config, parts.tested, parts.method.encoder, 0)
-            keep_graph(folder, batch_edges(parts.method, images, labels))
-            deployed(config, parts.method, result).save_pretrained(folder.path)
-            write_result(folder, result)
-            if not config.train.keep_checkpoint:
-                folder.checkpoint.unlink(missing_ok=True)
+    with interrupted_by_signal():
+        fabric = build_fabric(config.train)
+        fabric.launch()
+        processes = processes_of(fabric)
+        display = display if processes.is_first else Silent()
+        with processes.ending_together(), own_random_numbers(config.seed):
+            dataset = build_dataset(config.data)
+            marks = (
+                f"{' (partial)' if dataset.partial else ''}{' (cropped to boxes)' if dataset.cropped else ''}"
+            )
+            display.line(f"data: {dataset.name}{marks}, {len(dataset.table)} images")
+            for note in dataset.notes:
+                display.line(f"data: {note}")
+            parts = build_parts(config, dataset, display, fabric)
+            folder = run_folder(config, processes, resume, out)
+            with owned(folder, processes, new=resume is None):
+                set_out(parts, folder)
+                display.line(f"run folder: {folder}")
+                untrained = evaluate_untrained(parts, folder, display)
+                train(parts, folder, display)
+                tested = test_trained(parts, display)
+                if not processes.is_first:
+                    sys.exit()
+                result = write_outcome(parts, folder, untrained, tested)
     display.result(result)
     display.line(f"run folder: {folder}")
     if result.batch_dependent:
@@ -103,12 +103,66 @@ def run(
     return folder
 
 
+def run_folder(config: Config, processes: Processes, resume: RunFolder | None, out: Path | None) -> RunFolder:
+    """Returns the run's folder, which the first process makes.
+
+    Args:
+        config: The run.
+        processes: Those of the run.
+        resume: The folder of a run that is resumed.
+        out: A new run's folder; see :func:`run`.
+
+    Raises:
+        InputError: The folder cannot be made.
+    """
+    if processes.is_first and resume is None:
+        resume = new_run_folder(config, time.strftime("%Y%m%d-%H%M%S"), out)
+    return RunFolder(processes.share(str(resume)))
+
+
 @contextmanager
-def resumable(folder: RunFolder) -> Iterator[None]:
+def owned(folder: RunFolder, processes: Processes, new: bool) -> Iterator[None]:
+    """Lets the first process alone write to a folder, and leaves it as it can be resumed.
+
+    Args:
+        folder: The run's folder.
+        processes: Those of the run.
+        new: Whether the run is not resumed.
+    """
+    with resumable(folder, processes):
+        if not processes.is_first:
+            yield
+            return
+        with folder.locked(), nothing_half_written(folder, new):
+            remove_stale_partials(folder.path)
+            yield
+
+
+def set_out(parts: Parts, folder: RunFolder) -> None:
+    """Begins a run with a first checkpoint, or sets the training to the checkpoint of a run that is resumed.
+
+    Args:
+        parts: The run.
+        folder: Its folder.
+
+    Raises:
+        InputError: The checkpoint is not as it should be.
+    """
+    if parts.processes.is_first and folder.state == "finished":
+        reopen(folder, parts.config)
+    if parts.processes.share(folder.state) != "pending":
+        load_checkpoint(parts.fabric, parts.state, folder, parts.origin)
+    elif parts.processes.is_first:
+        save_checkpoint(parts.fabric, parts.state, folder, parts.origin)
+
+
+@contextmanager
+def resumable(folder: RunFolder, processes: Processes) -> Iterator[None]:
     """Lets a stop, wherever it comes from, say which run can be resumed.
 
     Args:
         folder: The run's folder.
+        processes: Those of the run.
 
     Raises:
         Interrupted: A signal asked to stop.
@@ -118,6 +172,8 @@ def resumable(folder: RunFolder) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, Interrupted) as error:
         raise Interrupted(str(folder)) from error
+    except LostProcess as lost:
+        raise RunError(f"{processes.reason() or lost}; resume with: --resume {folder}") from lost
     except RuntimeError as error:
         if not is_worker_death(error):
             raise
@@ -141,7 +197,7 @@ def nothing_half_written(folder: RunFolder, new: bool) -> Iterator[None]:
 
 
 def evaluate_untrained(parts: Parts, folder: RunFolder, display: Display) -> Scores:
-    """Returns the scores of the encoder before training, which are kept for a run that is resumed.
+    """Returns the scores of the encoder before training, which the first process keeps for a run that is resumed.
 
     Args:
         parts: The run.
@@ -151,13 +207,15 @@ def evaluate_untrained(parts: Parts, folder: RunFolder, display: Display) -> Sco
     Raises:
         InputError: The file of a resumed run is missing or damaged.
     """
-    if folder.untrained.exists():
+    if parts.processes.share(folder.untrained.exists()):
         return read_scores(folder.untrained)
     if parts.state.epoch or parts.state.batch:
         raise InputError(
             f"{folder.untrained} is missing, and the encoder has been trained since: start a new run"
         )
     extracted = extract_tested(parts, "testing the untrained encoder", display)
+    if not parts.processes.is_first:
+        return {}
     scores = plain(score_tested(parts, extracted, refined=False))
     folder.write_text(folder.untrained, json.dumps(scores, indent=2))
     return scores
@@ -185,38 +243,61 @@ def train(parts: Parts, folder: RunFolder, display: Display) -> None:
         )
 
 
-def evaluate_trained(
-    parts: Parts, folder: RunFolder, untrained: Scores, display: Display
-) -> tuple[RunResult, dict[str, EvaluationResult], list[Extracted]]:
-    """Returns the result of the run, and behind it the scores of each query and the features of the test images.
+class Tested(NamedTuple):
+    """The test of a trained method.
 
-    The method is left in the state of the epoch that the protocol chooses.
+    Attributes:
+        extracted: Features of the test images.
+        epoch: The epoch that the protocol chooses.
+        scores: Of that epoch, by feature; empty on all processes but the first.
+        last: Scores of the last epoch, where the protocol chooses one by the test images.
+    """
+
+    extracted: list[Extracted]
+    epoch: int
+    scores: dict[str, EvaluationResult]
+    last: Scores | None
+
+
+def test_trained(parts: Parts, display: Display) -> Tested:
+    """Tests the method, and leaves it in the state of the epoch that the protocol chooses.
 
     Args:
         parts: The run, trained.
-        folder: Its folder.
-        untrained: Scores before training.
         display: Shows the progress.
     """
-    config, state = parts.config, parts.state
+    state, is_first = parts.state, parts.processes.is_first
     extracted = extract_tested(parts, "testing the trained encoder", display)
-    trained = score_tested(parts, extracted)
+    scores = score_tested(parts, extracted) if is_first else {}
     epoch, last = state.epoch, None
-    if config.protocol.name == "literature":
-        epoch, last = best_epoch(state.history), plain(trained)
+    if parts.config.protocol.name == "literature":
+        epoch, last = best_epoch(state.history), plain(scores)
     if epoch != state.epoch:
         state.method.load_state_dict(state.best)
         extracted = extract_tested(parts, f"testing the encoder of epoch {epoch}", display)
-        trained = score_tested(parts, extracted)
+        scores = score_tested(parts, extracted) if is_first else {}
+    return Tested(extracted, epoch, scores, last)
+
+
+def write_outcome(parts: Parts, folder: RunFolder, untrained: Scores, tested: Tested) -> RunResult:
+    """Writes what a finished run leaves, and returns its result.
+
+    Args:
+        parts: The run, tested.
+        folder: Its folder.
+        untrained: Scores before training.
+        tested: Scores after it.
+    """
+    config, state = parts.config, parts.state
     result = RunResult(
         protocol=str(config.protocol),
         seed=config.seed,
         epochs=state.epoch,
-        trained_epoch=epoch,
+        trained_epoch=tested.epoch,
         untrained=untrained,
-        trained=plain(trained),
-        last=last,
-        refined_features=[name for name in trained if name not in untrained],
+        trained=plain(tested.scores),
+        last=tested.last,
+        refined_features=[name for name in tested.scores if name not in untrained],
         batch_dependence=measure_batch_dependence(parts.fabric, parts.method, parts.test_loaders[0]),
         tested=parts.tested.tested,
         train_seconds=state.seconds,
@@ -225,4 +306,12 @@ def evaluate_trained(
         ),
         config=folder.read_recipe(),
     )
-    return result, trained, extracted
+    write_queries(folder, parts.tested, tested.scores)
+    keep_embeddings(folder, tested.extracted)
+    images, labels = training_images(config, parts.tested, parts.method.encoder, 0)
+    keep_graph(folder, batch_edges(parts.method, images, labels))
+    deployed(config, parts.method, result).save_pretrained(folder.path)
+    write_result(folder, result)
+    if not config.train.keep_checkpoint:
+        folder.checkpoint.unlink(missing_ok=True)
+    return result

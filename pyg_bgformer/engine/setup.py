@@ -1,5 +1,6 @@
 """A configuration's parts: device, method, and loaders of images."""
 
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,18 +13,21 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
-from pyg_bgformer.config.schema import Component, Config, DataConfig, ProtocolConfig, TrainConfig
+from pyg_bgformer.config.schema import Component, Config, DataConfig, ProtocolConfig
 from pyg_bgformer.data import ImageCache, ImageDataset, ImageSamples, PlannedSampler, load_dataset, samplers
 from pyg_bgformer.data.noise import NoisySamples, mislabelled
+from pyg_bgformer.data.samplers.planned_sampler import Draw
 from pyg_bgformer.data.splits import validation_part
 from pyg_bgformer.data.transforms import eval_transform, train_transform
 from pyg_bgformer.data.workers import leave_signals_to_main
 from pyg_bgformer.encoders import Encoder, build_encoder
 from pyg_bgformer.engine.encoding import IN_ONE_PIECE, Encoding
 from pyg_bgformer.engine.frozen import frozen_samples
+from pyg_bgformer.engine.launch import build_fabric, processes_of
 from pyg_bgformer.engine.optim import build_optimizer, build_schedule
+from pyg_bgformer.engine.processes import ALONE, Processes
 from pyg_bgformer.engine.progress import Display
 from pyg_bgformer.engine.row_draws import draws_random_numbers
 from pyg_bgformer.engine.state import Origin, TrainState
@@ -44,6 +48,7 @@ class Parts:
     Args:
         config: The run.
         fabric: Device and precision.
+        processes: The processes that carry out the run.
         dataset: All images.
         tested: The dataset with the splits that the protocol trains and tests on.
         sampler: Decides the training batches.
@@ -55,6 +60,7 @@ class Parts:
 
     config: Config
     fabric: Fabric
+    processes: Processes
     dataset: ImageDataset
     tested: ImageDataset
     sampler: PlannedSampler
@@ -74,7 +80,9 @@ class Parts:
         return Origin(self.config.method.name, self.dataset.manifest_hash)
 
 
-def build_parts(config: Config, dataset: ImageDataset, display: Display) -> Parts:
+def build_parts(
+    config: Config, dataset: ImageDataset, display: Display, fabric: Fabric | None = None
+) -> Parts:
     """Builds what a run works with, and finds the mistakes in a recipe before anything is written.
 
     Weights are initialised by torch's current random numbers, from which training continues.
@@ -83,31 +91,38 @@ def build_parts(config: Config, dataset: ImageDataset, display: Display) -> Part
         config: The run.
         dataset: See :func:`build_dataset`.
         display: Shows the progress of decoding.
+        fabric: Launched; by default that of the recipe.
 
     Raises:
         InputError: The recipe does not fit the data, the machine, or itself.
     """
-    fabric = build_fabric(config.train)
+    fabric = build_fabric(config.train) if fabric is None else fabric
+    processes = processes_of(fabric)
     tested = protocol_part(config.protocol, dataset)
     trained = training_part(config, tested)
     sampler = build_sampler(config.sampler, trained, config.seed)
-    method = build_method(config, num_classes=tested.counts()["train"].classes)
+    with processes.first_ahead():  # it fetches weights
+        method = build_method(config, num_classes=tested.counts()["train"].classes)
     for note in (*sampler.notes, *method.encoder.notes):
         display.line(note)
-    check_batches(config, sampler, method)
+    check_batches(config, sampler, method, processes)
     method.encoder.check_image_size(config.data.image_size)
-    encoding = build_encoding(config, method.encoder, fabric.device)
+    encoding = build_encoding(config, method.encoder, fabric.device, processes)
     # Fabric cannot clip gradients that a fused optimiser unscales itself, as it does in 16-mixed.
     fused = fabric.device.type == "cuda" and config.train.precision != "16-mixed"
     optimizer = build_optimizer(method, config.train, fused=fused)
-    cache = open_cache(config.data, dataset, display)
-    train_loader = build_train_loader(config, trained, method.encoder, sampler, cache)
-    test_loaders = build_test_loaders(config, tested, method.encoder, cache)
+    where: dict[str, Any] = {"device": fabric.device, "processes": processes}
+    with processes.first_ahead():  # it writes the caches
+        cache = open_cache(config.data, dataset, display)
+        train_loader = build_train_loader(config, trained, method.encoder, sampler, cache, **where)
+        test_loaders = build_test_loaders(config, tested, method.encoder, cache, **where)
     _, optimizer = fabric.setup(method, optimizer)
     if config.train.compile:
         compile_networks(method, fabric.device)
     state = TrainState(method, optimizer, build_schedule(optimizer, config.train))
-    return Parts(config, fabric, dataset, tested, sampler, encoding, state, train_loader, test_loaders)
+    return Parts(
+        config, fabric, processes, dataset, tested, sampler, encoding, state, train_loader, test_loaders
+    )
 
 
 @contextmanager
@@ -183,35 +198,6 @@ def training_part(config: Config, dataset: ImageDataset) -> ImageDataset:
     return mislabelled(dataset, config.data.label_noise, config.seed)
 
 
-def build_fabric(train: TrainConfig) -> Fabric:
-    """Returns device and precision.
-
-    Args:
-        train: The recipe's section.
-
-    Raises:
-        InputError: This machine has no such device, the device no such precision, or there are several processes.
-    """
-    for name in ("WORLD_SIZE", "SLURM_NTASKS"):
-        if os.environ.get(name, "1") != "1":
-            raise InputError(
-                f"{name} is {os.environ[name]}: a run is one process, and would be carried out that many times; "
-                "start it without torchrun, or as one task"
-            )
-    device = train.device
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("train.device: found no cuda device; use auto or cpu")
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise InputError("train.device: found no mps device; use auto or cpu")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device != "cuda" and train.precision == "16-mixed":
-        raise InputError(
-            "train.precision: 16-mixed needs a cuda device; use 32-true or bf16-mixed on another"
-        )
-    return Fabric(accelerator=device, devices=1, precision=train.precision)
-
-
 def build_method(config: Config, num_classes: int, encoder: Encoder | None = None) -> Method:
     """Returns the recipe's method with its encoder and loss, initialised by torch's current random numbers.
 
@@ -283,8 +269,8 @@ def build_sampler(sampler: Component, dataset: ImageDataset, seed: int) -> Plann
     )
 
 
-def check_batches(config: Config, sampler: PlannedSampler, method: Method) -> None:
-    """Refuses batches of a single class for a loss that compares samples of different classes.
+def check_batches(config: Config, sampler: PlannedSampler, method: Method, processes: Processes) -> None:
+    """Refuses batches with fewer images than processes, or of a single class for a loss that compares classes.
 
     A loss without parameters has no proxies, so the other samples of a batch are all that it compares with.
 
@@ -292,10 +278,16 @@ def check_batches(config: Config, sampler: PlannedSampler, method: Method) -> No
         config: The run.
         sampler: The run's sampler.
         method: The run's method.
+        processes: Each of them encodes a part of a batch.
 
     Raises:
-        InputError: The loss would be trained on batches that it learns nothing from.
+        InputError: The loss would learn nothing from such batches, or a process would get no image.
     """
+    if sampler.batch_size < processes.count:
+        raise InputError(
+            f"train.devices: found {processes.count} processes, expected at most {sampler.batch_size}, the images "
+            "of a batch"
+        )
     single = sampler.classes == 1 and config.sampler.name != "random"
     if single and not list(method.loss.parameters()):
         raise InputError(
@@ -304,24 +296,32 @@ def check_batches(config: Config, sampler: PlannedSampler, method: Method) -> No
         )
 
 
-def build_encoding(config: Config, encoder: Encoder, device: torch.device) -> Encoding:
+def build_encoding(
+    config: Config, encoder: Encoder, device: torch.device, processes: Processes = ALONE
+) -> Encoding:
     """Returns how training batches are encoded.
 
     Args:
         config: The run.
         encoder: The method's.
         device: Where it is trained.
+        processes: Each of them encodes a part of a batch.
 
     Raises:
         InputError: The encoder cannot be trained in pieces.
     """
     chunk = config.train.encode_chunk
-    if chunk is None or encoder.spec.frozen:
+    if encoder.spec.frozen or (chunk is None and processes.count == 1):
         return IN_ONE_PIECE
-    if encoder.trains_batchnorm:
+    if encoder.trains_batchnorm and chunk is not None:
         raise InputError(
             f"train.encode_chunk: BatchNorm of {config.encoder.name} would see {chunk} images in the place of the "
             "batch; set encoder.frozen_batchnorm: true, or leave train.encode_chunk out"
+        )
+    if encoder.trains_batchnorm and config.train.compile:
+        raise InputError(
+            f"train.compile: BatchNorm of {config.encoder.name} is taken over several processes, which cannot be "
+            "compiled; set encoder.frozen_batchnorm: true, or train.compile: false"
         )
     random = draws_random_numbers(encoder.backbone, config.data.image_size)
     if random and device.type == "mps":
@@ -329,7 +329,7 @@ def build_encoding(config: Config, encoder: Encoder, device: torch.device) -> En
             f"train.encode_chunk: {config.encoder.name} draws random numbers, which cannot be repeated on mps; "
             "train on cuda or cpu, or leave train.encode_chunk out"
         )
-    return Encoding(chunk, random)
+    return Encoding(chunk, random, processes)
 
 
 def open_cache(data: DataConfig, dataset: ImageDataset, display: Display) -> ImageCache | None:
@@ -389,9 +389,18 @@ def train_samples(
 
 
 def build_train_loader(
-    config: Config, dataset: ImageDataset, encoder: Encoder, sampler: PlannedSampler, cache: ImageCache | None
+    config: Config,
+    dataset: ImageDataset,
+    encoder: Encoder,
+    sampler: PlannedSampler,
+    cache: ImageCache | None,
+    *,
+    device: torch.device,
+    processes: Processes = ALONE,
 ) -> Batches:
     """Returns training images, augmented, in the sampler's order; of a frozen encoder their features.
+
+    Each process loads its part of a batch. Features are small: each process loads all of them.
 
     The reduction of a frozen encoder is fitted to these features.
 
@@ -401,11 +410,13 @@ def build_train_loader(
         encoder: Says how images are normalised.
         sampler: Decides the batches.
         cache: Decoded images to read instead of the files.
+        device: Where the features of a frozen encoder are computed.
+        processes: Those that load parts of a batch.
     """
     samples = train_samples(config, dataset, encoder, cache, normalised=not _uint8(config, encoder))
     if not encoder.spec.frozen:
-        return DataLoader(samples, batch_sampler=sampler, **_loading(config))
-    features = frozen_samples(samples, encoder, views=config.data.views, **_extraction(config))
+        return DataLoader(samples, batch_sampler=OwnPart(sampler, processes), **_loading(config))
+    features = frozen_samples(samples, encoder, views=config.data.views, **_extraction(config, device))
     if encoder.spec.pca_dim is not None:
         encoder.fit_pca(features.features.flatten(0, 1))
     return DataLoader(features, batch_sampler=sampler, **_loading(config, workers=0))
@@ -424,11 +435,25 @@ def test_splits(dataset: ImageDataset) -> list[str]:
 
 
 def build_test_loaders(
-    config: Config, dataset: ImageDataset, encoder: Encoder, cache: ImageCache | None
+    config: Config,
+    dataset: ImageDataset,
+    encoder: Encoder,
+    cache: ImageCache | None,
+    *,
+    device: torch.device,
+    processes: Processes = ALONE,
 ) -> list[Batches]:
     """Returns images of each of :func:`test_splits`, resized and centre-cropped, in the table's order.
 
-    Of a frozen encoder these are their features.
+    Of a frozen encoder these are their features. Each process loads whole batches, which are those of one process.
+
+    Args:
+        config: The run.
+        dataset: Whose images.
+        encoder: Says how images are normalised.
+        cache: Decoded images to read instead of the files.
+        device: Where the features of a frozen encoder are computed.
+        processes: Those that load parts of a split.
     """
     data = config.data
     norm: dict[str, Any] = {
@@ -440,9 +465,14 @@ def build_test_loaders(
     loaders = []
     for split in test_splits(dataset):
         images = ImageSamples(dataset, dataset.rows(split), transform, cache)
-        frozen = frozen_samples(images, encoder, **_extraction(config)) if encoder.spec.frozen else None
+        frozen = (
+            frozen_samples(images, encoder, **_extraction(config, device)) if encoder.spec.frozen else None
+        )
         loading = _loading(config) if frozen is None else _loading(config, workers=0)
-        loaders.append(DataLoader(frozen or images, batch_size=config.evaluation.batch_size, **loading))
+        size = config.evaluation.batch_size
+        batches = processes.part(math.ceil(len(images) / size))
+        own = range(batches.start * size, min(batches.stop * size, len(images)))
+        loaders.append(DataLoader(frozen or images, batch_size=size, sampler=own, **loading))
     return loaders
 
 
@@ -473,11 +503,32 @@ def new_run_folder(config: Config, stamp: str, out: Path | None = None) -> RunFo
     raise AssertionError("numbers do not end")
 
 
-def _extraction(config: Config) -> dict[str, Any]:
+class OwnPart(Sampler[list[Draw]]):
+    """The part of each batch of a plan that is this process's.
+
+    Args:
+        sampler: Plans whole batches.
+        processes: Share them.
+    """
+
+    def __init__(self, sampler: PlannedSampler, processes: Processes) -> None:
+        self.sampler = sampler
+        self.processes = processes
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for batch in self.sampler:
+            own = self.processes.part(len(batch))
+            yield batch[own.start : own.stop]
+
+
+def _extraction(config: Config, device: torch.device) -> dict[str, Any]:
     """Returns where and with what the features of a frozen backbone are computed."""
     folder = config.data.feature_cache
     return {
-        "device": build_fabric(config.train).device,
+        "device": device,
         "workers": config.data.workers,
         "folder": None if folder is None else Path(folder).expanduser(),
     }

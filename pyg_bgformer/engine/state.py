@@ -77,7 +77,7 @@ class Checkpoint:
         schedule: State of the schedule.
         scaler: State of the scaler of gradients, empty without one.
         rng: State of torch's random numbers on the CPU.
-        cuda_rng: The same for each GPU.
+        cuda_rng: The same on the GPU; empty without one.
         epoch, batch, seconds, sums, insight, first_spread, history, best: See :class:`TrainState`.
     """
 
@@ -118,7 +118,7 @@ def save_checkpoint(fabric: Fabric, state: TrainState, folder: RunFolder, origin
         schedule=state.schedule.state_dict(),
         scaler=scaler.state_dict() if scaler is not None else {},
         rng=torch.get_rng_state(),
-        cuda_rng=torch.cuda.get_rng_state_all() if fabric.device.type == "cuda" else [],
+        cuda_rng=[torch.cuda.get_rng_state(fabric.device)] if fabric.device.type == "cuda" else [],
         **{name: getattr(state, name) for name in COUNTED},
     )
     content = {part.name: getattr(checkpoint, part.name) for part in fields(checkpoint)}
@@ -161,7 +161,7 @@ def load_checkpoint(fabric: Fabric, state: TrainState, folder: RunFolder, origin
             fabric.strategy.precision.scaler.load_state_dict(checkpoint.scaler)  # type: ignore[attr-defined]
         torch.set_rng_state(checkpoint.rng)
         if checkpoint.cuda_rng:
-            torch.cuda.set_rng_state_all(checkpoint.cuda_rng)
+            torch.cuda.set_rng_state(checkpoint.cuda_rng[0], fabric.device)
         follow_schedule(state)
     except Exception as error:  # torch raises many kinds for states of another model, all meaning this
         line = one_line(error)

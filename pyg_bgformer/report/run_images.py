@@ -11,9 +11,9 @@ from pyg_bgformer.data import ImageDataset
 from pyg_bgformer.deploy.embedding_model import EmbeddingModel
 from pyg_bgformer.encoders import Encoder
 from pyg_bgformer.engine.evaluate import extract_all
+from pyg_bgformer.engine.launch import build_fabric
 from pyg_bgformer.engine.setup import (
     build_dataset,
-    build_fabric,
     build_test_loaders,
     protocol_part,
     test_splits,
@@ -89,8 +89,10 @@ class TrainedRun:
         geometry = GEOMETRIES.find(self.config.geometry.name)(**self.config.geometry.options)
         embeddings = kept_embeddings(self.folder)
         if embeddings is None:
-            fabric = build_fabric(self.config.train)
-            loaders = build_test_loaders(self.config, self.part, self.encoder, cache=None)
+            fabric = build_fabric(self.config.train, alone=True)
+            loaders = build_test_loaders(
+                self.config, self.part, self.encoder, cache=None, device=fabric.device
+            )
             method = Method(self.encoder.to(fabric.device), nn.Identity(), geometry, 0)
             extracted = extract_all(fabric, method, loaders)
             embeddings = [split.features["embedding"] for split in extracted]

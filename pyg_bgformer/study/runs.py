@@ -7,7 +7,8 @@ from typing import Any
 
 from pyg_bgformer.config.schema import Config, ReportConfig
 from pyg_bgformer.data import ImageDataset
-from pyg_bgformer.engine.setup import build_dataset, build_fabric, build_sampler, protocol_part
+from pyg_bgformer.engine.launch import build_fabric
+from pyg_bgformer.engine.setup import build_dataset, build_sampler, protocol_part
 from pyg_bgformer.errors import InputError, RunError
 from pyg_bgformer.files import hashes_by_name
 from pyg_bgformer.runs.diff import differing

@@ -47,6 +47,8 @@ def fold_scores(config: Config, budget: Budget) -> list[float]:
 
 def train_and_score(config: Config, dataset: ImageDataset, feature: str) -> dict[str, float]:
     """Trains by a recipe and returns the scores of one feature. It leaves nothing on disk."""
+    if (config.train.devices or 1) * config.train.nodes > 1:
+        raise InputError("train.devices: tuning trains each trial on one process; leave train.devices out")
     with own_random_numbers(config.seed):
         parts = build_parts(config, dataset, Display(Console(quiet=True)))
         fit(parts)

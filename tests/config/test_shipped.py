@@ -4,9 +4,10 @@ import yaml
 
 from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.config.shipped import find_recipe, recipes_folder
+from pyg_bgformer.engine.launch import build_fabric
 from pyg_bgformer.engine.loop import train_batch
 from pyg_bgformer.engine.optim import build_optimizer, build_schedule
-from pyg_bgformer.engine.setup import build_fabric, build_method
+from pyg_bgformer.engine.setup import build_method
 from pyg_bgformer.engine.state import TrainState
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.methods import METHODS

@@ -7,7 +7,7 @@ import torch
 from pyg_bgformer.config.schema import Component
 from pyg_bgformer.data import ImageSamples
 from pyg_bgformer.engine.loop import fit
-from pyg_bgformer.engine.setup import build_dataset, build_fabric, build_parts, new_run_folder
+from pyg_bgformer.engine.setup import build_dataset, build_parts, new_run_folder
 from pyg_bgformer.errors import InputError
 from tests.training import Silent
 
@@ -46,28 +46,6 @@ def test_batches_of_one_class_are_taken_by_losses_with_proxies(tiny):
 def test_an_image_size_that_the_encoder_does_not_take_is_refused(tiny):
     with pytest.raises(InputError, match="does not take images of 8 px"):
         parts_of(replace(tiny, data=replace(tiny.data, image_size=8, resize=8)))
-
-
-@pytest.mark.parametrize("name", ["WORLD_SIZE", "SLURM_NTASKS"])
-def test_several_processes_are_refused(tiny, monkeypatch, name):
-    monkeypatch.setenv(name, "2")
-    with pytest.raises(InputError, match=f"{name} is 2: a run is one process"):
-        build_fabric(tiny.train)
-    monkeypatch.setenv(name, "1")
-    build_fabric(tiny.train)
-
-
-def test_a_device_that_is_not_there_is_refused(tiny):
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    with pytest.raises(InputError, match=r"train\.device: found no cuda device"):
-        build_fabric(replace(tiny.train, device="cuda"))
-
-
-def test_mps_is_refused_where_torch_has_none(tiny, monkeypatch):
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(InputError, match=r"train\.device: found no mps device"):
-        build_fabric(replace(tiny.train, device="mps"))
 
 
 def test_compiling_for_a_cpu_needs_a_compiler(tiny, monkeypatch):

@@ -1,0 +1,163 @@
+"""Device, precision and processes of a run, by Lightning Fabric."""
+
+import logging
+import os
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+from lightning_fabric.utilities.distributed import _set_num_threads_if_needed
+from torch import nn
+
+from pyg_bgformer.config.schema import TrainConfig
+from pyg_bgformer.engine.processes import ALONE, Processes
+from pyg_bgformer.errors import InputError
+
+PATIENCE = timedelta(days=1)
+"""How long a process waits for another one that lives: the first one may compute features or scores for hours."""
+
+
+class Launcher(_SubprocessScriptLauncher):
+    """Starts the command again for each further process of this machine.
+
+    Fabric's own launcher also kills the first process when another one dies, before it can say why.
+    """
+
+    def launch(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        """Starts the processes and calls a function."""
+        if not self.cluster_environment.creates_processes_externally:
+            self._call_children_scripts()
+        _set_num_threads_if_needed(num_processes=self.num_processes)
+        return function(*args, **kwargs)
+
+
+class Replicated(DDPStrategy):
+    """Fabric's processes without its wrapper of modules, which would average gradients: the engine sums its own."""
+
+    def setup_module(self, module: nn.Module) -> nn.Module:  # type: ignore[override]
+        """Returns the module as it is."""
+        return module
+
+    def _configure_launcher(self) -> None:
+        assert self.cluster_environment is not None
+        self._launcher = Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
+
+
+class Started(NamedTuple):
+    """Processes that another program has started.
+
+    Attributes:
+        number: How many.
+        nodes: On how many machines.
+        program: Its name.
+    """
+
+    number: int
+    nodes: int
+    program: str
+
+
+def started_outside() -> Started | None:
+    """Returns what torchrun or Slurm has started; :obj:`None` where this process stands alone.
+
+    Raises:
+        InputError: The environment speaks of several processes, and it is not known who started them.
+    """
+    environment = os.environ
+    if torch.distributed.is_torchelastic_launched():
+        number = int(environment["WORLD_SIZE"])
+        started = Started(number, number // int(environment["LOCAL_WORLD_SIZE"]), "torchrun")
+    elif "LOCAL_RANK" in environment:  # started by Fabric, or as it would
+        return None
+    else:
+        number = int(environment.get("SLURM_STEP_NUM_TASKS", "1"))
+        started = Started(number, int(environment.get("SLURM_STEP_NUM_NODES", "1")), "srun")
+        for name in ("WORLD_SIZE", "SLURM_NTASKS"):
+            if environment.get(name, "1") not in ("1", str(number)):
+                raise InputError(
+                    f"{name} is {environment[name]}, but this process stands alone: start the run by torchrun or "
+                    f"srun, or unset {name}"
+                )
+    return started if started.number > 1 else None
+
+
+def processes_asked(train: TrainConfig) -> tuple[int, int]:
+    """Returns the number of processes on each machine, and the number of machines.
+
+    Args:
+        train: The recipe's section.
+
+    Raises:
+        InputError: They are not as many as torchrun or Slurm has started.
+    """
+    outside = started_outside()
+    if outside is None:
+        return train.devices or 1, train.nodes
+    if train.devices is not None and train.devices * train.nodes != outside.number:
+        raise InputError(
+            f"train.devices x train.nodes is {train.devices} x {train.nodes}, but {outside.program} started "
+            f"{outside.number} processes; leave train.devices out to take what is started"
+        )
+    return outside.number // outside.nodes, outside.nodes
+
+
+def build_fabric(train: TrainConfig, *, alone: bool = False) -> Fabric:
+    """Returns device, precision and processes. The other processes start with ``launch()`` of what is returned.
+
+    Args:
+        train: The recipe's section.
+        alone: For this process alone, whatever the recipe says.
+
+    Raises:
+        InputError: This machine has no such device, the device no such precision, or as many processes cannot be.
+    """
+    device = train.device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("train.device: found no cuda device; use auto or cpu")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise InputError("train.device: found no mps device; use auto or cpu")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device != "cuda" and train.precision == "16-mixed":
+        raise InputError(
+            "train.precision: 16-mixed needs a cuda device; use 32-true or bf16-mixed on another"
+        )
+    devices, nodes = (1, 1) if alone else processes_asked(train)
+    if devices * nodes == 1:
+        return Fabric(accelerator=device, devices=1, precision=train.precision)
+    if device == "mps":
+        raise InputError("train.devices: several processes need device cpu or cuda, found mps")
+    if device == "cuda" and devices > torch.cuda.device_count():
+        raise InputError(
+            f"train.devices: found {devices}, but this machine has {torch.cuda.device_count()} cuda devices"
+        )
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # no banners
+    backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+    return Fabric(
+        accelerator=device,
+        devices=devices,
+        num_nodes=nodes,
+        strategy=Replicated(process_group_backend=backend, timeout=PATIENCE),
+        precision=train.precision,
+        plugins=[] if started_outside() else [LightningEnvironment()],
+    )
+
+
+def processes_of(fabric: Fabric) -> Processes:
+    """Returns the processes of a run.
+
+    Args:
+        fabric: Launched.
+    """
+    launcher = fabric.strategy.launcher
+    if not isinstance(launcher, Launcher):
+        return ALONE
+    outside = launcher.cluster_environment.creates_processes_externally and started_outside() is not None
+    is_child = not outside and fabric.local_rank > 0
+    return Processes(
+        fabric.global_rank, fabric.world_size, launcher.procs, os.getppid() if is_child else None
+    )

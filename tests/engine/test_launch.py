@@ -1,0 +1,66 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pyg_bgformer.engine.launch import Replicated, build_fabric, processes_asked, started_outside
+from pyg_bgformer.errors import InputError
+
+
+def test_a_device_that_is_not_there_is_refused(tiny):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(InputError, match=r"train\.device: found no cuda device"):
+        build_fabric(replace(tiny.train, device="cuda"))
+
+
+def test_mps_is_refused_where_torch_has_none(tiny, monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(InputError, match=r"train\.device: found no mps device"):
+        build_fabric(replace(tiny.train, device="mps"))
+
+
+def test_the_recipe_says_how_many_processes_start(tiny):
+    train = replace(tiny.train, device="cpu")
+    assert processes_asked(train) == (1, 1)
+    several = replace(train, devices=3, nodes=2)
+    assert processes_asked(several) == (3, 2)
+    assert isinstance(build_fabric(several).strategy, Replicated)
+    assert build_fabric(several, alone=True).world_size == build_fabric(train).world_size == 1
+
+
+@pytest.fixture(params=["torchrun", "srun"])
+def outside(request, monkeypatch):
+    """The environment of one of four processes on two machines."""
+    if request.param == "torchrun":
+        values = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+    else:
+        values = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2", "SLURM_NTASKS": "4"}
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    return request.param
+
+
+def test_processes_that_torchrun_or_slurm_has_started_are_taken(tiny, outside):
+    assert started_outside() == (4, 2, outside)
+    assert processes_asked(tiny.train) == processes_asked(replace(tiny.train, devices=2, nodes=2)) == (2, 2)
+    with pytest.raises(
+        InputError, match=rf"devices x train.nodes is 3 x 1, but {outside} started 4 processes"
+    ):
+        processes_asked(replace(tiny.train, devices=3))
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "SLURM_NTASKS"])
+def test_one_process_that_is_told_of_several_is_refused(tiny, monkeypatch, name):
+    monkeypatch.setenv(name, "2")
+    with pytest.raises(InputError, match=rf"{name} is 2, but this process stands alone"):
+        build_fabric(tiny.train)
+    monkeypatch.setenv(name, "1")
+    build_fabric(tiny.train)
+
+
+def test_one_task_of_slurm_may_start_further_processes_itself(tiny, monkeypatch):
+    for name in ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"):
+        monkeypatch.setenv(name, "1")
+    assert started_outside() is None
+    assert processes_asked(replace(tiny.train, devices=2)) == (2, 1)
