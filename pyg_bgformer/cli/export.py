@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import get_args
 
 from pyg_bgformer.config.arguments import Parser
-from pyg_bgformer.deploy.embedding_model import EmbeddingModel
 from pyg_bgformer.deploy.export import Format, Input, export_model
+from pyg_bgformer.deploy.load_model import load_model
 from pyg_bgformer.errors import Interrupted
 from pyg_bgformer.report.progress import Display
 
@@ -41,10 +41,10 @@ def main(arguments: Sequence[str]) -> int:
         default="float",
         help="images as floats from 0 to 1, or as bytes from 0 to 255 (default: float)",
     )
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     out = Path(f"model.{given.format}") if given.out is None else given.out
     display = Display()
-    model = EmbeddingModel.from_pretrained(given.model)
+    model = load_model(given.model)
     try:
         with display.bar(f"writing {out}", 1):
             difference = export_model(model, out, given.format, input=given.input)

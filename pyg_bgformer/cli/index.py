@@ -1,17 +1,22 @@
 """``pyg-bgformer index``: images and their embeddings in a folder that can be searched."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from pyg_bgformer.config.arguments import Parser
-from pyg_bgformer.deploy.embedding_model import EmbeddingModel
+from pyg_bgformer.data.images import ImageError
 from pyg_bgformer.deploy.image_index import ImageIndex, find_images
+from pyg_bgformer.deploy.load_model import load_model
+from pyg_bgformer.deploy.vectors import read_vectors
+from pyg_bgformer.engine.interruption import interrupted_by_signal
 from pyg_bgformer.errors import Interrupted, check_range
 from pyg_bgformer.report.progress import Display
 
 EPILOG = """examples:
   pyg-bgformer index runs/folder-bgformer-seed0-... shop/ --out shop.index
   pyg-bgformer index runs/folder-bgformer-seed0-... shop/ --out shop.index --add   the images that are new
+  pyg-bgformer index runs/folder-bgformer-seed0-... vectors.parquet --out shop.index    made by pyg-bgformer embed
   pyg-bgformer index runs/folder-bgformer-seed0-... shop/ --out shop.index --add --approximate
 
 A search compares a query with all images. From about a million images on, --approximate makes it faster; it needs
@@ -24,14 +29,17 @@ def main(arguments: Sequence[str]) -> int:
     parser = Parser(
         "index",
         "Embeds images and writes an index, a folder that `search` and `serve` use. It keeps a copy of the model\n"
-        "and the paths of the images. Several processes may add to one index at a time.",
+        "and the absolute paths of the images. Several processes may add to one index at a time.",
         EPILOG,
     )
     parser.add_argument(
-        "model", metavar="MODEL", help="folder of a run or of a saved model, or a name on the hub"
+        "model", metavar="MODEL", help="a run, a saved model, a name on the hub, or a backbone"
     )
     parser.add_argument(
-        "images", nargs="+", metavar="FOLDER", help="folders of images at any depth, or images"
+        "images",
+        nargs="+",
+        metavar="FOLDER",
+        help="folders of images at any depth, or images; or one file of vectors, .parquet or .npz",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="INDEX", help="the index, a folder")
     parser.add_argument("--add", action="store_true", help="add images to an index that exists")
@@ -39,27 +47,29 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--batch-size", type=int, default=64, metavar="N", help="images at a time (default: 64)"
     )
+    parser.add_argument("--skip-bad", action="store_true", help="list images that cannot be read, and go on")
     parser.add_argument("--device", help="where to compute, for example cuda (default: cpu)")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     check_range("--batch-size", given.batch_size, at_least=1)
     display = Display()
-    model, images = EmbeddingModel.from_pretrained(given.model), find_images(given.images)
-    options = {"batch_size": given.batch_size, "device": given.device}
+    model = load_model(given.model)
+    bad: list[ImageError] | None = [] if given.skip_bad else None
+    of_vectors = len(given.images) == 1 and Path(given.images[0]).suffix in (".parquet", ".npz")
+    images = read_vectors(given.images[0]) if of_vectors else find_images(given.images, bad)
+    options = {"batch_size": given.batch_size, "device": given.device, "bad": bad}
     try:
-        if given.add:
-            index = ImageIndex(given.out, model)
-            found = len(images)
-            images = index.missing(images)
-            display.line(f"{len(images):,} of {found:,} images are new")
-            with display.bar("embedding", len(images)) as advance:
+        with interrupted_by_signal(), display.bar("indexing", len(images)) as advance:
+            if given.add:
+                index = ImageIndex(given.out, model)
+                before = len(index)
                 index.add(images, progress=lambda done, _: advance(done, ""), **options)
-        else:
-            with display.bar("embedding", len(images)) as advance:
+                display.line(f"{len(index) - before:,} of {len(images):,} images were new")
+            else:
                 index = ImageIndex.create(
                     given.out, model, images, progress=lambda done, _: advance(done, ""), **options
                 )
         if given.approximate:
-            with display.bar("building the approximate index", 1):
+            with interrupted_by_signal(), display.bar("building the approximate index", 1):
                 recall = index.vectors.build_approximate()
             display.line(f"the approximate index finds {recall:.1%} of the 10 true neighbours")
     except KeyboardInterrupt as stop:
@@ -67,5 +77,7 @@ def main(arguments: Sequence[str]) -> int:
         raise Interrupted(
             "resume with the same command and --add" if kept else "nothing was written"
         ) from stop
+    for error in bad or ():
+        print(f"skipped: {error}", file=sys.stderr)
     display.line(f"{given.out}: {len(index):,} images, {model.dim} dimensions, model {model.sha256[:12]}")
     return 0

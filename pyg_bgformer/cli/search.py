@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--exact", action="store_true", help="do not use the approximate index")
     parser.add_argument("--model", help="the model, if the index has no copy of it")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     index = ImageIndex(given.index, given.model)
     photos = find_images(given.photos)
     k = min(NEIGHBOURS, max(1, len(index))) if given.k is None else given.k

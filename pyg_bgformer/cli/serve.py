@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--device", help="where to compute, for example cuda (default: cpu)")
     parser.add_argument("--model", help="the model, if the index has no copy of it")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     check_range("--limit", given.limit, above=0)
     from pyg_bgformer.deploy.server import serve  # needs the extra, which --help does not
 

@@ -12,6 +12,7 @@ from pyg_bgformer.data.images import ImageError
 from pyg_bgformer.deploy.embedding_model import EmbeddingModel
 from pyg_bgformer.deploy.index import INDEX, MODEL, Hits, SearchIndex
 from pyg_bgformer.deploy.inputs import Images
+from pyg_bgformer.deploy.vectors import Vectors
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.files import partial_path, remove_stale_partials
 from pyg_bgformer.geometry import Sphere
@@ -93,10 +94,11 @@ class ImageIndex:
         cls,
         folder: str | Path,
         model: EmbeddingModel,
-        images: Sequence[str],
+        images: Sequence[str] | Vectors,
         *,
         batch_size: int = 64,
         device: str | torch.device | None = None,
+        bad: list[ImageError] | None = None,
         progress: Progress | None = None,
     ) -> "ImageIndex":
         """Embeds images and writes an index of them. Its folder appears when it is whole.
@@ -104,13 +106,16 @@ class ImageIndex:
         Args:
             folder: Must not exist.
             model: The model; a copy is kept.
-            images: Paths of image files, from :func:`find_images`.
+            images: Paths of image files, from :func:`find_images`; or their embeddings by the same model.
             batch_size: Images that the model sees at a time.
             device: Where to compute; ``None``: where the model is.
+            bad: Receives the errors of images that cannot be read, which are then left out. ``None``: the first one
+                is raised.
             progress: Called after each batch.
 
         Raises:
-            InputError: If the folder exists or cannot be written, or an image cannot be read.
+            InputError: If the folder exists or cannot be written, an image cannot be read, or embeddings are of
+                another model.
         """
         folder = Path(folder).expanduser()
         if folder.exists():
@@ -123,7 +128,10 @@ class ImageIndex:
             SearchIndex.create(unfinished, model.sha256, model.dim)
             remove_stale_partials(folder.parent)
             model.save_pretrained(unfinished / MODEL)
-            cls(unfinished, model).add(images, batch_size=batch_size, device=device, progress=progress)
+            made = cls(unfinished, model)
+            made.add(images, batch_size=batch_size, device=device, bad=bad, progress=progress)
+            if not len(made):
+                raise InputError(f"none of the images can be read: {bad[0] if bad else 'there are none'}")
             unfinished.rename(folder)
         except OSError as error:
             raise InputError(f"index {folder} cannot be made: {error.strerror}") from error
@@ -148,10 +156,11 @@ class ImageIndex:
 
     def add(
         self,
-        images: Sequence[str],
+        images: Sequence[str] | Vectors,
         *,
         batch_size: int = 64,
         device: str | torch.device | None = None,
+        bad: list[ImageError] | None = None,
         progress: Progress | None = None,
     ) -> None:
         """Embeds and adds the images that the index does not have yet.
@@ -160,20 +169,35 @@ class ImageIndex:
         call adds the others.
 
         Args:
-            images: Paths of image files, from :func:`find_images`.
+            images: Paths of image files, from :func:`find_images`; or their embeddings by the same model.
             batch_size: Images that the model sees at a time.
             device: Where to compute; ``None``: where the model is.
+            bad: Receives the errors of images that cannot be read, which are then left out. ``None``: the first one
+                is raised.
             progress: Called after each batch.
 
         Raises:
-            InputError: If an image cannot be read, or the index cannot be written.
+            InputError: If an image cannot be read, embeddings are of another model, or the index cannot be
+                written.
         """
+        if isinstance(images, Vectors):
+            vectors = torch.from_numpy(images.vectors)
+            for rows in torch.arange(len(images)).split(ROWS):
+                names = [images.paths[row] for row in rows.tolist()]
+                self.vectors.add(names, vectors[rows], images.model, only_new=True)
+            return
         new = self.missing(images)
         for first in range(0, len(new), ROWS):
-            part = new[first : first + ROWS]
-            tell = None if progress is None else (lambda done, _, at=first: progress(at + done, len(new)))
-            vectors = self.model.embed(part, batch_size=batch_size, device=device, progress=tell)
-            self.vectors.add(part, vectors, self.vectors.contents.model, only_new=True)
+            part, names, embedded = new[first : first + ROWS], [], []
+            for positions, embeddings in self.model.embed_batches(
+                part, batch_size=batch_size, device=device, bad=bad
+            ):
+                names += [part[position] for position in positions]
+                embedded.append(embeddings)
+                if progress is not None:
+                    progress(first + positions[-1] + 1, len(new))
+            if names:
+                self.vectors.add(names, torch.cat(embedded), self.model.sha256, only_new=True)
 
     def search(self, images: Images, k: int = 8, *, exact: bool = False) -> Hits:
         """Returns the most similar images of the index.

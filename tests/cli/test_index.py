@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from pyg_bgformer.cli.main import main
@@ -19,7 +21,7 @@ def test_an_index_is_made_and_added_to(tmp_path, model, capsys):
     write_photos(photos, 15)
     assert main(["index", model, str(photos), "--out", str(out), "--add"]) == 0
     printed = capsys.readouterr().out
-    assert "3 of 15 images are new" in printed
+    assert "3 of 15 images were new" in printed
     assert f"{out}: 15 images" in printed
     assert len(ImageIndex(out)) == 15
 
@@ -30,6 +32,42 @@ def test_an_approximate_index_says_what_it_finds(tmp_path, model, capsys):
     command = ["index", model, str(tmp_path / "photos"), "--out", str(tmp_path / "x"), "--approximate"]
     assert main(command) == 0
     assert "the approximate index finds 100.0% of the 10 true neighbours" in capsys.readouterr().out
+
+
+def test_an_index_of_vectors_that_were_embedded_before(tmp_path, model, capsys):
+    photos, vectors, out = tmp_path / "photos", tmp_path / "vectors.npz", tmp_path / "shop.index"
+    write_photos(photos)
+    assert main(["embed", model, str(photos), "--out", str(vectors)]) == 0
+    assert main(["index", model, str(vectors), "--out", str(out)]) == 0
+    shutil.rmtree(photos / "blue")
+    hits = ImageIndex(out).search(photos / "red" / "0.png", k=12)
+    assert hits.names[0][0] == str(photos / "red" / "0.png")
+    assert str(photos / "blue" / "2.png") in hits.names[0]
+    small_model(seed=1).save_pretrained(tmp_path / "other")
+    capsys.readouterr()
+    assert main(["index", str(tmp_path / "other"), str(vectors), "--out", str(tmp_path / "x")]) == 2
+    assert "vectors of two models cannot be compared" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_broken_photos_are_listed_and_left_out_where_this_is_asked_for(tmp_path, model, capsys):
+    photos, out = tmp_path / "photos", tmp_path / "shop.index"
+    write_photos(photos)
+    (photos / "red" / "1.png").write_bytes(b"no image")
+    command = ["index", model, str(photos), "--out", str(out)]
+    assert main(command) == 2
+    assert not out.exists()
+    capsys.readouterr()
+    assert main([*command, "--skip-bad"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"skipped: {photos / 'red' / '1.png'}: not an image")
+    assert "12 images" in printed.out
+    shutil.rmtree(photos)
+    (photos / "red").mkdir(parents=True)
+    (photos / "red" / "1.png").write_bytes(b"no image")
+    assert main(["index", model, str(photos), "--out", str(tmp_path / "x"), "--skip-bad"]) == 2
+    assert "none of the images can be read" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
 
 
 def test_mistakes_are_one_line_and_leave_nothing(tmp_path, model, capsys):
