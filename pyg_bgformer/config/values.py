@@ -8,19 +8,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from jsonargparse import ArgumentParser
 
+from pyg_bgformer import typed
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.ranges import Range
 
-WORDS = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "text",
-    NoneType: "null",
-    Any: "any value",
-    list: "a list",
-    dict: "a mapping",
-}
+WORDS: dict[Any, str] = {**typed.WORDS, NoneType: "null", Any: "any value"}
 
 
 def fit(key: str, value: Any, kind: Any) -> Any:
