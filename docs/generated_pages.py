@@ -41,6 +41,9 @@ API = {
         "Trained models",
         [
             "deploy.embedding_model",
+            "deploy.load_model",
+            "deploy.embed_files",
+            "deploy.vectors",
             "deploy.image_index",
             "deploy.index",
             "deploy.export",

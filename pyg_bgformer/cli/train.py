@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
         help="file of the encoder's pretrained weights (default: they are fetched)",
     )
     parser.add_argument(
-        "--epochs", metavar="N", type=int, help="passes over the training images (default: 10)"
+        "--epochs", metavar="N", type=int, help="passes over the training images (default: 4)"
     )
     parser.add_argument("--init", metavar="MODEL", help="start from the encoder of a run or of a saved model")
     parser.add_argument("--out", metavar="RUN", help="folder of the run (default: a new one in runs)")

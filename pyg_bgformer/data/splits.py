@@ -9,6 +9,9 @@ from pyg_bgformer.data.dataset import UNUSED, ImageDataset, with_labels
 from pyg_bgformer.data.image_files import some
 from pyg_bgformer.errors import InputError
 
+FEW = 5
+"""Classes; scores of fewer vary much with which classes they are."""
+
 
 def validation_part(dataset: ImageDataset, folds: int, fold: int) -> ImageDataset:
     """Returns the dataset with some of the training classes to test on, and the others to train.
@@ -82,5 +85,6 @@ def hold_out(dataset: ImageDataset, share: float, seed: int) -> ImageDataset:
     line = (
         f"held out: {count} of {len(order)} classes ({some(held_out)})" if count else "no class is held out"
     )
-    other.notes = [*dataset.notes, line]
+    rough = [f"scores of {count} classes are rough: hold out a larger share, or add classes"]
+    other.notes = [*dataset.notes, line, *(rough if 0 < count < FEW else [])]
     return other

@@ -161,6 +161,6 @@ def _read_parquet(path: Path) -> Vectors:
     read = parquet(path).read_table(path)
     facts = {key.decode(): value.decode() for key, value in (read.schema.metadata or {}).items()}
     column = read["vector"].combine_chunks()
-    vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(read), column.type.list_size)
+    vectors = np.array(column.flatten()).reshape(len(read), column.type.list_size)
     stamps = json.loads(facts.get("stamps", "[]")) if path.is_file() else []
     return Vectors(read["path"].to_pylist(), vectors, facts.get("model_sha256", ""), stamps)
