@@ -4,7 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyg_bgformer.deploy.embed_files import embed_files
     from pyg_bgformer.deploy.embedding_model import EmbeddingModel
+    from pyg_bgformer.deploy.load_model import load_model
+    from pyg_bgformer.engine.evaluate_model import evaluate_model
+    from pyg_bgformer.engine.train_folder import train_folder
     from pyg_bgformer.graph import BatchGraph, batch_graph
     from pyg_bgformer.nn import BGFormer, BGFormerLayer, LabelConv, SSAConv
 
@@ -19,6 +23,10 @@ __all__ = [
     "SSAConv",
     "__version__",
     "batch_graph",
+    "embed_files",
+    "evaluate_model",
+    "load_model",
+    "train_folder",
 ]
 
 #: Where the public names are. They are imported at first use, so that ``--help`` does not wait for torch.
@@ -30,6 +38,10 @@ _MODULES = {
     "LabelConv": "pyg_bgformer.nn",
     "SSAConv": "pyg_bgformer.nn",
     "batch_graph": "pyg_bgformer.graph",
+    "embed_files": "pyg_bgformer.deploy.embed_files",
+    "evaluate_model": "pyg_bgformer.engine.evaluate_model",
+    "load_model": "pyg_bgformer.deploy.load_model",
+    "train_folder": "pyg_bgformer.engine.train_folder",
 }
 
 if not TYPE_CHECKING:  # a type checker that sees it takes any name for a public one

@@ -27,6 +27,10 @@ RESIZE = 9 / 8
 """Shorter side to which test images are resized, relative to the side of the square that is cut out."""
 
 
+EMBEDDING_DIM = 512
+"""Size of the embedding, as in the recipes; an encoder with fewer features gets as many as it has."""
+
+
 def train_folder(
     folder: str | Path, *, out: str | Path | None = None, display: Display | None = None, **choices: Any
 ) -> RunFolder:
@@ -50,9 +54,14 @@ def train_folder(
         RunError: Training diverged, or a file cannot be written.
     """
     display = Silent() if display is None else display
+    place = None if out is None else Path(out).expanduser()
+    if place is not None and place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise InputError(f"{out} exists already; choose another folder for the run")
     config = folder_config(folder, say=display.line, **choices)
+    if choices.get("init") is not None:
+        display.line(f"starts from {choices['init']}: classes that it was trained on are not unseen")
     check_images(build_dataset(config.data), config.data.workers, display)
-    return run(config, display, out=None if out is None else Path(out).expanduser())
+    return run(config, display, out=place)
 
 
 def folder_config(
@@ -127,14 +136,15 @@ def settings_of_encoder(name: str) -> dict[str, object]:
         InputError: If there is no such encoder.
     """
     with torch.device("meta"):  # shapes alone: without memory and time
-        modules = list(build_encoder(name).modules())
+        encoder = build_encoder(name)
     weights = {"timm": "pretrained", "torchvision": "DEFAULT"}.get(name.partition("/")[0], "null")
-    has_norm = any(isinstance(module, _BatchNorm) for module in modules)
+    has_norm = any(isinstance(module, _BatchNorm) for module in encoder.modules())
     return {
         "encoder.name": name,
         "encoder.weights": weights,
         "encoder.frozen_batchnorm": has_norm and weights != "null",
         "encoder.feature_norm": "layer",
+        "encoder.embedding_dim": min(EMBEDDING_DIM, encoder.feature_dim),
     }
 
 

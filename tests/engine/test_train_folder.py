@@ -90,7 +90,8 @@ def test_another_encoder_is_pretrained_and_normalised_too(photos, encoder, weigh
         weights,
         frozen_batchnorm,
     )
-    assert options["feature_norm"] != "none"
+    assert options["feature_norm"] == "layer"
+    assert options["embedding_dim"] == {"timm/vit_tiny_patch16_224": 192, "conv4": 64}.get(encoder, 512)
     assert [line.partition(":")[0] for line in said] == ["loss"]
 
 
