@@ -1,0 +1,66 @@
+"""Numbers on the pages that were measured are those of committed tables."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pyg_bgformer.report.tables import comparison_markdown
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "experiments" / "results"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def means(study, score):
+    """The mean over seeds of a score of the embedding in %, by row; and the spread over seeds."""
+    found = pd.read_csv(RESULTS / f"{study}.csv")
+    trained = found[(found["feature"] == "embedding") & (found["encoder"] == "trained")]
+    by_row = trained.groupby("row")[score]
+    return 100 * by_row.mean(), 100 * (by_row.max() - by_row.min())
+
+
+def largest_difference_from_plain():
+    mean, _ = means("contest-frozen", "map_at_r")
+    return f"equal within {(mean - mean['plain']).abs().max():.1f} points of MAP@R"
+
+
+def spread_of_seeds_and_methods():
+    mean, spread = means("contest-frozen", "recall_at_1")
+    seeds, methods = spread["plain"], mean.max() - mean.min()
+    return (
+        f"differs by {seeds:.1f} points between seeds, and the means of all methods by {methods:.1f} points"
+    )
+
+
+@pytest.mark.parametrize(
+    ("page", "sentence"),
+    [("README.md", largest_difference_from_plain), ("docs/protocol.md", spread_of_seeds_and_methods)],
+)
+def test_a_sentence_has_the_numbers_of_its_table(page, sentence):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert sentence() in " ".join(text.split())
+
+
+@pytest.mark.parametrize("table", sorted(RESULTS.glob("*.md")), ids=lambda table: table.stem)
+def test_a_table_of_a_study_is_that_of_its_scores(table):
+    if table.stem.endswith("-tuning"):
+        pytest.skip("a table of trials: its study has other columns")
+    text = table.read_text(encoding="utf-8")
+    title = re.match(r"# (.*)", text)[1]
+    again = comparison_markdown(pd.read_csv(table.with_suffix(".csv"), keep_default_na=True), title)
+    rows = [line for line in text.splitlines() if line.startswith(("| backbone", "| embedding", "| refined"))]
+    assert rows
+    assert rows == [line for line in again.splitlines() if line in set(rows)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_rows_of_a_page_are_those_of_the_study_that_it_links_to(page):
+    text = page.read_text(encoding="utf-8")
+    studied = "".join(
+        (page.parent / link).read_text(encoding="utf-8")
+        for link in re.findall(r"\(([\w./-]*results/[\w-]+\.md)\)", text)
+    )
+    for row in re.findall(r"^\| (?:backbone|embedding|refined) \|.*$", text, re.MULTILINE):
+        assert row in studied.splitlines()
