@@ -196,6 +196,8 @@ def with_links(text: str, origin: Path, folder: Path) -> str:
         target = (origin / path).resolve()
         if target.is_dir():
             return text
+        if target == ROOT / "README.md":  # the site's first page has its place
+            target = ROOT / "docs" / "index.md"
         name = (TAKEN_OVER | TABLES).get(target.relative_to(ROOT).as_posix())
         target = target if name is None else GENERATED / f"{name}.md"
         return f"[{text}]({os.path.relpath(target, folder)}{place or ''})"
