@@ -214,9 +214,11 @@ class ReportConfig(Section):
     Args:
         page: Write report.html, a page with charts, galleries, a map of the embeddings and the batch graph; null
             writes it for at most 20,000 test images.
+        wandb: Project of Weights & Biases that curves, settings, scores and a gallery are sent to, or null.
     """
 
     page: bool | None = None
+    wandb: str | None = None
 
 
 @dataclass(frozen=True)

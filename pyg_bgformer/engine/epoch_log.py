@@ -1,4 +1,4 @@
-"""What is told and written of each epoch: a line, metrics.csv, TensorBoard."""
+"""What is told and written of each epoch: a line, metrics.csv, TensorBoard, and Weights & Biases if asked for."""
 
 from itertools import accumulate
 from types import TracebackType
@@ -12,11 +12,12 @@ from pyg_bgformer.engine.evaluate import recall_at_1
 from pyg_bgformer.engine.insight import collapsed
 from pyg_bgformer.engine.progress import Display
 from pyg_bgformer.engine.setup import Parts
+from pyg_bgformer.engine.wandb_logger import WandbLogger
 from pyg_bgformer.runs.folder import RunFolder
 
 
 class EpochLog:
-    """Called with the row of each finished epoch. It is a context that closes the file of TensorBoard.
+    """Called with the row of each finished epoch. It is a context that closes TensorBoard's file.
 
     Where the protocol chooses an epoch by the test images, it evaluates, and keeps the best epoch. Of several
     processes all evaluate, and the first one writes.
@@ -37,10 +38,14 @@ class EpochLog:
         batches = (parts.sampler.batches_in(epoch) for epoch in range(parts.config.train.epochs))
         self.begins = list(accumulate(batches, initial=0))
         self.writer: SummaryWriter | None = None
+        self.wandb: WandbLogger | None = None
         with folder.errors(folder.events):
             if not parts.processes.is_first:
                 return
             self.writer = SummaryWriter(str(folder.events), purge_step=parts.state.epoch + 1)
+        if parts.config.report.wandb is not None:
+            self.wandb = WandbLogger(parts.config.report.wandb, folder)
+            self.wandb.log_hyperparams(parts.config.as_dict())
 
     def __enter__(self) -> Self:
         return self
@@ -51,6 +56,8 @@ class EpochLog:
         with self.folder.errors(self.folder.events):
             if self.writer is not None:
                 self.writer.close()
+        if self.wandb is not None:
+            self.wandb.finalize("success" if error is None else "failed")
 
     def __call__(self, row: dict[str, float]) -> None:
         """Evaluates where the protocol asks for it, and writes and shows the row.
@@ -71,6 +78,8 @@ class EpochLog:
         with self.folder.errors(self.folder.events):
             for name, value in row.items():
                 self.writer.add_scalar(f"train/{name}", value, epoch)
+        if self.wandb is not None:
+            self.wandb.log_metrics({f"train/{name}": value for name, value in row.items()}, epoch)
         with self.folder.writing(self.folder.metrics) as path:
             pd.DataFrame(state.history).to_csv(path, index=False)
         self.display.line(line)

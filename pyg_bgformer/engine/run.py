@@ -39,6 +39,7 @@ from pyg_bgformer.engine.setup import (
 )
 from pyg_bgformer.engine.state import load_checkpoint, save_checkpoint
 from pyg_bgformer.engine.trained import batch_edges, keep_embeddings, keep_graph, training_images
+from pyg_bgformer.engine.wandb_logger import wandb_library
 from pyg_bgformer.errors import InputError, Interrupted, RunError
 from pyg_bgformer.evaluation import EvaluationResult
 from pyg_bgformer.files import remove_stale_partials
@@ -69,6 +70,8 @@ def run(
     """
     if resume is not None and resume.state == "finished":
         check_extension(resume, config.train.epochs)
+    if config.report.wandb is not None:
+        wandb_library()  # before anything is computed
     with interrupted_by_signal():
         fabric = build_fabric(config.train)
         fabric.launch()

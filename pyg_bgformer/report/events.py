@@ -1,8 +1,9 @@
-"""What TensorBoard shows of a finished run beside its curves: test scores, settings, and a gallery."""
+"""What TensorBoard and Weights & Biases show of a finished run beside its curves: scores, settings, a gallery."""
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
+from pyg_bgformer.engine.wandb_logger import WandbLogger
 from pyg_bgformer.report.embedded_images import EmbeddedImages
 from pyg_bgformer.report.gallery import GalleryRow, choose_queries, gallery_image
 from pyg_bgformer.report.page_pictures import NEIGHBOURS
@@ -13,6 +14,8 @@ from pyg_bgformer.runs.result import read_result
 
 def log_result(folder: RunFolder, images: EmbeddedImages | None = None) -> None:
     """Adds test scores, settings and, with images, a gallery of queries to the run's TensorBoard events.
+
+    Where the run was logged to Weights & Biases, scores and gallery are sent there too.
 
     Args:
         folder: A finished run's folder.
@@ -33,8 +36,15 @@ def log_result(folder: RunFolder, images: EmbeddedImages | None = None) -> None:
             writer.add_scalar(name, value, result.trained_epoch)
         headline = {f"hparam/{key}": result.trained["embedding"][key] for key in ("recall_at_1", "map_at_r")}
         writer.add_hparams(settings, headline, run_name=".")
-        if images is not None:
-            writer.add_image("test/gallery", gallery(images), result.trained_epoch, dataformats="HWC")
+        picture = None if images is None else gallery(images)
+        if picture is not None:
+            writer.add_image("test/gallery", picture, result.trained_epoch, dataformats="HWC")
+    if (project := result.config["report"]["wandb"]) is not None:
+        logger = WandbLogger(project, folder)
+        logger.log_metrics(scores)
+        if picture is not None:
+            logger.log_image("test/gallery", picture)
+        logger.finalize("success")
 
 
 def gallery(images: EmbeddedImages) -> np.ndarray:
