@@ -13,6 +13,9 @@ from pyg_bgformer.runs.diff import differing
 from pyg_bgformer.runs.folder import RunFolder
 from pyg_bgformer.runs.result import read_result
 
+ANY_NUMBER = {"train.devices", "train.nodes"}
+"""Keys of a recipe on which results do not depend."""
+
 
 def resumed_config(folder: RunFolder, settings: Sequence[str] = ()) -> Config:
     """Returns the configuration of a run that is to be resumed.
@@ -28,7 +31,7 @@ def resumed_config(folder: RunFolder, settings: Sequence[str] = ()) -> Config:
     """
     recipe = ["--config", str(folder.recipe)]
     own, config = read_config(recipe), read_config([*recipe, *settings])
-    changed = differing(own.as_dict(), config.as_dict()).keys() - {"train.devices", "train.nodes"}
+    changed = differing(own.as_dict(), config.as_dict()).keys() - ANY_NUMBER
     if others := changed - {"train.epochs"}:
         raise InputError(
             f"--resume takes --train.epochs N, --train.devices N, --train.nodes N and no other setting: its recipe "

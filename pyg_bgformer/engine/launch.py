@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -28,8 +29,17 @@ class Launcher(_SubprocessScriptLauncher):
     """
 
     def launch(self, function: Any, *args: Any, **kwargs: Any) -> Any:
-        """Starts the processes and calls a function."""
+        """Starts the processes and calls a function.
+
+        Raises:
+            InputError: This program cannot be started again, as a notebook cannot.
+        """
         if not self.cluster_environment.creates_processes_externally:
+            if not hasattr(sys.modules["__main__"], "__file__"):
+                raise InputError(
+                    "train.devices: further processes start this program again, which a notebook cannot; use "
+                    "pyg-bgformer run, or torchrun"
+                )
             self._call_children_scripts()
         _set_num_threads_if_needed(num_processes=self.num_processes)
         return function(*args, **kwargs)

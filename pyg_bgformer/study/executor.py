@@ -30,6 +30,8 @@ class Job:
         log: File that gets what the command prints.
         outcome: Says in a few words what came out of it. It raises :class:`RunError` if that must not be used.
         prepare: Makes what the command needs, just before it starts.
+        devices: Number of processes on each machine, each with a GPU of its own if there is one.
+        nodes: Number of machines.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Job:
     log: Path
     outcome: Callable[[], str]
     prepare: Callable[[], None] = lambda: None
+    devices: int = 1
+    nodes: int = 1
 
 
 class Failure(NamedTuple):
@@ -120,7 +124,11 @@ def start(job: Job, threads: int) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=subprocess.STDOUT,
             # Unbuffered, so that the last line of the log is the last that the job said.
-            env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"},
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": str(max(1, threads // job.devices)),
+                "PYTHONUNBUFFERED": "1",
+            },
             start_new_session=True,  # a terminal's Ctrl-C reaches it once, from here
         )
 
@@ -137,6 +145,27 @@ def outcome_of(job: Job, code: int) -> str:
     raise RunError(next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {code}"))
 
 
+def resources(jobs: Sequence[Job]) -> dict[str, Any]:
+    """Returns the parameters of submitit by which jobs get their processes.
+
+    On one machine a job is one task, which starts further processes itself. On several, Slurm starts them all.
+
+    Args:
+        jobs: Of one array.
+
+    Raises:
+        InputError: They do not need the same.
+    """
+    needs = {(job.devices, job.nodes) for job in jobs}
+    if len(needs) > 1:
+        raise InputError(
+            "--submit: jobs of an array have the same resources, but rows of this study differ in train.devices "
+            "or train.nodes; submit them as studies of their own"
+        )
+    devices, nodes = next(iter(needs), (1, 1))
+    return {} if nodes == 1 else {"nodes": nodes, "tasks_per_node": devices}
+
+
 def submit(jobs: Sequence[Job], logs: Path, parameters: Sequence[str], cluster: str = "slurm") -> list[Any]:
     """Hands jobs to a cluster as one array, and does not wait for them.
 
@@ -150,14 +179,15 @@ def submit(jobs: Sequence[Job], logs: Path, parameters: Sequence[str], cluster: 
         submitit's jobs.
 
     Raises:
-        InputError: submitit is not installed, there is no Slurm, or it knows no such parameter.
+        InputError: submitit is not installed, there is no Slurm, it knows no such parameter, or jobs need different
+            numbers of machines or processes.
     """
     try:
         import submitit
         from submitit.helpers import CommandFunction
     except ImportError as error:
         raise InputError("--submit needs submitit: pip install 'pyg-bgformer[slurm]'") from error
-    settings = {}
+    settings = resources(jobs)
     for given in parameters:
         key, sign, value = given.partition("=")
         if not key or not sign:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pyg_bgformer.config.schema import Config, ReportConfig
 from pyg_bgformer.data import ImageDataset
+from pyg_bgformer.engine.extension import ANY_NUMBER
 from pyg_bgformer.engine.launch import build_fabric
 from pyg_bgformer.engine.setup import build_dataset, build_sampler, protocol_part
 from pyg_bgformer.errors import InputError, RunError
@@ -50,6 +51,7 @@ class StudyRun:
         }
         plugins = hashes_by_name(map(Path, self.config.plugins))
         different = differing(there, {**self.config.as_dict(), "plugins": plugins})
+        different = {key: pair for key, pair in different.items() if key not in ANY_NUMBER}
         for key, (found, asked) in different.items():
             more = f" (and {len(different) - 1} keys more)" if len(different) > 1 else ""
             raise InputError(
@@ -60,8 +62,10 @@ class StudyRun:
 
     def job(self) -> Job:
         """Returns what carries the run out, or the rest of it."""
+        devices, nodes = self.config.train.devices or 1, self.config.train.nodes
         command = ["-m", "pyg_bgformer", "run", "--resume", str(self.folder.path.resolve())]
-        return Job(str(self), command, self.folder.log, self.outcome, self.prepare)
+        command += ["--train.devices", str(devices), "--train.nodes", str(nodes)]
+        return Job(str(self), command, self.folder.log, self.outcome, self.prepare, devices, nodes)
 
     def prepare(self) -> None:
         """Makes the folder, with the recipe.

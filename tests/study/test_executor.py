@@ -3,12 +3,13 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from pyg_bgformer.errors import InputError, Interrupted, RunError
 from pyg_bgformer.study import executor
-from pyg_bgformer.study.executor import Job, execute, submit
+from pyg_bgformer.study.executor import Job, execute, resources, submit
 
 
 @pytest.fixture
@@ -126,3 +127,15 @@ def test_a_machine_without_slurm_and_unknown_parameters_are_one_line(jobs, tmp_p
         with pytest.raises(InputError) as error:
             submit(jobs("", 1), tmp_path / "jobs", parameters, cluster=cluster)
         assert "\n" not in str(error.value)
+
+
+def test_runs_on_several_machines_get_a_task_for_each_process_and_others_one(jobs):
+    first, second = jobs("", 2)
+    assert resources([first, replace(second, devices=1)]) == {}
+    assert resources([replace(first, devices=4)]) == {}  # it starts the others itself
+    assert resources([replace(job, devices=4, nodes=2) for job in (first, second)]) == {
+        "nodes": 2,
+        "tasks_per_node": 4,
+    }
+    with pytest.raises(InputError, match=r"rows of this study differ in train\.devices"):
+        resources([first, replace(second, devices=2)])

@@ -78,3 +78,11 @@ def test_a_folder_that_cannot_be_made_is_named(runs, tmp_path):
     (tmp_path / "runs").write_text("")
     with pytest.raises(InputError, match=r"run folder .*seed0 cannot be made"):
         runs[0].prepare()
+
+
+def test_a_run_may_be_carried_out_by_another_number_of_processes(runs):
+    runs[0].prepare()
+    several = replace(runs[0], config=replace(runs[0].config, train=replace(runs[0].config.train, devices=3)))
+    assert several.state() == "pending"
+    assert several.job().devices == 3
+    assert [*several.job().command][-4:] == ["--train.devices", "3", "--train.nodes", "1"]

@@ -1,0 +1,170 @@
+"""The same run on several processes: weights, resuming, stops and scores."""
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from pyg_bgformer.config.recipe import read_config
+from pyg_bgformer.encoders import ENCODERS
+from pyg_bgformer.engine.evaluate import extract_all
+from pyg_bgformer.engine.launch import build_fabric
+from pyg_bgformer.engine.loop import fit
+from pyg_bgformer.engine.processes import Processes
+from pyg_bgformer.engine.setup import build_dataset, build_parts, check_batches
+from pyg_bgformer.engine.state import load_checkpoint
+from pyg_bgformer.errors import InputError, Interrupted
+from pyg_bgformer.methods import METHODS
+from pyg_bgformer.runs.folder import RunFolder
+from tests.groups import on_processes
+from tests.training import NoisyConv, Silent
+
+RECIPES = Path(__file__).parents[2] / "experiments" / "recipes"
+
+
+def config_of(method, *arguments, frozen_batchnorm=True, **train):
+    """A method's recipe for digits, of two epochs of two small batches of 20 images."""
+    recipe = ["--config", str(RECIPES / "digits" / f"{method}.yaml")]
+    config = read_config([*recipe, *arguments], say=lambda _: None)
+    return replace(
+        config,
+        sampler=config.sampler.changed(samples=4, batches_per_epoch=2),
+        encoder=replace(config.encoder.changed(frozen_batchnorm=frozen_batchnorm), name="noisy"),
+        train=replace(config.train, epochs=2, **train),
+        data=replace(config.data, workers=0),
+    )
+
+
+MEMORY = ("--loss.name", "cross_batch_memory", "--loss.loss", "contrastive", "--loss.memory_size", "50")
+CASES = [
+    *(config_of(method) for method in METHODS),
+    *(config_of(method, frozen_batchnorm=False) for method in ("plain", "gca_hng")),
+    config_of("bgformer", frozen_batchnorm=False, warmup_epochs=1),
+    config_of("bgformer", encode_chunk=4),
+    config_of("plain", *MEMORY),
+]
+"""All methods with dropout and drop path in the backbone; BatchNorm that trains; pieces; a loss with a memory."""
+
+
+def parts_of(config, count, dtype=torch.float64):
+    """What a run of so many processes works with."""
+    ENCODERS.parts["noisy"] = NoisyConv
+    config = replace(config, train=replace(config.train, devices=count, device="cpu"))
+    fabric = build_fabric(config.train)
+    fabric.launch()
+    torch.manual_seed(config.seed)
+    parts = build_parts(config, build_dataset(config.data), Silent(), fabric)
+    parts.method.to(dtype)
+    samples = parts.train_loader.dataset
+    transform = samples.transform
+    samples.transform = lambda image: transform(image).to(dtype)
+    return parts
+
+
+def state_of(parts):
+    return {name: value.numpy().copy() for name, value in parts.method.state_dict().items()}
+
+
+def trained(count, configs, dtype):
+    """The weights of methods after training, one after another."""
+    states = []
+    for config in configs:
+        parts = parts_of(config, count, dtype)
+        fit(parts)
+        states.append(state_of(parts))
+    return states
+
+
+def largest_difference(one, other):
+    return max(float(abs(one[name] - other[name]).max()) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("count", "dtype", "tolerance"),
+    [
+        (3, torch.float64, 1e-6),
+        pytest.param(2, torch.float64, 1e-6, marks=pytest.mark.slow),
+        pytest.param(2, torch.float32, 1e-4, marks=pytest.mark.slow),
+        pytest.param(3, torch.float32, 1e-4, marks=pytest.mark.slow),
+    ],
+)
+def test_several_processes_give_the_weights_of_one(count, dtype, tolerance):
+    alone = trained(1, CASES, dtype)
+    several = on_processes(count, trained, count, CASES, dtype)
+    for number, config in enumerate(CASES):
+        members = [states[number] for states in several]
+        assert all(largest_difference(members[0], member) == 0 for member in members)
+        difference = largest_difference(alone[number], members[0])
+        print(f"{config.method.name:12} {count} processes, {dtype}: {difference:.1e}")
+        assert difference <= tolerance, config.method.name
+
+
+def begun(count, config, folder, signalled, dtype):
+    """Trains until a signal to one process, and returns where each of them stops."""
+    parts = parts_of(config, count, dtype)
+
+    def signal_one(epochs, batches, loss):
+        if (epochs, batches) == (0, 1) and parts.processes.rank == signalled:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    try:
+        fit(parts, RunFolder(folder), on_batch=signal_one)
+    except Interrupted as stop:
+        return stop.args
+    return ("not stopped",)
+
+
+def resumed(count, config, folder, dtype):
+    """Resumes from the checkpoint to the end."""
+    parts = parts_of(config, count, dtype)
+    load_checkpoint(parts.fabric, parts.state, RunFolder(folder), parts.origin)
+    fit(parts, RunFolder(folder))
+    return state_of(parts)
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), pytest.param(1, 2, marks=pytest.mark.slow)])
+def test_a_signal_to_one_process_stops_all_and_the_run_is_resumed_on_another_number(before, after, tmp_path):
+    config, dtype = config_of("gca_hng"), torch.float64
+    arguments = config, tmp_path, before - 1, dtype
+    stops = on_processes(before, begun, before, *arguments) if before > 1 else [begun(1, *arguments)]
+    assert stops == [("after epoch 0, batch 1",)] * before
+    arguments = config, tmp_path, dtype
+    ends = on_processes(after, resumed, after, *arguments) if after > 1 else [resumed(1, *arguments)]
+    (whole,) = trained(1, [config], dtype)
+    for state in ends:
+        assert largest_difference(state, whole) <= 1e-6
+
+
+def extracted(count):
+    """Features and labels of all test images, and how many of them a process loads, by the size of a batch."""
+    found = {}
+    for batch_size in (100, 1000):
+        config = config_of("plain")
+        config = replace(config, evaluation=replace(config.evaluation, batch_size=batch_size))
+        parts = parts_of(config, count, torch.float32)
+        own = sum(len(labels) for loader in parts.test_loaders for _, labels, _ in loader)
+        (split,) = extract_all(parts.fabric, parts.method, parts.test_loaders, processes=parts.processes)
+        found[batch_size] = (
+            own,
+            {name: x.numpy() for name, x in split.features.items()},
+            split.labels.tolist(),
+        )
+    return found
+
+
+def test_every_test_image_is_extracted_once_with_the_features_of_one_process():
+    alone, several = extracted(1), on_processes(2, extracted, 2)
+    for batch_size, (total, features, labels) in alone.items():  # 9 batches for 2 processes, and a single one
+        assert sum(member[batch_size][0] for member in several) == total == 896
+        for _, found, found_labels in (member[batch_size] for member in several):
+            assert found_labels == labels
+            assert all((found[name] == features[name]).all() for name in features)
+
+
+def test_more_processes_than_images_of_a_batch_are_refused():
+    parts = parts_of(config_of("plain"), 1)
+    with pytest.raises(InputError, match=r"found 21 processes, expected at most 20"):
+        check_batches(parts.config, parts.sampler, parts.method, Processes(0, 21))
