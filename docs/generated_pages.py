@@ -51,7 +51,10 @@ API = {
             "deploy.sklearn",
         ],
     ),
-    "runs": ("Runs, registries and errors", ["runs.folder", "runs.result", "registry", "errors"]),
+    "runs": (
+        "Runs, registries and errors",
+        ["engine.train_folder", "engine.evaluate_model", "runs.folder", "runs.result", "registry", "errors"],
+    ),
 }
 """Pages of the API: their titles, and the modules on them."""
 

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     display = Display()
     model = load_model(given.model, weights=given.weights, image_size=given.image_size)
     try:
-        with interrupted_by_signal(), display.bar("embedding, %", 100) as update:
+        with interrupted_by_signal(), display.bar("embedding", 100) as update:
             done = embed_files(
                 model,
                 given.images,
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
                 ray_workers=given.ray_workers,
             )
     except KeyboardInterrupt as stop:
-        raise Interrupted("the same command continues") from stop
+        raise Interrupted("resume with the same command") from stop
     for error in done.bad:
         print(f"skipped: {error}", file=sys.stderr)
     kept = f", {done.reused:,} of them from before" if done.reused else ""
@@ -73,5 +73,5 @@ def main(arguments: Sequence[str]) -> int:
         f"{done.out}: {done.images:,} images{kept}, {model.dim} dimensions, model {model.sha256[:12]}"
     )
     if done.bad:
-        display.line(f"skipped: {len(done.bad):,} images that cannot be read")
+        display.line(f"skipped: {len(done.bad):,} of {done.images + len(done.bad):,} images")
     return 0

@@ -105,7 +105,10 @@ def main(arguments: Sequence[str]) -> int:
     except Interrupted as stop:
         raise Interrupted(f"resume with: pyg-bgformer train --resume {stop}") from stop
     config = read_config(["--config", str(folder.recipe)])
-    report(folder, config, display)
+    try:
+        report(folder, config, display)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(f"the run is finished; write its page with: pyg-bgformer show {folder}") from stop
     display.line(f"next: pyg-bgformer embed {folder} {config.data.root} --out vectors.npz")
     return 0
 

@@ -56,7 +56,8 @@ class Verification:
         expected: The official numbers by split; empty where there are none.
         decoded: How many images decoded to RGB; ``None`` where this was not asked for.
         coverage: Images per class, by split.
-        shared_classes: Classes that are both in train and in another split; none in a sound dataset.
+        shared_classes: Classes that are both in train and in another split. A sound dataset has none, except a
+            user's folder that tests its trained classes.
         problems: One line for each thing that is wrong.
         notes: One line for each thing that a user should know and is not wrong.
     """

@@ -37,7 +37,7 @@ def test_skipped_images_are_listed(photos, model, tmp_path, capsys):
     assert main([*arguments, "--skip-bad"]) == 0
     printed = capsys.readouterr()
     assert printed.err.startswith(f"skipped: {photos}/a/0.png: the file is empty")
-    assert printed.out.splitlines()[-1] == "skipped: 1 images that cannot be read"
+    assert printed.out.splitlines()[-1] == "skipped: 1 of 8 images"
     assert len(read_vectors(tmp_path / "v.npz")) == 7
 
 

@@ -174,3 +174,18 @@ def test_two_processes_do_not_write_one_file(photos, tmp_path):
         pytest.raises(InputError, match="is in use: another process writes it"),
     ):
         embed_files(a_model(), [photos], tmp_path / "v.npz")
+
+
+def test_shards_of_ray_become_one_folder_with_each_image_once(tmp_path):
+    """A shard of a killed process may hold what a later one embedded again."""
+    pytest.importorskip("pyarrow")
+    rows = {name: (name, "", np.float32([number, 0])) for number, name in enumerate("abcd")}
+    with Shards.opened(tmp_path / "v.parquet", "model", by_ray=True) as shards:
+        for chosen in ("abc", "cd", "b"):
+            shards.write([rows[name] for name in chosen])
+        assert shards.publish(["a", "b", "c"]) == 3
+    table = read_vectors(tmp_path / "v.parquet")
+    assert sorted(table.paths) == ["a", "b", "c"]
+    for path, vector in zip(table.paths, table.vectors, strict=True):
+        assert np.array_equal(vector, rows[path][2])
+    assert os.listdir(tmp_path) == ["v.parquet"]

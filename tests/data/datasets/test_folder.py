@@ -189,7 +189,9 @@ def test_a_layout_may_test_the_trained_classes_and_says_so(
 ):
     dataset = load_dataset("folder", make_tree({"train/a": 2, "train/b": 2, **tested}))
     assert dataset.tested == says
-    assert dataset.verify(workers=0).ok
+    report = dataset.verify(workers=0)
+    assert report.ok
+    assert report.shared_classes[:1] == (("a",) if says == "seen classes" else ())
 
 
 def test_a_share_of_the_classes_is_held_out(make_tree: Tree):
