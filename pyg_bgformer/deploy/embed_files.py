@@ -68,7 +68,7 @@ def embed_files(
     out = Path(out).expanduser()
     check_out(out, engine)
     bad: list[ImageError] = []
-    paths = with_unicode_names(find_images(images, bad if skip_bad else None), bad if skip_bad else None)
+    paths = find_images(images, bad if skip_bad else None)
     loaded = model if isinstance(model, EmbeddingModel) else load_model(model)
     with Shards.opened(out, loaded.sha256, by_ray=engine == "ray") as shards:
         done = shards.embedded()
@@ -110,25 +110,3 @@ def check_out(out: Path, engine: str) -> None:
         raise InputError(f"{out} cannot be written: it is a folder")
     if not out.parent.is_dir():
         raise InputError(f"{out} cannot be written: there is no folder {out.parent}")
-
-
-def with_unicode_names(paths: Sequence[str], bad: list[ImageError] | None) -> list[str]:
-    """Returns the paths whose names are text; others cannot be written to a file of vectors.
-
-    Args:
-        paths: Paths.
-        bad: Receives an error for each other path; ``None``: the first one is raised.
-
-    Raises:
-        ImageError: See ``bad``.
-    """
-    found = []
-    for path in paths:
-        if any("\ud800" <= sign <= "\udfff" for sign in path):
-            error = ImageError(f"{path!a}: its name is not UTF-8; rename it")
-            if bad is None:
-                raise error
-            bad.append(error)
-        else:
-            found.append(path)
-    return found

@@ -49,7 +49,29 @@ def find_images(places: Sequence[str | Path], bad: list[ImageError] | None = Non
         else:
             raise InputError(f"{place}: found no name of an image, expected a photo or a folder of photos")
         found.update(dict.fromkeys(images))
-    return list(found)
+    return with_unicode_names(list(found), bad)
+
+
+def with_unicode_names(paths: Sequence[str], bad: list[ImageError] | None) -> list[str]:
+    """Returns the paths whose names are text; others can be neither written nor printed.
+
+    Args:
+        paths: Paths.
+        bad: Receives an error for each other path; ``None``: the first one is raised.
+
+    Raises:
+        ImageError: See ``bad``.
+    """
+    found = []
+    for path in paths:
+        if any("\ud800" <= sign <= "\udfff" for sign in path):
+            error = ImageError(f"{path!a}: its name is not UTF-8; rename it")
+            if bad is None:
+                raise error
+            bad.append(error)
+        else:
+            found.append(path)
+    return found
 
 
 class ImageIndex:

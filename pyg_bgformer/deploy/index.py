@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -312,7 +313,7 @@ class SearchIndex:
 
     def _gather(self, ids: np.ndarray) -> np.ndarray:
         vectors = np.empty((len(ids), self.contents.dim), dtype=np.float32)
-        for start, rows in self._mapped():
+        for start, rows in self._mapped:
             inside = (ids >= start) & (ids < start + len(rows))
             vectors[inside] = rows[ids[inside] - start]
         return vectors
@@ -328,18 +329,18 @@ class SearchIndex:
 
     def _chunks(self, first: int) -> Iterator[tuple[int, Tensor]]:
         """Yields the vectors from entry ``first`` on, some at a time, with the number of the first one."""
-        for start, rows in self._mapped():
+        for start, rows in self._mapped:
             for at in range(max(0, first - start), len(rows), CHUNK_ROWS):
                 yield start + at, torch.from_numpy(rows[at : at + CHUNK_ROWS])
 
-    def _mapped(self) -> Iterator[tuple[int, np.ndarray]]:
-        start = 0
-        for segment in self.contents.segments:
-            rows = np.load(
-                self.folder / segment.vectors, mmap_mode="c"
-            )  # "c": torch warns of what is read-only
-            yield start, rows
-            start += len(rows)
+    @cached_property
+    def _mapped(self) -> list[tuple[int, np.ndarray]]:
+        """The vectors of each segment, memory-mapped, with the number of the first one."""
+        starts = accumulate((segment.rows for segment in self.contents.segments), initial=0)
+        return [  # "c": torch warns of arrays that are read-only
+            (start, np.load(self.folder / segment.vectors, mmap_mode="c"))
+            for start, segment in zip(starts, self.contents.segments, strict=False)
+        ]
 
     @cached_property
     def _graph(self) -> Any:
@@ -352,8 +353,8 @@ class SearchIndex:
     def _reload(self) -> None:
         """Reads ``index.json`` again, which other processes may have changed."""
         self.contents = _read(self.folder)
-        self.__dict__.pop("names", None)
-        self.__dict__.pop("_graph", None)
+        for name in ("names", "_mapped", "_graph"):
+            self.__dict__.pop(name, None)
 
     def _verify(self) -> None:
         for segment in self.contents.segments:

@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import pytest
@@ -62,6 +63,18 @@ def test_images_are_found_at_any_depth_and_once(tmp_path, photos):
     shutil.copy(photos[0], deep)
     found = find_images([tmp_path / "photos", photos[0], tmp_path / "photos" / "red"])
     assert sorted(found) == sorted([*photos, str(deep)])
+
+
+def test_a_name_that_is_no_text_is_refused_or_left_out(tmp_path, photos):
+    try:
+        shutil.copy(photos[0], os.fsencode(tmp_path / "photos" / "red") + b"/\xff.png")
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    with pytest.raises(InputError, match="its name is not UTF-8; rename it"):
+        find_images([tmp_path / "photos"])
+    bad = []
+    assert sorted(find_images([tmp_path / "photos"], bad)) == sorted(photos)
+    assert len(bad) == 1
 
 
 def test_mistakes_are_one_line(tmp_path, photos):
