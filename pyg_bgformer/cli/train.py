@@ -34,74 +34,21 @@ examples:
 
 def main(arguments: Sequence[str]) -> int:
     """Trains on a folder, or resumes or extends a run; returns the exit code."""
-    parser = Parser("train", DESCRIPTION, EPILOG, usage=USAGE)
-    parser.add_argument("folder", nargs="?", metavar="FOLDER", help="the folder of photos")
-    parser.add_argument(
-        "--method",
-        default="bgformer",
-        metavar="NAME",
-        help="what is added while training (default: bgformer)",
-    )
-    parser.add_argument(
-        "--holdout",
-        metavar="SHARE",
-        type=share,
-        help="share of the classes to score on, or none (default: 0.2)",
-    )
-    parser.add_argument(
-        "--image-size",
-        metavar="PIXELS",
-        type=int,
-        help="side of the images that the encoder sees (default: 128)",
-    )
-    parser.add_argument(
-        "--encoder",
-        metavar="NAME",
-        help="a timm/... or torchvision/... model (default: timm/tf_efficientnet_lite0)",
-    )
-    parser.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="file of the encoder's pretrained weights (default: they are fetched)",
-    )
-    parser.add_argument(
-        "--epochs", metavar="N", type=int, help="passes over the training images (default: 4)"
-    )
-    parser.add_argument("--init", metavar="MODEL", help="start from the encoder of a run or of a saved model")
-    parser.add_argument("--out", metavar="RUN", help="folder of the run (default: a new one in runs)")
-    parser.add_argument("--resume", metavar="RUN", help="an interrupted run, or a finished one to extend")
-    parser.add_argument("--verbose", action="store_true", help="show all scores at the end")
+    parser = train_parser()
     own, keys = split_keys(arguments)
     given, unknown = parser.parse_known_intermixed_args(own)
-    settings = [*keys, *unknown]
-    display = Display(verbose=given.verbose)
+    settings, choices = [*keys, *unknown], vars(given)
+    resume, display = choices.pop("resume"), Display(verbose=choices.pop("verbose"))
     try:
-        if given.resume is not None:
-            allowed = {
-                *vars(parser.parse_args([])).items(),
-                ("resume", given.resume),
-                ("verbose", given.verbose),
-            }
-            if other := [name for name, value in vars(given).items() if (name, value) not in allowed]:
+        if resume is not None:
+            if other := [name for name, value in choices.items() if value != parser.get_default(name)]:
                 raise InputError(f"--resume takes --train.epochs N and no other setting; found {other[0]}")
-            earlier = RunFolder.open(given.resume)
+            earlier = RunFolder.open(resume)
             folder = run(resumed_config(earlier, settings), display, earlier)
         elif given.folder is None:
             raise InputError("FOLDER is missing: the folder of photos; see pyg-bgformer train --help")
         else:
-            folder = train_folder(
-                given.folder,
-                method=given.method,
-                holdout=given.holdout,
-                image_size=given.image_size,
-                encoder=given.encoder,
-                weights=given.weights,
-                epochs=given.epochs,
-                init=given.init,
-                out=given.out,
-                settings=settings,
-                display=display,
-            )
+            folder = train_folder(settings=settings, display=display, **choices)
     except Interrupted as stop:
         raise Interrupted(f"resume with: pyg-bgformer train --resume {stop}") from stop
     config = read_config(["--config", str(folder.recipe)])
@@ -111,6 +58,32 @@ def main(arguments: Sequence[str]) -> int:
         raise Interrupted(f"the run is finished; write its page with: pyg-bgformer show {folder}") from stop
     display.line(f"next: pyg-bgformer embed {folder} {config.data.root} --out vectors.npz")
     return 0
+
+
+def train_parser() -> Parser:
+    """Returns the parser of the command's own arguments, which are those of :func:`train_folder`."""
+    parser = Parser("train", DESCRIPTION, EPILOG, usage=USAGE)
+    parser.add_argument("folder", nargs="?", metavar="FOLDER", help="the folder of photos")
+    for flag, name, kind, text in (
+        ("--method", "NAME", str, "what is added while training (default: bgformer)"),
+        ("--holdout", "SHARE", share, "share of the classes to score on, or none (default: 0.2)"),
+        ("--image-size", "PIXELS", int, "side of the images that the encoder sees (default: 128)"),
+        (
+            "--encoder",
+            "NAME",
+            str,
+            "a timm/... or torchvision/... model (default: timm/tf_efficientnet_lite0)",
+        ),
+        ("--weights", "FILE", str, "file of the encoder's pretrained weights (default: they are fetched)"),
+        ("--epochs", "N", int, "passes over the training images (default: 4)"),
+        ("--init", "MODEL", str, "start from the encoder of a run or of a saved model"),
+        ("--out", "RUN", str, "folder of the run (default: a new one in runs)"),
+        ("--resume", "RUN", str, "an interrupted run, or a finished one to extend"),
+    ):
+        default = "bgformer" if flag == "--method" else None
+        parser.add_argument(flag, metavar=name, type=kind, default=default, help=text)
+    parser.add_argument("--verbose", action="store_true", help="show all scores at the end")
+    return parser
 
 
 def share(text: str) -> float:

@@ -6,10 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pyg_bgformer.engine import run as run_module
 from pyg_bgformer.engine.extension import resumed_config
 from pyg_bgformer.engine.run import run
 from pyg_bgformer.engine.train_folder import folder_config
-from pyg_bgformer.errors import InputError
+from pyg_bgformer.errors import InputError, Interrupted
 from pyg_bgformer.runs.folder import RunFolder
 from pyg_bgformer.runs.result import read_result
 from tests.photos import QUICK, write_photos
@@ -49,6 +50,29 @@ def test_with_cosine_the_rates_are_those_of_the_longer_run_and_it_is_determinist
     assert rates == pytest.approx([base, 0.75 * base, 0.25 * base])
     ours, theirs = (load_file(one.path / "encoder.safetensors") for one in (first, second))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_an_interrupted_extension_is_resumed_by_the_same_command(tmp_path, monkeypatch):
+    folder = run(config_of(tmp_path / "extended", 1, "constant"), Silent())
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "measure_batch_dependence", _interrupt)
+        with pytest.raises(Interrupted):
+            run(resumed_config(folder, ["--train.epochs", "2"]), Silent(), folder)
+    assert folder.state == "unfinished"
+    run(resumed_config(folder, ["--train.epochs", "2"]), Silent(), folder)
+    whole = run(config_of(tmp_path / "whole", 2, "constant"), Silent())
+    assert read_result(folder).trained == read_result(whole).trained
+
+
+def test_an_extension_that_was_killed_before_it_began_is_resumed(tmp_path):
+    """The recipe has the new number of epochs already, and the earlier result is still there."""
+    folder = run(config_of(tmp_path / "runs", 1, "constant"), Silent())
+    folder.recipe.write_text(folder.recipe.read_text().replace("epochs: 1\n", "epochs: 2\n"))
+    assert read_result(run(resumed_config(folder), Silent(), folder)).epochs == 2
+
+
+def _interrupt(*_):
+    raise KeyboardInterrupt
 
 
 def _history(folder):
