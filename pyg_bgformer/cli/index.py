@@ -61,9 +61,8 @@ def main(arguments: Sequence[str]) -> int:
         with interrupted_by_signal(), display.bar("indexing", len(images)) as advance:
             if given.add:
                 index = ImageIndex(given.out, model)
-                before = len(index)
-                index.add(images, progress=lambda done, _: advance(done, ""), **options)
-                display.line(f"{len(index) - before:,} of {len(images):,} images were new")
+                added = index.add(images, progress=lambda done, _: advance(done, ""), **options)
+                display.line(f"{added:,} of {len(images):,} images were new")
             else:
                 index = ImageIndex.create(
                     given.out, model, images, progress=lambda done, _: advance(done, ""), **options

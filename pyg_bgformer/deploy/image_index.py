@@ -184,7 +184,7 @@ class ImageIndex:
         device: str | torch.device | None = None,
         bad: list[ImageError] | None = None,
         progress: Progress | None = None,
-    ) -> None:
+    ) -> int:
         """Embeds and adds the images that the index does not have yet.
 
         Several processes may add at a time. If this one is interrupted, the images that it wrote stay; the same
@@ -198,16 +198,20 @@ class ImageIndex:
                 is raised.
             progress: Called after each batch.
 
+        Returns:
+            How many were added.
+
         Raises:
             InputError: If an image cannot be read, embeddings are of another model, or the index cannot be
                 written.
         """
+        added = 0
         if isinstance(images, Vectors):
             vectors = torch.from_numpy(images.vectors)
             for rows in torch.arange(len(images)).split(ROWS):
                 names = [images.paths[row] for row in rows.tolist()]
-                self.vectors.add(names, vectors[rows], images.model, only_new=True)
-            return
+                added += self.vectors.add(names, vectors[rows], images.model, only_new=True)
+            return added
         new = self.missing(images)
         for first in range(0, len(new), ROWS):
             part, names, embedded = new[first : first + ROWS], [], []
@@ -219,7 +223,10 @@ class ImageIndex:
                 if progress is not None:
                     progress(first + positions[-1] + 1, len(new))
             if names:
-                self.vectors.add(names, torch.cat(embedded), self.model.sha256, only_new=True)
+                added += self.vectors.add(
+                    names, torch.cat(embedded), self.vectors.contents.model, only_new=True
+                )
+        return added
 
     def search(self, images: Images, k: int = 8, *, exact: bool = False) -> Hits:
         """Returns the most similar images of the index.

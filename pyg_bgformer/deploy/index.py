@@ -156,7 +156,7 @@ class SearchIndex:
             only_new: Leave out entries whose names the index has.
 
         Returns:
-            The number of entries afterwards.
+            How many were added.
 
         Raises:
             InputError: If the vectors are of another model or size, are not finite, or cannot be written.
@@ -185,7 +185,7 @@ class SearchIndex:
                     self._append(names, rows)
         except OSError as error:
             raise InputError(f"{self.folder} cannot be written: {error.strerror}") from error
-        return len(self)
+        return len(names)
 
     def refresh(self) -> None:
         """Takes up what other processes have added since the index was opened."""

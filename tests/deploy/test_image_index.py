@@ -36,7 +36,7 @@ def test_additions_in_parts_are_the_images_that_are_missing(tmp_path, photos, mo
     stale = ImageIndex(tmp_path / "index")
     index.add(photos[2:9], progress=lambda done, total: told.append((done, total)))
     assert told == [(2, 6), (4, 6), (6, 6)]
-    stale.add(photos)
+    assert stale.add(photos) == 3
     assert sorted(ImageIndex(tmp_path / "index").vectors.names) == sorted(photos)
 
 

@@ -46,10 +46,10 @@ def test_only_new_entries_are_added_where_this_is_asked_for(tmp_path):
     index = filled(tmp_path / "index", vectors[:4])
     stale = SearchIndex(tmp_path / "index")
     index.add(["late.jpg"], vectors[5:], MODEL)
-    assert stale.add(["3.jpg", "late.jpg", "4.jpg"], vectors[3:], MODEL, only_new=True) == 6
+    assert stale.add(["3.jpg", "late.jpg", "4.jpg"], vectors[3:], MODEL, only_new=True) == 1
     assert SearchIndex(tmp_path / "index").names == ("0.jpg", "1.jpg", "2.jpg", "3.jpg", "late.jpg", "4.jpg")
     assert stale.search(vectors[5:], k=6).names[0][0] == "late.jpg"
-    assert SearchIndex(tmp_path / "index").add(["4.jpg"], vectors[4:5], MODEL, only_new=True) == 6
+    assert SearchIndex(tmp_path / "index").add(["4.jpg"], vectors[4:5], MODEL, only_new=True) == 0
 
 
 def test_a_geometry_gives_the_similarity(tmp_path):
