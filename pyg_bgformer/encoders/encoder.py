@@ -137,7 +137,8 @@ class Encoder(nn.Module):
                 f"pca_dim: found {components}, expected at most {min(outputs.shape)}: there are {len(outputs)} "
                 f"training images of {outputs.size(1)} channels"
             )
-        pca = PCA(components, svd_solver="covariance_eigh").fit(outputs.cpu().numpy())
+        # in float64: a covariance squares the rounding of its data
+        pca = PCA(components, svd_solver="covariance_eigh").fit(outputs.double().cpu().numpy())
         weight = torch.from_numpy(pca.components_).to(self.reduction.weight)
         self.reduction.weight.copy_(weight)
         self.reduction.bias.copy_(-weight @ torch.from_numpy(pca.mean_).to(weight))
