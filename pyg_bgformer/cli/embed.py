@@ -8,6 +8,7 @@ from pyg_bgformer.deploy.embed_files import embed_files
 from pyg_bgformer.deploy.load_model import load_model
 from pyg_bgformer.engine.interruption import interrupted_by_signal
 from pyg_bgformer.errors import Interrupted
+from pyg_bgformer.geometry import Sphere
 from pyg_bgformer.report.progress import Display
 
 DESCRIPTION = """Writes the path and the vector of each image to a file.
@@ -72,6 +73,10 @@ def main(arguments: Sequence[str]) -> int:
     display.line(
         f"{done.out}: {done.images:,} images{kept}, {model.dim} dimensions, model {model.sha256[:12]}"
     )
+    if not isinstance(model.geometry, Sphere):
+        display.line(
+            f"points of {model.geometry}: compare them by EmbeddingModel.similarity, not by the cosine"
+        )
     if done.bad:
         display.line(f"skipped: {len(done.bad):,} of {done.images + len(done.bad):,} images")
     return 0

@@ -3,9 +3,12 @@
 import pytest
 import torch
 
+from pyg_bgformer import EmbeddingModel
 from pyg_bgformer.cli.main import main
 from pyg_bgformer.deploy.load_model import load_model
 from pyg_bgformer.deploy.vectors import read_vectors
+from pyg_bgformer.encoders import build_encoder
+from pyg_bgformer.geometry import PoincareBall
 from tests.photos import write_photos
 
 
@@ -27,6 +30,16 @@ def test_it_says_what_is_in_the_file(photos, model, tmp_path, capsys):
     table = read_vectors(out)
     line = capsys.readouterr().out.splitlines()[-1]
     assert line == f"{out}: 8 images, 64 dimensions, model {table.model[:12]}"
+
+
+def test_points_of_a_ball_are_not_compared_by_the_cosine(photos, tmp_path, capsys):
+    encoder = build_encoder("conv4", embedding_dim=8)
+    model = EmbeddingModel(encoder, PoincareBall(), image_size=16, resize=16)
+    model.save_pretrained(tmp_path / "ball")
+    assert main(["embed", str(tmp_path / "ball"), str(photos), "--out", str(tmp_path / "v.npz")]) == 0
+    assert "compare them by EmbeddingModel.similarity, not by the cosine" in capsys.readouterr().out
+    table = read_vectors(tmp_path / "v.npz")
+    torch.testing.assert_close(torch.from_numpy(table.vectors), model.embed(table.paths))
 
 
 def test_skipped_images_are_listed(photos, model, tmp_path, capsys):
