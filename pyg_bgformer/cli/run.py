@@ -1,13 +1,17 @@
 """``pyg-bgformer run``: one run, from its recipe to its result."""
 
+import os
+import sys
 from collections.abc import Sequence
 
 import yaml
 
 from pyg_bgformer.config.arguments import Parser
-from pyg_bgformer.config.recipe import read_config
+from pyg_bgformer.config.recipe import read_config, say_on_stderr
 from pyg_bgformer.config.schema import Config
 from pyg_bgformer.engine.extension import resumed_config
+from pyg_bgformer.engine.launch import is_follower
+from pyg_bgformer.engine.progress import Silent
 from pyg_bgformer.engine.run import run
 from pyg_bgformer.errors import InputError, Interrupted
 from pyg_bgformer.report.events import log_result
@@ -31,6 +35,7 @@ EPILOG = """examples:
 
 def main(arguments: Sequence[str]) -> int:
     """Trains and tests by a recipe, or resumes a run; returns the exit code."""
+    speak_once()
     parser = Parser(
         "run",
         f"Trains and tests by a recipe, by default {DEFAULT_RECIPE}, or resumes a run.",
@@ -48,7 +53,8 @@ def main(arguments: Sequence[str]) -> int:
     given, settings = parser.parse_known_args(arguments)
     resume = None if given.resume is None else RunFolder.open(given.resume)
     if resume is None:
-        config = read_config(settings, DEFAULT_RECIPE, parent=parser)
+        say = Silent().line if is_follower() else say_on_stderr
+        config = read_config(settings, DEFAULT_RECIPE, parent=parser, say=say)
     else:
         config = resumed_config(resume, settings)
     if given.print_config:
@@ -64,6 +70,12 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt as stop:
         raise Interrupted(f"the run is finished; write its page with: pyg-bgformer show {folder}") from stop
     return 0
+
+
+def speak_once() -> None:
+    """Drops what the processes of a run print, except for the first one."""
+    if is_follower():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def report(folder: RunFolder, config: Config, display: Display) -> None:

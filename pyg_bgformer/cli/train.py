@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pyg_bgformer.cli.run import report
+from pyg_bgformer.cli.run import report, speak_once
 from pyg_bgformer.config.arguments import Parser, split_keys
 from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.engine.extension import resumed_config
@@ -34,6 +34,7 @@ examples:
 
 def main(arguments: Sequence[str]) -> int:
     """Trains on a folder, or resumes or extends a run; returns the exit code."""
+    speak_once()
     parser = train_parser()
     own, keys = split_keys(arguments)
     given, unknown = parser.parse_known_intermixed_args(own)

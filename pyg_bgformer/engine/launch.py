@@ -95,6 +95,12 @@ def started_outside() -> Started | None:
     return started if started.number > 1 else None
 
 
+def is_follower() -> bool:
+    """Returns whether the environment says that another process is the first of the run, and speaks."""
+    by_slurm = ["SLURM_PROCID"] if os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1" else []
+    return any(os.environ.get(name, "0") != "0" for name in ("LOCAL_RANK", "RANK", "NODE_RANK", *by_slurm))
+
+
 def processes_asked(train: TrainConfig) -> tuple[int, int]:
     """Returns the number of processes on each machine, and the number of machines.
 

@@ -17,6 +17,7 @@ from pyg_bgformer.data.decoding import decoded, get_mode
 from pyg_bgformer.deploy.embedding_model import model_folder
 from pyg_bgformer.encoders import build_encoder
 from pyg_bgformer.encoders.description import read_description
+from pyg_bgformer.engine.launch import is_follower
 from pyg_bgformer.engine.progress import Display, Silent
 from pyg_bgformer.engine.run import run
 from pyg_bgformer.engine.setup import build_dataset
@@ -60,7 +61,8 @@ def train_folder(
     config = folder_config(folder, say=display.line, **choices)
     if choices.get("init") is not None:
         display.line(f"starts from {choices['init']}: classes that it was trained on are not unseen")
-    check_images(build_dataset(config.data), config.data.workers, display)
+    if not is_follower():
+        check_images(build_dataset(config.data), config.data.workers, display)
     return run(config, display, out=place)
 
 

@@ -1,9 +1,17 @@
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
-from pyg_bgformer.engine.launch import Replicated, build_fabric, processes_asked, started_outside
+from pyg_bgformer.engine.launch import (
+    Launcher,
+    Replicated,
+    build_fabric,
+    is_follower,
+    processes_asked,
+    started_outside,
+)
 from pyg_bgformer.errors import InputError
 
 
@@ -41,8 +49,11 @@ def outside(request, monkeypatch):
     return request.param
 
 
-def test_processes_that_torchrun_or_slurm_has_started_are_taken(tiny, outside):
+def test_processes_that_torchrun_or_slurm_has_started_are_taken(tiny, outside, monkeypatch):
     assert started_outside() == (4, 2, outside)
+    assert not is_follower()
+    monkeypatch.setenv("RANK" if outside == "torchrun" else "SLURM_PROCID", "3")
+    assert is_follower()
     assert processes_asked(tiny.train) == processes_asked(replace(tiny.train, devices=2, nodes=2)) == (2, 2)
     with pytest.raises(
         InputError, match=rf"devices x train.nodes is 3 x 1, but {outside} started 4 processes"
@@ -64,3 +75,11 @@ def test_one_task_of_slurm_may_start_further_processes_itself(tiny, monkeypatch)
         monkeypatch.setenv(name, "1")
     assert started_outside() is None
     assert processes_asked(replace(tiny.train, devices=2)) == (2, 1)
+
+
+def test_a_program_that_cannot_start_again_is_refused(tiny, monkeypatch):
+    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    fabric = build_fabric(replace(tiny.train, device="cpu", devices=2))
+    assert isinstance(fabric.strategy.launcher, Launcher)
+    with pytest.raises(InputError, match=r"train\.devices: .* which a notebook cannot"):
+        fabric.launch()

@@ -1,5 +1,8 @@
 """What processes exchange, and how they end."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -96,3 +99,19 @@ def test_the_first_process_tells_why_another_one_ends(error, at, first, code):
 def test_the_death_of_a_process_without_a_word_is_told():
     with pytest.raises(RunError, match="another process of this run died"), Processes(0, 2).ending_together():
         raise LostProcess("another process of this run died (connection closed)")
+
+
+HANGING = """
+import subprocess, sys, time
+from pyg_bgformer.engine import processes
+processes.GRACE_SECONDS = 0.1
+died = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+with processes.Processes(0, 3, [died, left]).ending_together():
+    time.sleep(60)
+"""
+
+
+def test_a_process_that_waits_for_a_dead_one_is_ended_too():
+    done = subprocess.run([sys.executable, "-c", HANGING], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == (1, "error: another process of this run died\n")

@@ -14,11 +14,13 @@ from pyg_bgformer.engine.evaluate import extract_all
 from pyg_bgformer.engine.launch import build_fabric
 from pyg_bgformer.engine.loop import fit
 from pyg_bgformer.engine.processes import Processes
+from pyg_bgformer.engine.run import run
 from pyg_bgformer.engine.setup import build_dataset, build_parts, check_batches
 from pyg_bgformer.engine.state import load_checkpoint
 from pyg_bgformer.errors import InputError, Interrupted
 from pyg_bgformer.methods import METHODS
 from pyg_bgformer.runs.folder import RunFolder
+from pyg_bgformer.runs.result import read_result
 from tests.groups import on_processes
 from tests.training import NoisyConv, Silent
 
@@ -168,3 +170,45 @@ def test_more_processes_than_images_of_a_batch_are_refused():
     parts = parts_of(config_of("plain"), 1)
     with pytest.raises(InputError, match=r"found 21 processes, expected at most 20"):
         check_batches(parts.config, parts.sampler, parts.method, Processes(0, 21))
+
+
+def whole_run(count, config):
+    """The result of a run, from its recipe to its files."""
+    config = replace(config, train=replace(config.train, devices=count, device="cpu"))
+    try:
+        return read_result(run(config, Silent()))
+    except SystemExit:
+        return None
+
+
+def run_config(runs, *arguments):
+    recipe = [
+        "--config",
+        str(RECIPES / "digits" / "bgformer.yaml"),
+        "--runs",
+        str(runs),
+        "--data.workers",
+        "0",
+    ]
+    small = ["--sampler.batches_per_epoch", "2", "--train.epochs", "2", "--evaluation.clustering", "false"]
+    return read_config([*recipe, *small, *arguments], say=lambda _: None)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--protocol.name", "literature"),
+        ("--encoder.frozen", "true", "--data.feature_cache", "null", "--encoder.frozen_batchnorm", "false"),
+    ],
+    ids=["literature", "frozen"],
+)
+def test_a_whole_run_has_the_scores_of_one_process_and_one_folder(arguments, tmp_path):
+    alone = whole_run(1, run_config(tmp_path / "alone", *arguments))
+    first, other = on_processes(2, whole_run, 2, run_config(tmp_path / "two", *arguments))
+    assert other is None
+    assert len([*(tmp_path / "two").iterdir()]) == 1
+    assert first.untrained == alone.untrained
+    assert first.trained_epoch == alone.trained_epoch
+    assert not first.batch_dependent
+    for name, score in alone.trained["embedding"].items():
+        assert first.trained["embedding"][name] == pytest.approx(score, abs=0.01), name

@@ -95,10 +95,12 @@ def test_a_run_of_several_processes_is_stopped_killed_and_resumed_on_fewer(tmp_p
     assert read_result(folder).epochs == 40, errors
 
 
-def test_torchrun_starts_a_run(tmp_path):
-    process = start(TORCHRUN, *RECIPE, "--train.epochs", 1, "--runs", tmp_path)
+def test_torchrun_starts_a_run_of_which_one_process_speaks(tmp_path):
+    loss = ("--loss.name", "multi_similarity")
+    process = start(TORCHRUN, *RECIPE, *loss, "--train.epochs", 1, "--runs", tmp_path)
     out, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     (folder,) = tmp_path.iterdir()
     assert read_result(RunFolder(folder)).epochs == 1
-    assert out.count("epoch 1/1") == 1
+    for line in ("loss: replaced", "data: digits", "epoch 1/1", "batch independence: OK"):
+        assert (out + errors).count(line) == 1, out + errors
