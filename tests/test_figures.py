@@ -1,5 +1,6 @@
 """Numbers on the pages that were measured are those of committed tables."""
 
+import csv
 import re
 from pathlib import Path
 
@@ -64,3 +65,27 @@ def test_rows_of_a_page_are_those_of_the_study_that_it_links_to(page):
     )
     for row in re.findall(r"^\| (?:backbone|embedding|refined) \|.*$", text, re.MULTILINE):
         assert row in studied.splitlines()
+
+
+def tables_from_files():
+    """Yields pages, the file that a comment before a table names, and the table's rows as lists of cells."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for name, table in re.findall(r"<!-- from: (\S+) -->\n((?:\|.*\n)+)", text):
+            rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+            yield page, ROOT / name, rows[2:]
+
+
+@pytest.mark.parametrize(
+    ("page", "file", "rows"),
+    tables_from_files(),
+    ids=lambda part: part.name if isinstance(part, Path) else "",
+)
+def test_every_number_of_a_table_is_in_the_file_that_it_is_from(page, file, rows):
+    lines = [[cell.strip("()") for cell in line] for line in csv.reader(file.open(encoding="utf-8"))]
+    for label, *numbers in rows:
+        cells = [cell for line in lines if label in line for cell in line]
+        values = [float(cell) for cell in cells if re.fullmatch(r"[\d.]+", cell)]
+        for number in filter(None, numbers):
+            decimals = len(number.partition(".")[2])
+            assert number in {f"{value:.{decimals}f}" for value in values}, (page.name, label, number)

@@ -1,6 +1,7 @@
 """Values of a recipe: do they fit their types and ranges?"""
 
 import difflib
+import json
 import reprlib
 from argparse import ArgumentError
 from types import NoneType, UnionType
@@ -101,5 +102,7 @@ def misfit(key: str, value: Any, kind: Any) -> InputError:
 
 
 def shown(value: Any) -> str:
-    """Returns a value as a message shows it, shortened."""
-    return "null" if value is None else reprlib.repr(list(value) if isinstance(value, tuple) else value)
+    """Returns a value as a message shows it: as YAML has it, shortened."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return reprlib.repr(list(value) if isinstance(value, tuple) else value)

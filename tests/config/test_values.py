@@ -33,7 +33,7 @@ def test_values_become_their_type(value, kind, expected):
     [
         (0, PositiveInt, "key: expected a whole number of at least 1, found 0"),
         (2.5, PositiveInt, "key: expected a whole number of at least 1, found 2.5"),
-        (True, int, "key: expected a whole number, found True"),
+        (True, int, "key: expected a whole number, found true"),
         (None, int, "key: expected a whole number, found null"),
         (-1.0, PositiveFloat | None, "key: expected a number above 0 or null, found -1.0"),
         (math.nan, float, "key: expected a number, found nan"),
