@@ -8,7 +8,7 @@ from collections.abc import Iterable
 class InputError(ValueError):
     """Raised for something that the user gave: a recipe, a folder, a file, an argument.
 
-    The message is one line. It says what was found, what was expected, where, and how to mend it. The command line
+    The message is one line. It says what was found, what was expected, where, and how to fix it. The command line
     prints it and exits with code 2.
     """
 
@@ -52,7 +52,7 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
         choices: The allowed values.
 
     Raises:
-        InputError: If it is none of them.
+        InputError: If it is not one of them.
     """
     choices = list(choices)
     if value not in choices:

@@ -164,7 +164,7 @@ def read_json(path: Path, kind: str) -> Any:
         kind: What messages call it.
 
     Raises:
-        InputError: The file cannot be read, or is no JSON.
+        InputError: The file cannot be read, or is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The graph of a mini-batch: samples joined by what they look like and, where there are labels, by their class."""
+"""The graph of a mini-batch: samples joined by what they look like and, if there are labels, by their class."""
 
 from collections.abc import Sequence
 from typing import Any, Literal

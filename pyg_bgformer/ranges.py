@@ -13,9 +13,9 @@ class Range:
     (True, False)
 
     Args:
-        least: The smallest number, where there is one.
-        above: What all numbers are larger than, where there is such a bound.
-        most: The largest number, where there is one.
+        least: The smallest number, if there is one.
+        above: What all numbers are larger than, if there is such a bound.
+        most: The largest number, if there is one.
     """
 
     least: float | None = None

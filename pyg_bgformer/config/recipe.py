@@ -36,7 +36,7 @@ class Part(NamedTuple):
     """A section of a recipe whose keys depend on the name in it.
 
     Attributes:
-        default: The name where a recipe has none.
+        default: The name if a recipe has none.
         options: Returns the options of the part of that name.
     """
 
@@ -79,14 +79,15 @@ def read_config(
 ) -> Config:
     """Reads ``--config RECIPE`` and settings such as ``--train.epochs 5``, which override the recipe.
 
-    Naming another part than the recipe (``--loss.name triplet``) drops the recipe's options of the part that it
-    replaces. Plug-in files are imported: the recipe's, relative to its folder, and those of the command line.
+    A setting may name another part than the recipe (``--loss.name triplet``). The recipe's options of the replaced
+    part are then dropped. Plug-in files are imported: the recipe's, relative to its folder, and those of the
+    command line.
 
     Args:
         arguments: The command line.
-        default_recipe: The recipe where the command line names none.
+        default_recipe: The recipe if the command line names none.
         parent: The parser of a command's own arguments, for the text of ``--help``.
-        say: Is given a line for each part that was replaced.
+        say: Receives a line for each part that was replaced.
 
     Raises:
         InputError: If the recipe cannot be read, a key or a name is unknown, or a value does not fit.
@@ -143,7 +144,7 @@ def replace_parts(
     Args:
         recipe: The recipe's values by key; options of replaced parts are removed.
         settings: Values that override the recipe.
-        say: Is given a line for each part whose options were dropped.
+        say: Receives a line for each part whose options were dropped.
     """
     names = {}
     for kind, part in PARTS.items():
@@ -231,7 +232,7 @@ def flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unknown_key(key: str, options: Mapping[str, Option], names: Mapping[str, str]) -> InputError:
-    """Returns the one line about a key that there is not, with the nearest one that there is."""
+    """Returns the one line about an unknown key, with the nearest known one."""
     section, _, last = key.rpartition(".")
     of = f" of the {section} '{names[section]}'" if section in names else ""
     elsewhere = [known for known in options if known.rpartition(".")[2] == last]

@@ -45,13 +45,13 @@ class DataConfig(Section):
         feature_cache: Folder for the features of frozen encoders, or null for no cache.
         workers: Number of processes that load images.
         min_images: Classes with fewer images are left out.
-        holdout: Of a folder of your own without folders of splits, the share of the classes that is tested, or 0 to
-            train on all and test on the training images; 1 tests all and leaves nothing to train on. null tests the
+        holdout: Share of the classes that is tested, for a folder of your own without folders of splits. 0 trains
+            on all classes and tests on the training images. 1 tests all classes and trains on none. null tests the
             second half of the class names.
-        holdout_seed: Decides which classes these are.
+        holdout_seed: Decides which classes are tested.
         cache: Folder for decoded images, or null to decode them in every epoch.
         cache_size: Shorter side in pixels to which larger images are resized in the cache. Training crops are cut
-            from these: if it is not well above resize, small crops are blurred, and test images are not.
+            from these. Choose it well above resize: otherwise small crops are blurred, and test images are not.
     """
 
     name: str = "digits"
@@ -115,11 +115,11 @@ class TrainConfig(Section):
         encode_chunk: Number of images that are encoded at a time, or null for the whole batch. The result is the
             same. The encoder's activations take the memory of that many images, and it encodes each image twice.
         device: auto, cpu, cuda or mps. mps has not been tested.
-        devices: Number of processes on each machine, each with a device of its own; null for as many as torchrun or
-            Slurm has started, and for one where they have not. Results do not depend on it.
+        devices: Number of processes on each machine, each with a device of its own. null takes the number that
+            torchrun or Slurm started, otherwise one. Results do not depend on it.
         nodes: Number of machines.
         precision: Precision of training; tests are always in float32.
-        deterministic: Train with deterministic algorithms alone: a seed repeats bit for bit on a GPU. Slower there.
+        deterministic: Use deterministic algorithms, so that a seed repeats bit for bit on a GPU. This is slower.
         compile: Compile the backbone and the method's networks. Results equal those without it to rounding.
         keep_checkpoint: Keep the checkpoint when the run is finished.
     """
@@ -183,11 +183,11 @@ class ProtocolConfig(Section):
     """Which images are trained on and which are tested.
 
     Args:
-        name: final: all training classes, and the official test once, after the last epoch. validation, to choose
-            settings by: a part of the training classes is set aside as test, and the official test is not touched.
-            literature, as most papers do it: the official test again and again, and the epoch with the best
-            Recall@1 of the embeddings is kept. That chooses on the test images: scores are too high by what the
-            result calls the gap.
+        name: final trains on all training classes and tests once, after the last epoch. validation is for choosing
+            settings: it tests on a part of the training classes, and does not use the official test images.
+            literature does as most papers do: it tests several times and keeps the epoch with the best Recall@1 of
+            the embeddings. That chooses on the test images, so scores are too high, by what the result calls the
+            gap.
         folds: With validation, the number of parts into which the training classes are cut.
         fold: With validation, the part that is set aside, from 0.
         every: With literature, the number of epochs from test to test; the last epoch is always tested.
@@ -209,7 +209,7 @@ class ProtocolConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig(Section):
-    """What a run writes for people beside its scores.
+    """What a run writes for people in addition to its scores.
 
     Args:
         page: Write report.html, a page with charts, galleries, a map of the embeddings and the batch graph; null
@@ -244,15 +244,15 @@ class Config:
 
     Args:
         data: Images and augmentation.
-        sampler: What a batch is.
+        sampler: How batches are drawn.
         encoder: Backbone and embedding head.
         geometry: The space of the embeddings.
         loss: Loss of the embeddings.
-        method: What is added while training.
+        method: What is added during training.
         train: Optimisation.
         evaluation: The test.
         protocol: Which images are trained on and which are tested.
-        report: What is written for people beside the scores.
+        report: What is written for people in addition to the scores.
         seed: Decides every random choice.
         runs: Folder in which the run's own folder is made.
         plugins: Paths of files that register parts which do not come with the package.

@@ -45,7 +45,7 @@ class ImageCache:
         path: A file made by :meth:`open_or_build`.
 
     Raises:
-        InputError: If the file is missing, is no cache, or was cut off.
+        InputError: If the file is missing, is not a cache, or was cut off.
     """
 
     def __init__(self, path: Path) -> None:
@@ -180,7 +180,7 @@ def map_pixels(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
     """Maps a file: returns its bytes (read-only, uint8), the index, and the key it was written with.
 
     Raises:
-        InputError: If the file is missing, is no such file, or was cut off. The pixels, perhaps a hundred
+        InputError: If the file is missing, is not such a file, or was cut off. The pixels, perhaps a hundred
             gigabytes of them, are not read: each image is compared with its checksum when it is.
     """
     try:

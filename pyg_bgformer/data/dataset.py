@@ -36,17 +36,17 @@ class ImageDataset:
     Args:
         name: Official name; goes into :attr:`manifest_hash`.
         records: One mapping for each image with the keys ``path`` (relative to ``root``, with ``/``),
-            ``original_class``, ``split`` and, where there are such, ``super_class`` and ``box`` (a
+            ``original_class``, ``split`` and, if there are such, ``super_class`` and ``box`` (a
             :data:`~pyg_bgformer.data.images.Box` to which the image is cropped). Rows keep this order.
         root: Folder of the images, or ``None`` when they come with a library.
         files: The file of a ``path``, relative to ``root``, where it has another name than the path.
-        expected: Official counts by split; leave out where there are none.
+        expected: Official counts by split; leave out if there are none.
         problems: What is wrong with the folder, one line each, for :meth:`verify`.
         notes: What a user should know of the folder and is not wrong, one line each.
 
     Attributes:
         versions (dict): Versions of the programs that made the images, where they are not files.
-        single_images (bool): Whether classes of one image are no fault, as the official training part has some.
+        single_images (bool): Whether classes of one image are allowed, as the official training part has some.
         official (bool): Whether its authors fixed the splits. Then train and test share no class.
         table (pandas.DataFrame): Columns ``path``, ``label`` (int64, 0..C-1 over all classes, train classes
             first, in the order of ``records``), ``original_class``, ``split``, perhaps ``super_class``, ``box``;
@@ -129,7 +129,7 @@ class ImageDataset:
 
     @property
     def partial(self) -> bool:
-        """Returns whether the counts differ from the official ones (never where there are none)."""
+        """Returns whether the counts differ from the official ones (never if there are none)."""
         return bool(self.expected) and self.counts() != self.expected
 
     @property

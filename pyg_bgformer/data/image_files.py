@@ -43,7 +43,7 @@ class FolderContent(NamedTuple):
 
     Attributes:
         images: The images.
-        others: Files that are no images, and folders that are passed over.
+        others: Files that are not images, and folders that are ignored.
     """
 
     images: list[str]
@@ -71,7 +71,7 @@ def is_class_folder(name: str) -> bool:
 
 
 def image_files(folder: Path, bad: list[ImageError] | None = None) -> FolderContent:
-    """Returns the images under a folder, none where there is no such folder.
+    """Returns the images under a folder, none if there is no such folder.
 
     Links to folders are followed. Each folder is read once, so that a link to a folder above ends.
 
@@ -80,8 +80,8 @@ def image_files(folder: Path, bad: list[ImageError] | None = None) -> FolderCont
         bad: Receives the errors of what cannot be read, which is then left out. ``None``: the first one is raised.
 
     Raises:
-        ImageError: If an image is of a kind that is not read, something named like an image is no regular file, or
-            a folder cannot be read.
+        ImageError: If an image is of a kind that is not read, something named like an image is not a regular file,
+            or a folder cannot be read.
     """
 
     def refuse(error: ImageError) -> None:
@@ -124,28 +124,28 @@ def image_files(folder: Path, bad: list[ImageError] | None = None) -> FolderCont
             else:
                 refuse(
                     ImageError(
-                        f"{entry.path}: no regular file but a pipe, a device or a broken link; remove it"
+                        f"{entry.path}: not a regular file but a pipe, a device or a broken link; remove it"
                     )
                 )
     return FolderContent(sorted(images), sorted(others))
 
 
 def open_image(path: str | Path) -> BinaryIO:
-    """Opens a file to read it; what is no regular file is not opened, because a pipe could wait forever.
+    """Opens a file to read it; what is not a regular file is not opened, because a pipe could wait forever.
 
     Raises:
         OSError: If it cannot be opened.
         ImageError: If it is a pipe or a device.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise ImageError(f"{path}: no regular file but a pipe or a device; remove it")
+        raise ImageError(f"{path}: not a regular file but a pipe or a device; remove it")
     return open(path, "rb")
 
 
-def passed_over(paths: Collection[str]) -> Iterator[str]:
-    """Yields one line that names files that are no images, where there are any."""
+def ignored_files(paths: Collection[str]) -> Iterator[str]:
+    """Yields one line that names files that are not images, if there are any."""
     if paths:
-        yield f"passed over: {some(sorted(paths))}"
+        yield f"ignored: {some(sorted(paths))}"
 
 
 def some(names: Sequence[str]) -> str:

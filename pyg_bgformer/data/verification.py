@@ -53,7 +53,7 @@ class Verification:
         name: The dataset's name.
         where: Its folder, or a word for where its images come from.
         found: Classes and images found, by split.
-        expected: The official numbers by split; empty where there are none.
+        expected: The official numbers by split; empty if there are none.
         decoded: How many images decoded to RGB; ``None`` where this was not asked for.
         coverage: Images per class, by split.
         shared_classes: Classes that are both in train and in another split. A sound dataset has none, except a

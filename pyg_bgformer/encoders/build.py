@@ -32,7 +32,7 @@ OWN = "backbone.net."
 """Prefix of the backbone's keys in ``encoder.safetensors``."""
 
 ENCODERS: Registry[Callable[[str], Backbone]] = Registry("encoder")
-"""Backbones by name, beside those of torchvision and timm. Each is a class or function that takes the pooling.
+"""Backbones by name, besides those of torchvision and timm. Each is a class or function that takes the pooling.
 
 >>> @ENCODERS.register("my_network")  # doctest: +SKIP
 ... def my_network(pooling: str) -> Backbone:
@@ -114,7 +114,7 @@ def build_encoder(
 
 
 def encoder_options(name: str) -> dict[str, Option]:
-    """Returns what a recipe may set beside an encoder's name: the options of :func:`build_encoder`.
+    """Returns what a recipe may set besides an encoder's name: the options of :func:`build_encoder`.
 
     Args:
         name: The encoder.

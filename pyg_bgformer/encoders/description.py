@@ -124,7 +124,7 @@ def write_model(folder: Path, tensors: dict[str, Tensor], description: dict[str,
 
     Raises:
         OSError: If a file cannot be written.
-        InputError: If the description holds something that is no plain value.
+        InputError: If the description holds something that is not a plain value.
     """
     plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
     text = _as_json(ModelDescription(**description, sha256=""))  # before anything is written

@@ -78,7 +78,7 @@ class Double(nn.Module):
 def check_timm_name(name: str) -> None:
     """Refuses a model or a tag that timm does not have.
 
-    Names such as ``hf-hub:...`` and ``local-dir:...``, which would fetch a stranger's files, are no models.
+    Names such as ``hf-hub:...`` and ``local-dir:...``, which would fetch a stranger's files, are not models.
 
     Args:
         name: The model, with or without a tag.

@@ -73,7 +73,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise InputError(f"'{path}' is no safetensors file, or truncated: {one_line(error)}") from error
+        raise InputError(f"'{path}' is not a safetensors file, or truncated: {one_line(error)}") from error
 
 
 def _torch_tensors(path: Path) -> dict[str, Tensor]:
@@ -84,7 +84,7 @@ def _torch_tensors(path: Path) -> dict[str, Tensor]:
         found = f"'{forbidden[1]}'" if forbidden else "something else"
         raise InputError(f"'{path}' must hold tensors alone, found {found}; nothing of it was run") from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise InputError(f"'{path}' is no file of torch.save, or truncated: {one_line(error)}") from error
+        raise InputError(f"'{path}' is not a file of torch.save, or truncated: {one_line(error)}") from error
     if not isinstance(content, Mapping):
         raise InputError(f"'{path}' must hold names and tensors, found {type(content).__name__}")
     for key, value in content.items():

@@ -24,7 +24,7 @@ class ClusteringResult:
         pair_f1: F1 of the pairs put into one cluster against the pairs of one class, 0 to 1; NaN when there
             is neither such a pair.
         clusters: number of clusters asked for, the number of classes.
-        found: number of clusters that hold an item; fewer where there are fewer distinct rows.
+        found: number of clusters that hold an item; fewer if there are fewer distinct rows.
         iterations: iterations of Lloyd's algorithm that were run.
         assignment: ``(N,)`` int64, cluster of each item in the order given.
     """

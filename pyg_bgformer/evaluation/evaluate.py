@@ -29,7 +29,7 @@ def evaluate(
     ``similarity`` of your own the rows are clustered as they are, not L2-normalised.
 
     Args:
-        embeddings: ``(N, D)``, the queries where there is a gallery.
+        embeddings: ``(N, D)``, the queries if there is a gallery.
         labels: ``(N,)`` whole numbers.
         gallery: ``(n, D)``; ``None`` compares the embeddings with each other.
         gallery_labels: ``(n,)``, given exactly when ``gallery`` is.

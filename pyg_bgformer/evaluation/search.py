@@ -105,7 +105,7 @@ def similarity_blocks(
         gallery: ``(n, D)`` float32.
         similarity: ``None`` is the dot product.
         rows: Queries at a time; ``None`` takes as many as make :data:`BLOCK_ENTRIES` entries.
-        spare: Entries that the caller needs for a query beside its similarities.
+        spare: Entries that the caller needs for a query besides its similarities.
 
     Yields:
         Which queries, and their similarities ``(b, padded_width(n))``. The padding is ``-inf``. The caller may

@@ -124,7 +124,7 @@ class GCAHNG(Method):
     def forward(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Returns ``loss`` of the first step and its terms ``plain``, ``synthetic`` and ``node``.
 
-        Logged beside them are ``channel_weight``, the mean weight between classes, and ``hardness``, the share of
+        Also logged are ``channel_weight``, the mean weight between classes, and ``hardness``, the share of
         negatives that are pulled.
         """
         return self._first_terms(self.encoder.head(features), labels)

@@ -146,8 +146,8 @@ class Method(nn.Module):
     def refine_batches(self, embeddings: Tensor) -> Tensor:
         """Returns refined unit vectors ``(G, D)`` of the first image of each of G small batches.
 
-        The engine calls it where :attr:`test_refinement` is set. The refined vectors are evaluated beside those of
-        :meth:`extract`, never instead of them, because they depend on the other test images.
+        The engine calls it where :attr:`test_refinement` is set. The refined vectors are evaluated in addition to
+        those of :meth:`extract`, never instead of them, because they depend on the other test images.
 
         Args:
             embeddings: ``(G, n, D)``: an image and its neighbours, for each of G images.

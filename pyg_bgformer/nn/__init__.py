@@ -1,4 +1,4 @@
-"""Layers and networks of the batch-graph family, in the manner of ``torch_geometric.nn``."""
+"""Layers and networks of the batch-graph family, like those of ``torch_geometric.nn``."""
 
 from pyg_bgformer.nn.conv.affinity_conv import AffinityConv
 from pyg_bgformer.nn.conv.dynamic_graph_conv import DynamicGraphConv

@@ -80,7 +80,7 @@ def method_names(results: Sequence[RunResult]) -> list[str]:
 
 
 def origin(result: RunResult, row: str) -> dict[str, Any]:
-    """What a line says of a run beside its scores."""
+    """What a line says of a run besides its scores."""
     config, made_from = result.config, result.provenance
     return {
         "dataset": made_from.dataset,

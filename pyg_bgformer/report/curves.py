@@ -23,7 +23,7 @@ def line_chart(
     before: Mapping[str, Sequence[float]] | None = None,
     x_names: Sequence[str] | None = None,
 ) -> Figure:
-    """Returns a chart of one or more lines; where there are several, a legend names them.
+    """Returns a chart of one or more lines; if there are several, a legend names them.
 
     Args:
         x: Places on the horizontal axis.

@@ -29,7 +29,7 @@ class Retrieved(NamedTuple):
 
 @dataclass(frozen=True)
 class EmbeddedImages:
-    """Test images with labels and embeddings; queries and items are the same where there is no gallery.
+    """Test images with labels and embeddings; queries and items are the same if there is no gallery.
 
     Args:
         embeddings: ``(N, D)`` of the queries.
@@ -37,7 +37,7 @@ class EmbeddedImages:
         rows: ``(N,)`` rows of the queries, for ``picture``.
         class_names: By label.
         picture: The image of a row.
-        items: ``(M, D)``, the gallery's embeddings, where there is a gallery.
+        items: ``(M, D)``, the gallery's embeddings, if there is a gallery.
         gallery_labels: ``(M,)``, given with ``items``.
         gallery_rows: ``(M,)``, given with ``items``.
         similarity: How alike embeddings are; ``None`` for the cosine.

@@ -1,4 +1,4 @@
-"""What TensorBoard and Weights & Biases show of a finished run beside its curves: scores, settings, a gallery."""
+"""What TensorBoard and Weights & Biases show of a finished run besides its curves: scores, settings, a gallery."""
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter

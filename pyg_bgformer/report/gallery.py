@@ -45,9 +45,9 @@ def choose_queries(
         average_precision: ``(N,)`` of each query, as :class:`~pyg_bgformer.evaluation.RetrievalResult` has it.
         first_rank: ``(N,)`` of the first neighbour of the query's class, from 1.
         labels: Classes ``(N,)``.
-        worst: How many, where there are so many classes.
+        worst: At most how many.
         random: How many, as far as there are queries left.
-        best: How many, where there are so many classes.
+        best: At most how many.
         seed: Of the random ones.
     """
     defined = np.flatnonzero(~np.isnan(average_precision))

@@ -114,7 +114,7 @@ def map_section(images: EmbeddedImages, method: Literal["tsne", "umap"], seed: i
     Args:
         images: The test images; of a query and gallery set the queries are shown.
         method: How the map is made.
-        seed: Decides which classes are shown where there are too many, and the map.
+        seed: Decides which classes are shown if there are too many, and the map.
     """
     shown = choose_points(images.labels, MAP_POINTS, seed)
     points = embedding_map(images.embeddings[shown], method=method, similarity=images.similarity, seed=seed)

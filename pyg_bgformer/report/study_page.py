@@ -33,7 +33,7 @@ def write_study_page(
     Args:
         folder: The folder that holds the runs of the study.
         out: Where to; by default ``report.html`` in that folder.
-        reference: The row that others are compared with; by default ``plain`` where there is such a row, and
+        reference: The row that others are compared with; by default ``plain`` if there is such a row, and
             otherwise the first.
         pictures: Whether to show what queries find.
 

@@ -191,7 +191,7 @@ def comparison(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def difference_text(difference: Estimate | None) -> str:
-    """A difference in Markdown; empty where there is none."""
+    """A difference in Markdown; empty if there is none."""
     if difference is None:
         return ""
     text = f"**{difference.text('+')}**" if difference.clear else difference.text("+")

@@ -76,12 +76,12 @@ class Study:
     """What is run and compared.
 
     Args:
-        name: Of its files: that of the study file, of the size if it has sizes, and of the protocol if it is not
-            ``final``, so that tables of two protocols never replace each other.
+        name: Of its files. It is made of the names of the study file, of its size, and of the protocol unless that
+            is ``final``, so that tables of two protocols never replace each other.
         title: What it asks.
         rows: In the order of the table.
         results: Folder of the tables.
-        budget: Of tuning each row, or ``None`` where rows are trained as their recipes are.
+        budget: Of tuning each row, or ``None`` if rows are trained as their recipes are.
     """
 
     name: str
@@ -101,7 +101,7 @@ def read_study(path: Path, size: str | None = None, overrides: Sequence[str] = (
             settings override.
 
     Raises:
-        InputError: The file, a row, or a recipe is not as it should be; the line says which.
+        InputError: The file, a row, or a recipe is wrong; the line says which.
     """
     try:
         refuse_own([argument.removeprefix("--").partition("=")[0] for argument in overrides])
@@ -183,14 +183,14 @@ def read_row(
 
     Args:
         name: The row's name.
-        reference: The row that it is compared with, where it is not that of the study.
+        reference: The row that it is compared with, if it is not that of the study.
         given: The study with the keys of the row's entry in place of its own.
         values: The grid's values for this row.
         folder: That of the study file.
         overrides: Settings of the command line.
 
     Raises:
-        InputError: A key is missing, or the row's recipe is not as it should be.
+        InputError: A key is missing, or the row's recipe is wrong.
     """
     for key in ("recipe", "seeds", *(["reference"] if reference is None else [])):
         if key not in given:
@@ -231,7 +231,7 @@ def row_recipe(given: Mapping[str, Any], folder: Path) -> Path:
         return beside if beside.is_file() else find_recipe(name)
     recipes = folder / given["recipes"]
     if not recipes.is_dir():
-        raise InputError(f"recipes: {recipes} is no folder")
+        raise InputError(f"recipes: {recipes} is not a folder")
     known = {path.stem: path for path in recipes.glob("*.yaml")}
     if name not in known:
         raise InputError(f"{recipes} has no recipe '{name}'; {did_you_mean(name, known)}")
@@ -245,7 +245,7 @@ def settings_arguments(settings: Mapping[str, Any]) -> list[str]:
         settings: By dotted key.
 
     Raises:
-        InputError: A key is the study's own, or a value is no plain one.
+        InputError: A key is the study's own, or a value is not a plain one.
     """
     refuse_own(settings)
     return [f"--{key}={as_text(value)}" for key, value in settings.items()]
@@ -267,7 +267,7 @@ def as_text(value: Any) -> str:
 
 
 def read_seeds(given: list[Any] | int) -> tuple[int, ...]:
-    """Returns the seeds that are listed, or the first ones where a number is given."""
+    """Returns the seeds that are listed, or the first ones if a number is given."""
     seeds = given if isinstance(given, list) else list(range(given))
     whole = all(type(seed) is int and seed >= 0 for seed in seeds)
     if not seeds or not whole or len(set(seeds)) < len(seeds):
@@ -294,7 +294,9 @@ def check_rows(rows: Sequence[Row]) -> None:
         folders[slug] = row.name
     for row in rows:
         if row.reference not in known:
-            raise InputError(f"reference '{row.reference}' is no row; {did_you_mean(row.reference, known)}")
+            raise InputError(
+                f"reference '{row.reference}' is not a row; {did_you_mean(row.reference, known)}"
+            )
         theirs = known[row.reference].seeds
         if not set(row.seeds) & set(theirs):
             raise InputError(

@@ -95,7 +95,7 @@ def asked(row: Row, budget: Budget) -> dict[str, Any]:
 
 
 def check_same(trials: "optuna.Study", now: dict[str, Any], folder: Path) -> None:
-    """Refuses to mix trials of different recipes or spaces. More trials of the same are welcome.
+    """Refuses to mix trials of different recipes or spaces. More trials of the same kind are accepted.
 
     Raises:
         InputError: Something else was asked for when the trials were begun.
@@ -116,7 +116,7 @@ def check_same(trials: "optuna.Study", now: dict[str, Any], folder: Path) -> Non
 def tune(storage: Path, row: str, display: Display) -> None:
     """Carries out the trials of one row that are not there yet.
 
-    What a trial tries depends on the seed, its number and the trials before it alone: an interrupted tuning ends
+    What a trial tries depends only on the seed, its number and the trials before it. So an interrupted tuning ends
     like one that was never stopped.
 
     Args:

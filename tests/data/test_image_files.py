@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pyg_bgformer.data import ImageDataset
-from pyg_bgformer.data.image_files import image_files, passed_over, some
+from pyg_bgformer.data.image_files import ignored_files, image_files, some
 from pyg_bgformer.data.images import ImageError
 
 
@@ -61,15 +61,15 @@ def test_what_is_no_regular_file_is_refused_without_being_opened(tmp_path: Path,
             path.symlink_to("nowhere.png")
         case "looping link":
             path.symlink_to(path)
-    with pytest.raises(ImageError, match=r"x\.png: no regular file"):
+    with pytest.raises(ImageError, match=r"x\.png: not a regular file"):
         image_files(tmp_path)
     if "link" not in kind:
         record = {"path": "x.png", "original_class": "x", "split": "train"}
-        with pytest.raises(ImageError, match=r"x\.png: no regular file but a pipe or a device"):
+        with pytest.raises(ImageError, match=r"x\.png: not a regular file but a pipe or a device"):
             ImageDataset("x", [record], root=tmp_path).image(0)
 
 
 def test_a_line_names_the_first_and_counts_the_rest():
     assert some([f"{n:02}" for n in range(13)]) == "00, 01, 02, 03, 04, 05, 06, 07, 08, 09 and 3 more"
-    assert list(passed_over(["b\n", "a é"])) == ["passed over: a é, b\\n"]
-    assert list(passed_over([])) == []
+    assert list(ignored_files(["b\n", "a é"])) == ["ignored: a é, b\\n"]
+    assert list(ignored_files([])) == []

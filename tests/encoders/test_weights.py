@@ -160,7 +160,7 @@ def test_timm_takes_a_file_in_its_own_layout_with_the_normalisation_of_the_tag(t
 @pytest.mark.parametrize("content", [b"", b"not safetensors at all", None])
 def test_unreadable_files(conv4_file: Path, content: bytes | None) -> None:
     conv4_file.write_bytes(conv4_file.read_bytes()[:-1000] if content is None else content)
-    with pytest.raises(InputError, match="is no safetensors file, or truncated") as caught:
+    with pytest.raises(InputError, match="is not a safetensors file, or truncated") as caught:
         build_encoder("conv4", weights=str(conv4_file))
     assert "\n" not in str(caught.value)
 

@@ -120,7 +120,7 @@ def split_by_class(dataset: ImageDataset, holdout: float, seed: int) -> ImageDat
         seed: Decides the draw.
 
     Raises:
-        InputError: If it is no user's folder, or too few classes would be left.
+        InputError: If it is not a user's folder, or too few classes would be left.
     """
     if not isinstance(dataset, folder.ImageFolder):
         raise InputError(f"the dataset {dataset.name} has splits of its own; leave holdout out")
@@ -157,5 +157,5 @@ def existing_folder(name: str, root: Path) -> Path:
     if root.is_file():
         return unpack(root)
     if not root.is_dir():
-        raise InputError(f"the dataset {name} is expected in {root}, which is no folder (data/README.md)")
+        raise InputError(f"the dataset {name} is expected in {root}, which is not a folder (data/README.md)")
     return root

@@ -22,7 +22,7 @@ MAX_RATIO, MIN_LIMIT, MAX_LIMIT = 100, 10 * 2**20, 200 * 2**30
 BLOCK = 4096
 """Bytes that the smallest file takes on a disk."""
 
-# What reading damaged bytes raises, beside an OSError without a number: gzip's word for a wrong checksum.
+# What reading damaged bytes raises besides an OSError without a number: gzip's word for a wrong checksum.
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 
 
@@ -36,7 +36,7 @@ class ZipArchive:
         path: The archive.
 
     Raises:
-        InputError: If the file is no zip archive, or its list of contents is damaged.
+        InputError: If the file is not a zip archive, or its list of contents is damaged.
     """
 
     def __init__(self, path: Path) -> None:

@@ -15,7 +15,7 @@ from pyg_bgformer.data.datasets.archive import unpacked
 from pyg_bgformer.data.datasets.cars196_lists import Annotation, read_annotations, read_class_names
 from pyg_bgformer.data.datasets.lists import find_list, folder_problems, listed_files, numbering_problems
 from pyg_bgformer.data.datasets.registry import DATASETS, find_root, innermost
-from pyg_bgformer.data.image_files import image_files, is_class_folder, passed_over
+from pyg_bgformer.data.image_files import ignored_files, image_files, is_class_folder
 from pyg_bgformer.data.images import Box
 from pyg_bgformer.data.verification import SplitCount
 from pyg_bgformer.errors import InputError
@@ -41,7 +41,7 @@ class Content:
         records: A record for each image.
         files: The file of each path.
         problems: Differences from the official dataset.
-        others: Files that are no images.
+        others: Files that are not images.
     """
 
     records: list[dict[str, str | Box]] = field(default_factory=list)
@@ -90,7 +90,7 @@ class Cars196(ImageDataset):
             files=content.files,
             expected=OFFICIAL,
             problems=content.problems,
-            notes=passed_over(content.others),
+            notes=ignored_files(content.others),
         )
 
 

@@ -20,7 +20,7 @@ from pyg_bgformer.data.datasets.lists import (
     read_lines,
 )
 from pyg_bgformer.data.datasets.registry import DATASETS, find_root, innermost
-from pyg_bgformer.data.image_files import image_files, passed_over
+from pyg_bgformer.data.image_files import ignored_files, image_files
 from pyg_bgformer.data.images import Box
 from pyg_bgformer.data.verification import SplitCount
 from pyg_bgformer.errors import InputError
@@ -84,7 +84,7 @@ class Cub200(ImageDataset):
                 ),
                 *folder_problems("images.txt", listed.values(), "images/", content.images, files),
             ],
-            notes=passed_over(content.others),
+            notes=ignored_files(content.others),
         )
 
     def differences(self) -> list[str]:

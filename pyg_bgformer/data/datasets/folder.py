@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pyg_bgformer.data.dataset import SPLITS, ImageDataset
 from pyg_bgformer.data.datasets.registry import DATASETS
-from pyg_bgformer.data.image_files import image_files, is_class_folder, is_image, passed_over, some
+from pyg_bgformer.data.image_files import ignored_files, image_files, is_class_folder, is_image, some
 from pyg_bgformer.errors import InputError
 
 SPLIT_NAMES = {
@@ -70,7 +70,7 @@ class ImageFolder(ImageDataset):
                 for path in sorted(content.images, key=composed)
             ]
             stray += [f"{place}/{path}" for path in content.others]
-        notes = [*same_classes(place for _, place in places), *passed_over(stray)]
+        notes = [*same_classes(place for _, place in places), *ignored_files(stray)]
         self.layout = [folder for _, folder in layout]
         super().__init__("folder", records, root=root, notes=notes)
 

@@ -17,7 +17,7 @@ from pyg_bgformer.data.datasets.lists import (
     split_rows,
 )
 from pyg_bgformer.data.datasets.registry import DATASETS, find_root, innermost
-from pyg_bgformer.data.image_files import image_files, passed_over
+from pyg_bgformer.data.image_files import ignored_files, image_files
 from pyg_bgformer.data.verification import SplitCount
 from pyg_bgformer.errors import InputError
 
@@ -71,7 +71,7 @@ class InShop(ImageDataset):
             files=files,
             expected=OFFICIAL,
             problems=problems,
-            notes=passed_over(content.others),
+            notes=ignored_files(content.others),
         )
 
 

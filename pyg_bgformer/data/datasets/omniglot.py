@@ -13,7 +13,7 @@ import torchvision
 from pyg_bgformer.data.dataset import ImageDataset
 from pyg_bgformer.data.datasets.archive import ZipArchive
 from pyg_bgformer.data.datasets.registry import DATASETS, find_root, innermost
-from pyg_bgformer.data.image_files import image_files, is_class_folder, is_image, open_image, passed_over
+from pyg_bgformer.data.image_files import ignored_files, image_files, is_class_folder, is_image, open_image
 from pyg_bgformer.data.verification import SplitCount
 from pyg_bgformer.errors import InputError
 
@@ -58,7 +58,7 @@ class Omniglot(ImageDataset):
             records,
             root=root,
             expected=OFFICIAL[variant],
-            notes=passed_over(others),
+            notes=ignored_files(others),
         )
 
     def open(self, row: int) -> BinaryIO:
@@ -113,7 +113,7 @@ def read_part(part: str, source: ZipArchive | Path, others: list[str]) -> list[d
     Args:
         part: Its name.
         source: Its archive, or the folder in which its folder is.
-        others: Files that are no images are added to it.
+        others: Files that are not images are added to it.
 
     Raises:
         InputError: If an image is in another place than ``part/alphabet/character/``.

@@ -22,7 +22,7 @@ must name the folder.
 
 
 def dataset_options(name: str) -> dict[str, Option]:
-    """Returns the options that a recipe may set for a dataset, beside its folder.
+    """Returns the options that a recipe may set for a dataset besides its folder.
 
     Raises:
         InputError: If there is no dataset of that name.
@@ -37,7 +37,7 @@ def find_root(official_folder: str, must_exist: bool = True) -> Path:
 
     Args:
         official_folder: The name that the dataset's authors gave it.
-        must_exist: Otherwise, where there is none, the first place to which it could be downloaded.
+        must_exist: Otherwise, if there is none, the first place to which it could be downloaded.
 
     Raises:
         InputError: If there is no such folder in either place.

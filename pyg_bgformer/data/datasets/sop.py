@@ -16,7 +16,7 @@ from pyg_bgformer.data.datasets.lists import (
     split_rows,
 )
 from pyg_bgformer.data.datasets.registry import DATASETS, find_root, innermost
-from pyg_bgformer.data.image_files import image_files, is_class_folder, passed_over
+from pyg_bgformer.data.image_files import ignored_files, image_files, is_class_folder
 from pyg_bgformer.data.verification import SplitCount
 from pyg_bgformer.errors import InputError
 
@@ -69,7 +69,7 @@ class OnlineProducts(ImageDataset):
             files=files,
             expected=OFFICIAL,
             problems=numbering + folder_problems("the lists", listed, str(root), there, files),
-            notes=passed_over(others),
+            notes=ignored_files(others),
         )
 
 

@@ -15,7 +15,7 @@ class ChunkSampler(PKSampler):
     `"Learning Intra-Batch Connections for Deep Metric Learning" <https://arxiv.org/abs/2102.07753>`_ paper.
 
     **An epoch** shows every image at least once. Each class is shuffled; one of n < K images is first topped up
-    to K with replacement. Its last chunk is filled with images of the class drawn once more, and where there is
+    to K with replacement. Its last chunk is filled with images of the class drawn once more, and if there is
     nothing to fill a whole further chunk is drawn, so that a class gives ``max(n, K) // K + 1`` chunks. All
     chunks are shuffled together; random ones are repeated until the last batch is full. **A class may occur twice
     in a batch.** Where the images have fewer than P classes, P becomes their number.

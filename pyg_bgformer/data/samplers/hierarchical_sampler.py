@@ -32,8 +32,8 @@ class HierarchicalSampler(PKSampler):
         super-class consecutive.
 
     Raises:
-        InputError: If a number is below 1, P is no multiple of S, there are fewer than S super-classes, one of them
-            has fewer than P / S classes, or a class is in two.
+        InputError: If a number is below 1, P is not a multiple of S, there are fewer than S super-classes, one of
+            them has fewer than P / S classes, or a class is in two.
     """
 
     def __init__(

@@ -35,7 +35,7 @@ class AffinityConv(MessagePassing):
         \min_{j'} s_{ij'}} \mathbf{x}_j, \qquad s_{ij} = \mathbf{x}_i^{\top} \mathbf{x}_j
 
     with minimum and maximum over :math:`\mathcal{N}(i)`: the most similar neighbour has weight 1, the least
-    similar 0. Where all are equally similar, also where there is a single one, each has weight 1 (the original
+    similar 0. If all are equally similar, or there is only one, each has weight 1 (the original
     divides zero by zero). A node without neighbours gets zeros.
 
     Args:

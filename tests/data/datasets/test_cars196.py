@@ -177,7 +177,7 @@ def test_the_copy_of_kaggle(root: Path):
     dataset = load_dataset("cars196", root, allow_partial=True)
     assert dataset.manifest_hash == before.manifest_hash
     assert dataset.verify(workers=0).decoded == 8
-    assert dataset.notes == ["passed over: cars_train/LICENSE"]
+    assert dataset.notes == ["ignored: cars_train/LICENSE"]
 
 
 def test_class_folders_of_kaggle(tmp_path: Path, save_noise: Save):

@@ -67,7 +67,7 @@ def test_lists_and_folders_as_people_have_them_are_the_same_dataset(root: Path):
     dataset = load_dataset("cub200", root, allow_partial=True)
     assert dataset.manifest_hash == before
     assert dataset.verify(workers=0).decoded == 8
-    assert dataset.notes == ["passed over: 001.Auk/LICENSE"]
+    assert dataset.notes == ["ignored: 001.Auk/LICENSE"]
 
 
 def test_a_partial_copy_is_refused_with_the_counts(root: Path):

@@ -97,7 +97,7 @@ def test_files_that_are_no_images_are_passed_over_and_named(make_tree: Tree):
     report = dataset.verify(workers=0)
     assert report.ok
     assert str(report).splitlines()[-1] == (
-        r"  note: passed over: README.md, __MACOSX, a/.DS_Store, a/.hidden/, a/Icon\r, a/LICENSE, a/Thumbs.db, "
+        r"  note: ignored: README.md, __MACOSX, a/.DS_Store, a/.hidden/, a/Icon\r, a/LICENSE, a/Thumbs.db, "
         "a/film.mp4, a/x.jpg~, b/._0.png"
     )
 

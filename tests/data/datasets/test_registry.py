@@ -20,7 +20,7 @@ def test_the_datasets_there_are():
         ({"name": "omniglot", "variant": "smal"}, "did you mean 'small'"),
         ({"name": "digits", "crop_to_box": True}, "digits has no boxes to crop to; cars196, cub200 have"),
         ({"name": "folder"}, "needs root"),
-        ({"name": "folder", "root": "not/there"}, "not/there, which is no folder"),
+        ({"name": "folder", "root": "not/there"}, "not/there, which is not a folder"),
     ],
 )
 def test_wrong_requests_are_one_clear_line(arguments: dict[str, Any], said: str):
