@@ -78,7 +78,7 @@ def tables_from_files():
 
 @pytest.mark.parametrize(
     ("page", "file", "rows"),
-    tables_from_files(),
+    list(tables_from_files()),
     ids=lambda part: part.name if isinstance(part, Path) else "",
 )
 def test_every_number_of_a_table_is_in_the_file_that_it_is_from(page, file, rows):
