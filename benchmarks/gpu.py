@@ -36,9 +36,10 @@ from measuring import MIB, Step, interleaved_times, peak_memory
 from torch import Tensor, nn
 
 from pyg_bgformer.config.recipe import read_config
+from pyg_bgformer.engine.launch import build_fabric
 from pyg_bgformer.engine.loop import train_batch
 from pyg_bgformer.engine.optim import build_optimizer, build_schedule
-from pyg_bgformer.engine.setup import build_fabric, build_method, compile_networks
+from pyg_bgformer.engine.setup import build_method, compile_networks
 from pyg_bgformer.engine.state import TrainState
 from pyg_bgformer.evaluation import clustering, retrieval
 

@@ -10,9 +10,10 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from pyg_bgformer.config.schema import EvaluationConfig
+from pyg_bgformer.engine.loaders import Batches
 from pyg_bgformer.engine.processes import ALONE, Processes
 from pyg_bgformer.engine.progress import Display
-from pyg_bgformer.engine.setup import Batches, Parts
+from pyg_bgformer.engine.setup import Parts
 from pyg_bgformer.errors import RunError
 from pyg_bgformer.evaluation import EvaluationResult, batch_dependence, evaluate, k_reciprocal_batches
 from pyg_bgformer.geometry import Geometry, Sphere

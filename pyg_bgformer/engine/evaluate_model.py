@@ -14,14 +14,10 @@ from pyg_bgformer.deploy.embedding_model import EmbeddingModel
 from pyg_bgformer.deploy.load_model import is_backbone, load_model
 from pyg_bgformer.engine.evaluate import extract_all, measure_batch_dependence, score
 from pyg_bgformer.engine.launch import build_fabric
+from pyg_bgformer.engine.loaders import build_test_loaders, open_cache
 from pyg_bgformer.engine.outputs import plain
 from pyg_bgformer.engine.progress import Display, Silent
-from pyg_bgformer.engine.setup import (
-    build_dataset,
-    build_test_loaders,
-    open_cache,
-    protocol_part,
-)
+from pyg_bgformer.engine.setup import build_dataset, protocol_part
 from pyg_bgformer.errors import InputError, did_you_mean
 from pyg_bgformer.methods import Method
 from pyg_bgformer.runs.folder import RunFolder
@@ -80,7 +76,9 @@ def score_model(model: EmbeddingModel, config: Config, dataset: ImageDataset, di
     fabric = build_fabric(config.train, alone=True)
     method = Method(model.encoder.to(fabric.device), nn.Identity(), model.geometry, 0)
     cache = open_cache(config.data, dataset, display)
-    loaders = build_test_loaders(config, part, model.encoder, cache, device=fabric.device)
+    loaders = build_test_loaders(
+        config.data, config.evaluation.batch_size, part, model.encoder, cache, device=fabric.device
+    )
     done = iter(range(1, 1 + sum(map(len, loaders))))
     with display.bar("embedding", sum(map(len, loaders))) as update:
         extracted = extract_all(fabric, method, loaders, lambda: update(next(done), ""))

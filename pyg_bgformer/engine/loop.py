@@ -25,8 +25,9 @@ from pyg_bgformer.engine.interruption import (
     whole_steps,
     worker_death,
 )
+from pyg_bgformer.engine.loaders import Batches
 from pyg_bgformer.engine.processes import Processes
-from pyg_bgformer.engine.setup import Batches, Parts
+from pyg_bgformer.engine.setup import Parts
 from pyg_bgformer.engine.state import TrainState, save_checkpoint
 from pyg_bgformer.errors import Interrupted, RunError
 from pyg_bgformer.methods import Update

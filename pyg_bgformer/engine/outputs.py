@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pyg_bgformer.config.schema import Config
 from pyg_bgformer.data import ImageDataset
 from pyg_bgformer.deploy.embedding_model import EmbeddingModel
-from pyg_bgformer.engine.setup import test_splits
+from pyg_bgformer.engine.loaders import test_splits
 from pyg_bgformer.evaluation import EvaluationResult
 from pyg_bgformer.methods import Method
 from pyg_bgformer.runs.folder import RunFolder

@@ -1,6 +1,5 @@
-"""A configuration's parts: device, method, and loaders of images."""
+"""A configuration's parts: device, dataset, sampler and method, put together."""
 
-import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,20 +11,15 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
 
 from pyg_bgformer.config.schema import Component, Config, DataConfig, ProtocolConfig
-from pyg_bgformer.data import ImageCache, ImageDataset, ImageSamples, PlannedSampler, load_dataset, samplers
-from pyg_bgformer.data.noise import NoisySamples, mislabelled
-from pyg_bgformer.data.samplers.planned_sampler import Draw
+from pyg_bgformer.data import ImageDataset, PlannedSampler, load_dataset, samplers
+from pyg_bgformer.data.noise import mislabelled
 from pyg_bgformer.data.splits import validation_part
-from pyg_bgformer.data.transforms import eval_transform, train_transform
-from pyg_bgformer.data.workers import leave_signals_to_main
 from pyg_bgformer.encoders import Encoder, build_encoder
 from pyg_bgformer.engine.encoding import IN_ONE_PIECE, Encoding
-from pyg_bgformer.engine.frozen import frozen_samples
 from pyg_bgformer.engine.launch import build_fabric, processes_of
+from pyg_bgformer.engine.loaders import Batches, build_test_loaders, build_train_loader, open_cache
 from pyg_bgformer.engine.optim import build_optimizer, build_schedule
 from pyg_bgformer.engine.processes import ALONE, Processes
 from pyg_bgformer.engine.progress import Display
@@ -36,9 +30,6 @@ from pyg_bgformer.geometry import GEOMETRIES
 from pyg_bgformer.losses import build_loss
 from pyg_bgformer.methods import METHODS, Method
 from pyg_bgformer.runs.folder import RunFolder
-
-Batches = DataLoader[tuple[Tensor, int, int]]
-"""Loads ``images (B, 3, S, S)``, ``labels (B,)`` and ``rows (B,)``: samples, collated."""
 
 
 @dataclass
@@ -55,7 +46,7 @@ class Parts:
         encoding: How training batches are encoded.
         state: Method, optimiser and schedule, and how far the training is.
         train_loader: Training batches in the order of the sampler.
-        test_loaders: Images of each of :func:`test_splits`.
+        test_loaders: Images of each of :func:`~pyg_bgformer.engine.loaders.test_splits`.
     """
 
     config: Config
@@ -114,8 +105,12 @@ def build_parts(
     where: dict[str, Any] = {"device": fabric.device, "processes": processes}
     with processes.first_ahead():  # it writes the caches
         cache = open_cache(config.data, dataset, display)
-        train_loader = build_train_loader(config, trained, method.encoder, sampler, cache, **where)
-        test_loaders = build_test_loaders(config, tested, method.encoder, cache, **where)
+        train_loader = build_train_loader(
+            config.data, config.seed, trained, method.encoder, sampler, cache, **where
+        )
+        test_loaders = build_test_loaders(
+            config.data, config.evaluation.batch_size, tested, method.encoder, cache, **where
+        )
     _, optimizer = fabric.setup(method, optimizer)
     if config.train.compile:
         compile_networks(method, fabric.device)
@@ -332,150 +327,6 @@ def build_encoding(
     return Encoding(chunk, random, processes)
 
 
-def open_cache(data: DataConfig, dataset: ImageDataset, display: Display) -> ImageCache | None:
-    """Returns the decoded images, which are made at first use; :obj:`None` where the recipe wants none.
-
-    Args:
-        data: The recipe's section.
-        dataset: Whose images.
-        display: Shows the progress.
-    """
-    if data.cache is None:
-        return None
-    with display.bar("decoding images", len(dataset.table)) as update:
-        return ImageCache.open_or_build(
-            dataset,
-            data.cache_size,
-            Path(data.cache).expanduser(),
-            workers=data.workers,
-            progress=lambda done, _: update(done, ""),
-        )
-
-
-def train_samples(
-    config: Config,
-    dataset: ImageDataset,
-    encoder: Encoder,
-    cache: ImageCache | None,
-    *,
-    normalised: bool = True,
-) -> NoisySamples:
-    """Returns the training images, augmented; not augmented for a frozen encoder that is trained on no views.
-
-    Args:
-        config: The run.
-        dataset: What the training sees.
-        encoder: Says how images are normalised.
-        cache: Decoded images to read instead of the files.
-        normalised: Otherwise images are uint8, and the encoder normalises them.
-    """
-    data = config.data
-    norm: dict[str, Any] = {"mean": encoder.mean, "std": encoder.std, "normalised": normalised}
-    plain = encoder.spec.frozen and data.views is None
-    transform = (
-        eval_transform(data.image_size, resize=data.resize, **norm)
-        if plain
-        else train_transform(
-            data.image_size,
-            crop_scale=data.crop_scale,
-            crop_ratio=data.crop_ratio,
-            flip=data.flip,
-            random_erasing=data.random_erasing,
-            **norm,
-        )
-    )
-    noise: dict[str, Any] = {"share": data.image_noise, "seed": config.seed, "size": data.image_size}
-    return NoisySamples(dataset, dataset.rows("train"), transform, cache, **noise)
-
-
-def build_train_loader(
-    config: Config,
-    dataset: ImageDataset,
-    encoder: Encoder,
-    sampler: PlannedSampler,
-    cache: ImageCache | None,
-    *,
-    device: torch.device,
-    processes: Processes = ALONE,
-) -> Batches:
-    """Returns training images, augmented, in the sampler's order; of a frozen encoder their features.
-
-    Each process loads its part of a batch. Features are small: each process loads all of them.
-
-    The reduction of a frozen encoder is fitted to these features.
-
-    Args:
-        config: The run.
-        dataset: What the training sees.
-        encoder: Says how images are normalised.
-        sampler: Decides the batches.
-        cache: Decoded images to read instead of the files.
-        device: Where the features of a frozen encoder are computed.
-        processes: Those that load parts of a batch.
-    """
-    samples = train_samples(config, dataset, encoder, cache, normalised=not _uint8(config, encoder))
-    if not encoder.spec.frozen:
-        return DataLoader(samples, batch_sampler=OwnPart(sampler, processes), **_loading(config))
-    features = frozen_samples(samples, encoder, views=config.data.views, **_extraction(config, device))
-    if encoder.spec.pca_dim is not None:
-        encoder.fit_pca(features.features.flatten(0, 1))
-    return DataLoader(features, batch_sampler=sampler, **_loading(config, workers=0))
-
-
-def test_splits(dataset: ImageDataset) -> list[str]:
-    """Returns the splits that are tested: ``test``, or ``query`` and ``gallery``; ``train`` where there are none.
-
-    Args:
-        dataset: The dataset.
-    """
-    splits = dataset.counts()
-    if "query" in splits:
-        return ["query", "gallery"]
-    return ["test" if "test" in splits else "train"]
-
-
-def build_test_loaders(
-    config: Config,
-    dataset: ImageDataset,
-    encoder: Encoder,
-    cache: ImageCache | None,
-    *,
-    device: torch.device,
-    processes: Processes = ALONE,
-) -> list[Batches]:
-    """Returns images of each of :func:`test_splits`, resized and centre-cropped, in the table's order.
-
-    Of a frozen encoder these are their features. Each process loads whole batches, which are those of one process.
-
-    Args:
-        config: The run.
-        dataset: Whose images.
-        encoder: Says how images are normalised.
-        cache: Decoded images to read instead of the files.
-        device: Where the features of a frozen encoder are computed.
-        processes: Those that load parts of a split.
-    """
-    data = config.data
-    norm: dict[str, Any] = {
-        "mean": encoder.mean,
-        "std": encoder.std,
-        "normalised": not _uint8(config, encoder),
-    }
-    transform = eval_transform(data.image_size, resize=data.resize, **norm)
-    loaders = []
-    for split in test_splits(dataset):
-        images = ImageSamples(dataset, dataset.rows(split), transform, cache)
-        frozen = (
-            frozen_samples(images, encoder, **_extraction(config, device)) if encoder.spec.frozen else None
-        )
-        loading = _loading(config) if frozen is None else _loading(config, workers=0)
-        size = config.evaluation.batch_size
-        batches = processes.part(math.ceil(len(images) / size))
-        own = range(batches.start * size, min(batches.stop * size, len(images)))
-        loaders.append(DataLoader(frozen or images, batch_size=size, sampler=own, **loading))
-    return loaders
-
-
 def new_run_folder(config: Config, stamp: str, out: Path | None = None) -> RunFolder:
     """Makes ``runs/<dataset>-<method>-seed<seed>-<stamp>`` with its recipe.
 
@@ -501,58 +352,3 @@ def new_run_folder(config: Config, stamp: str, out: Path | None = None) -> RunFo
         with suppress(FileExistsError):
             return RunFolder.create(path, config.as_dict())
     raise AssertionError("numbers do not end")
-
-
-class OwnPart(Sampler[list[Draw]]):
-    """The part of each batch of a plan that is this process's.
-
-    Args:
-        sampler: Plans whole batches.
-        processes: Share them.
-    """
-
-    def __init__(self, sampler: PlannedSampler, processes: Processes) -> None:
-        self.sampler = sampler
-        self.processes = processes
-
-    def __len__(self) -> int:
-        return len(self.sampler)
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        for batch in self.sampler:
-            own = self.processes.part(len(batch))
-            yield batch[own.start : own.stop]
-
-
-def _extraction(config: Config, device: torch.device) -> dict[str, Any]:
-    """Returns where and with what the features of a frozen backbone are computed."""
-    folder = config.data.feature_cache
-    return {
-        "device": device,
-        "workers": config.data.workers,
-        "folder": None if folder is None else Path(folder).expanduser(),
-    }
-
-
-def _uint8(config: Config, encoder: Encoder) -> bool:
-    """Whether images stay uint8 until they are on the device: a quarter of the bytes to move.
-
-    On a CPU the worker processes normalise, so that the process that trains need not.
-    """
-    return _on_gpu(config) and not encoder.spec.frozen and not config.data.random_erasing
-
-
-def _on_gpu(config: Config) -> bool:
-    return torch.cuda.is_available() and config.train.device in ("auto", "cuda")
-
-
-def _loading(config: Config, workers: int | None = None) -> dict[str, Any]:
-    workers = config.data.workers if workers is None else workers
-    return {
-        "num_workers": workers,
-        "worker_init_fn": leave_signals_to_main,
-        "persistent_workers": workers > 0,
-        # Its own generator: with torch's, each new iterator would move the random numbers of the training.
-        "generator": torch.Generator().manual_seed(config.seed),
-        "pin_memory": _on_gpu(config),
-    }

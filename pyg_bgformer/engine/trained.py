@@ -15,7 +15,8 @@ from pyg_bgformer.deploy.embedding_model import EmbeddingModel
 from pyg_bgformer.encoders import Encoder
 from pyg_bgformer.engine.evaluate import Extracted
 from pyg_bgformer.engine.insight import unchanged
-from pyg_bgformer.engine.setup import build_method, build_sampler, train_samples, training_part
+from pyg_bgformer.engine.loaders import train_samples
+from pyg_bgformer.engine.setup import build_method, build_sampler, training_part
 from pyg_bgformer.engine.state import read_checkpoint
 from pyg_bgformer.errors import InputError, one_line
 from pyg_bgformer.methods import Method
@@ -77,7 +78,7 @@ def training_images(
         raise InputError(
             f"batch {number}: expected 0 to {len(plan) - 1}, the batches of this run's first epoch"
         )
-    samples = train_samples(config, seen, encoder, cache=None)
+    samples = train_samples(config.data, config.seed, seen, encoder, cache=None)
     draws = plan[number]
     if (views := config.data.views) is not None:  # a frozen encoder's images have a few views each
         rows = [int(samples.rows[position]) for position, _ in draws]

@@ -12,12 +12,8 @@ from pyg_bgformer.deploy.embedding_model import EmbeddingModel
 from pyg_bgformer.encoders import Encoder
 from pyg_bgformer.engine.evaluate import extract_all
 from pyg_bgformer.engine.launch import build_fabric
-from pyg_bgformer.engine.setup import (
-    build_dataset,
-    build_test_loaders,
-    protocol_part,
-    test_splits,
-)
+from pyg_bgformer.engine.loaders import build_test_loaders, test_splits
+from pyg_bgformer.engine.setup import build_dataset, protocol_part
 from pyg_bgformer.engine.trained import (
     batch_edges,
     kept_embeddings,
@@ -91,7 +87,12 @@ class TrainedRun:
         if embeddings is None:
             fabric = build_fabric(self.config.train, alone=True)
             loaders = build_test_loaders(
-                self.config, self.part, self.encoder, cache=None, device=fabric.device
+                self.config.data,
+                self.config.evaluation.batch_size,
+                self.part,
+                self.encoder,
+                cache=None,
+                device=fabric.device,
             )
             method = Method(self.encoder.to(fabric.device), nn.Identity(), geometry, 0)
             extracted = extract_all(fabric, method, loaders)

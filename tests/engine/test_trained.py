@@ -7,8 +7,9 @@ from pyg_bgformer.config.schema import ProtocolConfig
 from pyg_bgformer.engine import trained as trained_module
 from pyg_bgformer.engine.evaluate import Extracted, extract_all
 from pyg_bgformer.engine.launch import build_fabric
+from pyg_bgformer.engine.loaders import build_test_loaders
 from pyg_bgformer.engine.run import run
-from pyg_bgformer.engine.setup import build_dataset, build_test_loaders
+from pyg_bgformer.engine.setup import build_dataset
 from pyg_bgformer.engine.trained import keep_embeddings, kept_embeddings, load_trained
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.evaluation import retrieval
@@ -30,7 +31,9 @@ def test_the_trained_method_gives_the_embeddings_that_were_tested(tiny, display,
     assert torch.equal(before, torch.get_rng_state())
     assert not method.training
     fabric = build_fabric(config.train)
-    loaders = build_test_loaders(config, dataset, method.encoder, None, device=fabric.device)
+    loaders = build_test_loaders(
+        config.data, config.evaluation.batch_size, dataset, method.encoder, None, device=fabric.device
+    )
     (extracted,) = extract_all(fabric, method, loaders)
     (kept,) = kept_embeddings(folder)
     assert torch.equal(extracted.features["embedding"], kept)

@@ -1,0 +1,220 @@
+"""Loaders of images: training batches in the sampler's order, and the images that are tested."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from pyg_bgformer.config.schema import DataConfig
+from pyg_bgformer.data import ImageCache, ImageDataset, ImageSamples, PlannedSampler
+from pyg_bgformer.data.noise import NoisySamples
+from pyg_bgformer.data.samplers.planned_sampler import Draw
+from pyg_bgformer.data.transforms import eval_transform, train_transform
+from pyg_bgformer.data.workers import leave_signals_to_main
+from pyg_bgformer.encoders import Encoder
+from pyg_bgformer.engine.frozen import frozen_samples
+from pyg_bgformer.engine.processes import ALONE, Processes
+from pyg_bgformer.engine.progress import Display
+
+Batches = DataLoader[tuple[Tensor, int, int]]
+"""Loads ``images (B, 3, S, S)``, ``labels (B,)`` and ``rows (B,)``: samples, collated."""
+
+
+def open_cache(data: DataConfig, dataset: ImageDataset, display: Display) -> ImageCache | None:
+    """Returns the decoded images, which are made at first use; :obj:`None` where the recipe wants none.
+
+    Args:
+        data: The recipe's section.
+        dataset: Whose images.
+        display: Shows the progress.
+    """
+    if data.cache is None:
+        return None
+    with display.bar("decoding images", len(dataset.table)) as update:
+        return ImageCache.open_or_build(
+            dataset,
+            data.cache_size,
+            Path(data.cache).expanduser(),
+            workers=data.workers,
+            progress=lambda done, _: update(done, ""),
+        )
+
+
+def train_samples(
+    data: DataConfig,
+    seed: int,
+    dataset: ImageDataset,
+    encoder: Encoder,
+    cache: ImageCache | None,
+    *,
+    normalised: bool = True,
+) -> NoisySamples:
+    """Returns the training images, augmented; not augmented for a frozen encoder that is trained on no views.
+
+    Args:
+        data: The recipe's section.
+        seed: Decides which images are noise, where the recipe asks for some.
+        dataset: What the training sees.
+        encoder: Says how images are normalised.
+        cache: Decoded images to read instead of the files.
+        normalised: Otherwise images are uint8, and the encoder normalises them.
+    """
+    norm: dict[str, Any] = {"mean": encoder.mean, "std": encoder.std, "normalised": normalised}
+    plain = encoder.spec.frozen and data.views is None
+    transform = (
+        eval_transform(data.image_size, resize=data.resize, **norm)
+        if plain
+        else train_transform(
+            data.image_size,
+            crop_scale=data.crop_scale,
+            crop_ratio=data.crop_ratio,
+            flip=data.flip,
+            random_erasing=data.random_erasing,
+            **norm,
+        )
+    )
+    noise: dict[str, Any] = {"share": data.image_noise, "seed": seed, "size": data.image_size}
+    return NoisySamples(dataset, dataset.rows("train"), transform, cache, **noise)
+
+
+def build_train_loader(
+    data: DataConfig,
+    seed: int,
+    dataset: ImageDataset,
+    encoder: Encoder,
+    sampler: PlannedSampler,
+    cache: ImageCache | None,
+    *,
+    device: torch.device,
+    processes: Processes = ALONE,
+) -> Batches:
+    """Returns training images, augmented, in the sampler's order; of a frozen encoder their features.
+
+    Each process loads its part of a batch. Features are small: each process loads all of them.
+
+    The reduction of a frozen encoder is fitted to these features.
+
+    Args:
+        data: The recipe's section.
+        seed: See :func:`train_samples`.
+        dataset: What the training sees.
+        encoder: Says how images are normalised.
+        sampler: Decides the batches.
+        cache: Decoded images to read instead of the files.
+        device: Where batches go, and where the features of a frozen encoder are computed.
+        processes: Those that load parts of a batch.
+    """
+    samples = train_samples(data, seed, dataset, encoder, cache, normalised=not _uint8(data, encoder, device))
+    if not encoder.spec.frozen:
+        return DataLoader(samples, batch_sampler=OwnPart(sampler, processes), **_loading(data, device))
+    features = frozen_samples(samples, encoder, views=data.views, **_extraction(data, device))
+    if encoder.spec.pca_dim is not None:
+        encoder.fit_pca(features.features.flatten(0, 1))
+    return DataLoader(features, batch_sampler=sampler, **_loading(data, device, workers=0))
+
+
+class OwnPart(Sampler[list[Draw]]):
+    """The part of each batch of a plan that is this process's.
+
+    Args:
+        sampler: Plans whole batches.
+        processes: Share them.
+    """
+
+    def __init__(self, sampler: PlannedSampler, processes: Processes) -> None:
+        self.sampler = sampler
+        self.processes = processes
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for batch in self.sampler:
+            own = self.processes.part(len(batch))
+            yield batch[own.start : own.stop]
+
+
+def test_splits(dataset: ImageDataset) -> list[str]:
+    """Returns the splits that are tested: ``test``, or ``query`` and ``gallery``; ``train`` where there are none.
+
+    Args:
+        dataset: The dataset.
+    """
+    splits = dataset.counts()
+    if "query" in splits:
+        return ["query", "gallery"]
+    return ["test" if "test" in splits else "train"]
+
+
+def build_test_loaders(
+    data: DataConfig,
+    batch_size: int,
+    dataset: ImageDataset,
+    encoder: Encoder,
+    cache: ImageCache | None,
+    *,
+    device: torch.device,
+    processes: Processes = ALONE,
+) -> list[Batches]:
+    """Returns images of each of :func:`test_splits`, resized and centre-cropped, in the table's order.
+
+    Of a frozen encoder these are their features. Each process loads whole batches, which are those of one process.
+
+    Args:
+        data: The recipe's section.
+        batch_size: Number of images in a batch.
+        dataset: Whose images.
+        encoder: Says how images are normalised.
+        cache: Decoded images to read instead of the files.
+        device: Where batches go, and where the features of a frozen encoder are computed.
+        processes: Those that load parts of a split.
+    """
+    norm: dict[str, Any] = {
+        "mean": encoder.mean,
+        "std": encoder.std,
+        "normalised": not _uint8(data, encoder, device),
+    }
+    transform = eval_transform(data.image_size, resize=data.resize, **norm)
+    loaders = []
+    for split in test_splits(dataset):
+        images = ImageSamples(dataset, dataset.rows(split), transform, cache)
+        frozen = frozen_samples(images, encoder, **_extraction(data, device)) if encoder.spec.frozen else None
+        loading = _loading(data, device) if frozen is None else _loading(data, device, workers=0)
+        batches = processes.part(math.ceil(len(images) / batch_size))
+        own = range(batches.start * batch_size, min(batches.stop * batch_size, len(images)))
+        loaders.append(DataLoader(frozen or images, batch_size=batch_size, sampler=own, **loading))
+    return loaders
+
+
+def _extraction(data: DataConfig, device: torch.device) -> dict[str, Any]:
+    """Returns where and with what the features of a frozen backbone are computed."""
+    folder = data.feature_cache
+    return {
+        "device": device,
+        "workers": data.workers,
+        "folder": None if folder is None else Path(folder).expanduser(),
+    }
+
+
+def _uint8(data: DataConfig, encoder: Encoder, device: torch.device) -> bool:
+    """Whether images stay uint8 until they are on the device: a quarter of the bytes to move.
+
+    On a CPU the worker processes normalise, so that the process that trains need not.
+    """
+    return device.type == "cuda" and not encoder.spec.frozen and not data.random_erasing
+
+
+def _loading(data: DataConfig, device: torch.device, workers: int | None = None) -> dict[str, Any]:
+    workers = data.workers if workers is None else workers
+    return {
+        "num_workers": workers,
+        "worker_init_fn": leave_signals_to_main,
+        "persistent_workers": workers > 0,
+        # Its own generator: with torch's, each new iterator would move the random numbers of the training.
+        "generator": torch.Generator(),
+        "pin_memory": device.type == "cuda",
+    }
