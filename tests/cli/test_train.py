@@ -27,15 +27,16 @@ def test_it_prints_the_verdict_the_page_and_the_next_command(photos, tmp_path, c
     assert f"page: {run / 'report.html'}" in printed
     assert (run / "report.html").exists()
     assert printed.splitlines()[-1] == f"next: pyg-bgformer embed {run} {photos} --out vectors.npz"
+
+
+def test_without_a_holdout_the_scores_are_marked_and_the_run_is_extended(photos, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["train", str(photos), "--holdout", "none", "--out", str(run), *QUICK]) == 0
+    assert "MAP@R on the training images (6 classes)" in capsys.readouterr().out
     assert main(["train", "--resume", str(run)]) == 2
     assert "is finished" in capsys.readouterr().err
     assert main(["train", "--resume", str(run), "--train.epochs", "2"]) == 0
     assert read_result(RunFolder(run)).epochs == 2
-
-
-def test_without_a_holdout_the_scores_are_marked(photos, tmp_path, capsys):
-    assert main(["train", str(photos), "--holdout", "none", "--out", str(tmp_path / "run"), *QUICK]) == 0
-    assert "MAP@R on the training images (6 classes)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
