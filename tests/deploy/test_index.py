@@ -74,6 +74,23 @@ def test_an_approximate_index_finds_most_neighbours_and_knows_later_entries(tmp_
     assert again.search(vectors[3:4], k=1, exact=False).names == [["3.jpg"]]
 
 
+def test_a_large_approximate_index_is_compressed_and_its_candidates_are_compared_exactly(
+    tmp_path, monkeypatch
+):
+    faiss = pytest.importorskip("faiss", reason="the extra 'search' is not installed")
+    monkeypatch.setattr(index_file, "HNSW_ROWS", 100)
+    vectors, queries = unit_vectors(1000), unit_vectors(20, seed=1)
+    index = filled(tmp_path / "index", vectors)
+    assert index.build_approximate(queries, k=5) > 0.8
+    (graph,) = (tmp_path / "index").glob("*.faiss")
+    assert isinstance(faiss.read_index(str(graph)), faiss.IndexIVFPQ)
+    hits = index.search(queries, k=5, exact=False)
+    expected = torch.einsum("nd,nkd->nk", queries, vectors[hits.ids])
+    torch.testing.assert_close(hits.similarities, expected)
+    assert index.build_approximate(queries, k=5) > 0.8
+    assert list((tmp_path / "index").glob("*.faiss")) == [graph]
+
+
 def add_one(folder, number):
     SearchIndex(folder).add([f"{number}.jpg"], unit_vectors(1, seed=number), MODEL)
 
