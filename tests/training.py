@@ -34,7 +34,10 @@ class NoisyConv(Backbone):
     def __init__(self, pooling="average"):
         net = nn.ModuleDict(
             {
-                "stem": nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU()),
+                # A bias before BatchNorm has no gradient but rounding, of which Adam makes whole steps.
+                "stem": nn.Sequential(
+                    nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU()
+                ),
                 "block": nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.Dropout(0.2), nn.ReLU()),
             }
         )

@@ -94,9 +94,14 @@ def largest_difference(one, other):
     ],
 )
 def test_several_processes_give_the_weights_of_one(count, dtype, tolerance):
-    alone = trained(1, CASES, dtype)
-    several = on_processes(count, trained, count, CASES, dtype)
-    for number, config in enumerate(CASES):
+    cases = CASES
+    if dtype == torch.float32:
+        # The bias of attention's keys has no gradient but rounding, of which Adam makes whole steps.
+        train = {"optimizer": "sgd", "lr": 0.03}
+        cases = [replace(config, train=replace(config.train, **train)) for config in CASES]
+    alone = trained(1, cases, dtype)
+    several = on_processes(count, trained, count, cases, dtype)
+    for number, config in enumerate(cases):
         members = [states[number] for states in several]
         assert all(largest_difference(members[0], member) == 0 for member in members)
         difference = largest_difference(alone[number], members[0])
