@@ -10,6 +10,7 @@ import torch
 
 from pyg_bgformer import EmbeddingModel, batch_graph
 from pyg_bgformer.config.recipe import read_config
+from pyg_bgformer.encoders import ENCODERS
 from pyg_bgformer.engine.run import run
 from pyg_bgformer.engine.setup import deterministic_algorithms
 from pyg_bgformer.errors import Interrupted
@@ -21,7 +22,7 @@ from pyg_bgformer.runs.result import read_result
 from tests.methods.test_methods import NEEDED
 from tests.nn.oracles import close, features
 from tests.nn.test_compile import DENSE, blocks
-from tests.training import Silent, Training
+from tests.training import NoisyConv, Silent, Training
 
 pytestmark = [
     pytest.mark.gpu,
@@ -130,6 +131,28 @@ def test_a_seed_repeats_bit_for_bit_with_deterministic_algorithms(method: str, t
     folders = [run(small(method, *arguments), Silent()) for _ in range(2)]
     first, second = ((folder.path / "encoder.safetensors").read_bytes() for folder in folders)
     assert first == second
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_pieces_give_the_weights_of_the_whole_batch(method: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(ENCODERS.parts, "noisy", NoisyConv)
+    config = small(method)
+    config = replace(config, encoder=replace(config.encoder.changed(frozen_batchnorm=True), name="noisy"))
+    whole, pieces = (
+        Training(replace(config, train=replace(config.train, encode_chunk=chunk)), tmp_path).double().fit()
+        for chunk in (None, 7)
+    )
+    for name, value in whole.method.state_dict().items():
+        torch.testing.assert_close(pieces.method.state_dict()[name], value, rtol=0, atol=1e-6, msg=name)
+
+
+def test_pieces_work_with_fp16(tmp_path: Path) -> None:
+    config = small("bgformer", "--train.precision", "16-mixed", "--encoder.frozen_batchnorm", "true")
+    whole, pieces = (
+        Training(replace(config, train=replace(config.train, encode_chunk=chunk)), tmp_path).fit().history
+        for chunk in (None, 7)
+    )
+    assert pieces[-1]["loss"] == pytest.approx(whole[-1]["loss"], rel=5e-2)
 
 
 def test_a_stopped_training_is_resumed_on_the_gpu(tmp_path: Path) -> None:

@@ -83,7 +83,12 @@ class Training:
         self.state.method.double()
         samples = self.parts.train_loader.dataset
         transform = samples.transform
-        samples.transform = lambda image: transform(image).double()
+
+        def in_float64(image):
+            image = transform(image)
+            return image.double() / (255 if image.dtype == torch.uint8 else 1)
+
+        samples.transform = in_float64
         return self
 
     def fit(self, **callbacks):

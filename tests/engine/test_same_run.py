@@ -51,10 +51,10 @@ CASES = [
 """All methods with dropout and drop path in the backbone; BatchNorm that trains; pieces; a loss with a memory."""
 
 
-def parts_of(config, count, dtype=torch.float64):
+def parts_of(config, count, dtype=torch.float64, device="cpu"):
     """What a run of so many processes works with."""
     ENCODERS.parts["noisy"] = NoisyConv
-    config = replace(config, train=replace(config.train, devices=count, device="cpu"))
+    config = replace(config, train=replace(config.train, devices=count, device=device))
     fabric = build_fabric(config.train)
     fabric.launch()
     torch.manual_seed(config.seed)
@@ -62,19 +62,24 @@ def parts_of(config, count, dtype=torch.float64):
     parts.method.to(dtype)
     samples = parts.train_loader.dataset
     transform = samples.transform
-    samples.transform = lambda image: transform(image).to(dtype)
+
+    def in_dtype(image):
+        image = transform(image)
+        return image.to(dtype) / (255 if image.dtype == torch.uint8 else 1)
+
+    samples.transform = in_dtype
     return parts
 
 
 def state_of(parts):
-    return {name: value.numpy().copy() for name, value in parts.method.state_dict().items()}
+    return {name: value.cpu().numpy().copy() for name, value in parts.method.state_dict().items()}
 
 
-def trained(count, configs, dtype):
+def trained(count, configs, dtype, device="cpu"):
     """The weights of methods after training, one after another."""
     states = []
     for config in configs:
-        parts = parts_of(config, count, dtype)
+        parts = parts_of(config, count, dtype, device)
         fit(parts)
         states.append(state_of(parts))
     return states
@@ -107,6 +112,16 @@ def test_several_processes_give_the_weights_of_one(count, dtype, tolerance):
         difference = largest_difference(alone[number], members[0])
         print(f"{config.method.name:12} {count} processes, {dtype}: {difference:.1e}")
         assert difference <= tolerance, config.method.name
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_two_gpus_give_the_weights_of_one():
+    first, other = on_processes(2, trained, 2, CASES, torch.float64, "cuda")
+    (alone,) = on_processes(1, trained, 1, CASES, torch.float64, "cuda")
+    for expected, found, same in zip(alone, first, other, strict=True):
+        assert largest_difference(found, same) == 0
+        assert largest_difference(found, expected) <= 1e-6
 
 
 def begun(count, config, folder, signalled, dtype):
