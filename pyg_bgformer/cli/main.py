@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line, by default that of the process.
 
     Returns:
-        The exit code. 0: done. 1: a run failed, a dataset is not as it should be, or two runs differ. 2: a mistake
-        in what was given. 130: interrupted.
+        The exit code. 0: done. 1: a run failed, a dataset is incomplete or damaged, or two runs differ. 2: wrong
+        input. 130: interrupted.
     """
     # torch_geometric decorates functions with torch.jit.script when it is imported, which torch now deprecates.
     warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)

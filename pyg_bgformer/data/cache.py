@@ -70,7 +70,7 @@ class ImageCache:
         pixels = np.array(self._content[end - 3 * height * width : end])
         if zlib.crc32(pixels.data) != self._index["checksum"][row]:
             raise ImageError(
-                f"{self.path}: image {row} of this cache is damaged; delete it to have it made again"
+                f"{self.path}: image {row} of this cache is damaged; delete it, and it is made again"
             )
         return torch.from_numpy(pixels).view(height, width, 3).permute(2, 0, 1)
 
@@ -186,8 +186,8 @@ def map_pixels(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
     try:
         content = np.memmap(path, dtype=np.uint8, mode="r")
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: no image cache ({error}); delete it to have it made again") from None
-    damaged = InputError(f"{path}: a damaged image cache; delete it to have it made again")
+        raise InputError(f"{path}: not an image cache ({error}); delete it, and it is made again") from None
+    damaged = InputError(f"{path}: a damaged image cache; delete it, and it is made again")
     if content.size < TAIL.itemsize:
         raise damaged
     tail = content[-TAIL.itemsize :].view(TAIL)[0]

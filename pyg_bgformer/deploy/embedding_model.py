@@ -254,7 +254,7 @@ class EmbeddingModel(nn.Module, ModelHubMixin):
         return built.eval()
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
-        """Writes ``encoder.safetensors``, ``encoder.json`` and, where there is none, ``README.md`` to a folder.
+        """Writes ``encoder.safetensors``, ``encoder.json`` and, if there is none, ``README.md`` to a folder.
 
         Args:
             save_directory: Made where it is missing.
@@ -264,7 +264,7 @@ class EmbeddingModel(nn.Module, ModelHubMixin):
             The address of the commit, with ``push_to_hub``.
 
         Raises:
-            InputError: If the folder cannot be written, or ``training`` holds something that is no plain value.
+            InputError: If the folder cannot be written, or ``training`` holds something that is not a plain value.
         """
         try:
             address: str | None = super().save_pretrained(save_directory, **options)
@@ -298,13 +298,13 @@ class EmbeddingModel(nn.Module, ModelHubMixin):
         """Returns name and options of the geometry.
 
         Raises:
-            InputError: If it is none of :data:`~pyg_bgformer.geometry.GEOMETRIES`.
+            InputError: If it is not one of :data:`~pyg_bgformer.geometry.GEOMETRIES`.
         """
         kind = type(self.geometry)
         names = [name for name in GEOMETRIES if GEOMETRIES.find(name) is kind]
         if not names or not is_dataclass(self.geometry):
             raise InputError(
-                f"geometry {self.geometry!r} is none of those that can be saved: {', '.join(GEOMETRIES)}"
+                f"geometry {self.geometry!r} cannot be saved; expected one of {', '.join(GEOMETRIES)}"
             )
         return {"name": names[0], **asdict(self.geometry)}
 
@@ -361,7 +361,7 @@ def model_folder(name: str, **options: Any) -> Path:
         raise InputError(f"no model '{name}': there is no such folder") from error
     except OSError as error:
         raise InputError(
-            f"no model '{name}': there is no such folder, and the Hugging Face hub does not give it ({error})"
+            f"no model '{name}': there is no such folder, and the Hugging Face hub does not have it ({error})"
         ) from error
 
 

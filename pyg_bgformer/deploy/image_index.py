@@ -142,7 +142,9 @@ class ImageIndex:
         folder = Path(folder).expanduser()
         if folder.exists():
             what = (
-                "add to it with --add, or choose" if (folder / INDEX).is_file() else "it is no index; choose"
+                "add to it with --add, or choose"
+                if (folder / INDEX).is_file()
+                else "it is not an index; choose"
             )
             raise InputError(f"{folder} exists already; {what} another name")
         unfinished = partial_path(folder)
@@ -234,7 +236,7 @@ class ImageIndex:
         Args:
             images: Queries, as :meth:`EmbeddingModel.embed` takes them.
             k: Neighbours of each, at most as many as the index has images.
-            exact: Compare with every image, also where there is an approximate index.
+            exact: Compare with every image, also if there is an approximate index.
 
         Raises:
             InputError: If a query cannot be read, the index is empty, or ``k`` is out of its range.

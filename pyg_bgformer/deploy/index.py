@@ -210,7 +210,7 @@ class SearchIndex:
         Args:
             queries: ``(N, D)`` of the index's model.
             k: Neighbours, at most as many as the index has entries.
-            exact: Compare with every entry. Otherwise the approximate index proposes candidates where there is one;
+            exact: Compare with every entry. Otherwise the approximate index proposes candidates if there is one;
                 they are ordered by their exact similarities.
 
         Raises:
@@ -253,7 +253,7 @@ class SearchIndex:
         """Returns some vectors of the index, always the same ones while the index does not change.
 
         Args:
-            count: How many, where there are so many.
+            count: At most how many.
         """
         ids = np.random.default_rng(0).choice(len(self), min(count, len(self)), replace=False)
         return torch.from_numpy(self._gather(np.sort(ids)))
@@ -269,7 +269,8 @@ class SearchIndex:
             The share of the ``k`` true neighbours that it finds.
 
         Raises:
-            InputError: If faiss is not installed, the similarity is no dot product, or the file cannot be written.
+            InputError: If faiss is not installed, the similarity is not a dot product, or the file cannot be
+                written.
         """
         if self.similarity is not None:
             raise InputError("an approximate index needs unit vectors and the dot product; use exact search")
@@ -378,7 +379,7 @@ def _read(folder: Path) -> Contents:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{folder} is no index: {INDEX} cannot be read ({error.strerror})") from error
+        raise InputError(f"{folder} is not an index: {INDEX} cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}); make the index again") from error
     try:
@@ -396,7 +397,7 @@ def _read(folder: Path) -> Contents:
     except (KeyError, TypeError, IndexError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} is not as an index is written; make it again") from error
+        raise InputError(f"{path} is not the contents of an index; make the index again") from error
 
 
 def _segments(content: dict[str, Any]) -> Iterator[Segment]:
@@ -428,9 +429,7 @@ def _check_file(path: Path, expected: str) -> None:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); make the index again") from error
     if found != expected:
-        raise InputError(
-            f"{path} is damaged: its checksum is not the one it was written with; make the index again"
-        )
+        raise InputError(f"{path} is damaged: its content does not match its checksum; make the index again")
 
 
 def _faiss() -> Any:

@@ -36,9 +36,7 @@ def load_model(
     """
     if not is_backbone(name):
         if weights is not None or image_size is not None:
-            raise InputError(
-                f"'{name}' has its own weights and image size; these are set for backbones alone"
-            )
+            raise InputError(f"'{name}' has its own weights and image size; these are set only for backbones")
         return EmbeddingModel.from_pretrained(name)
     return backbone_model(str(name), weights=weights, image_size=image_size)
 

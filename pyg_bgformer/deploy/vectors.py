@@ -39,7 +39,7 @@ class Vectors:
 
 
 def stamp(path: str) -> str:
-    """Returns size and time of change of a file, which differ when it was replaced; nothing where there is no file.
+    """Returns size and time of change of a file, which differ when it was replaced; nothing if there is no file.
 
     Args:
         path: The file.
@@ -124,7 +124,7 @@ def read_vectors(path: str | Path) -> Vectors:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
     except (KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"{path} is damaged, or no file of vectors: {one_line(error)}") from error
+        raise InputError(f"{path} is not a file of vectors, or is damaged: {one_line(error)}") from error
 
 
 def parquet(path: Path) -> ModuleType:

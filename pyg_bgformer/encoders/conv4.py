@@ -36,7 +36,9 @@ class Conv4(Backbone):
         """Returns pooled features (B, 64); raises InputError for images under 16 pixels."""
         if min(images.shape[-2:]) < SMALLEST_IMAGE:
             height, width = images.shape[-2:]
-            raise InputError(f"conv4 needs images of {SMALLEST_IMAGE} px or more, got {height} x {width} px")
+            raise InputError(
+                f"conv4 needs images of {SMALLEST_IMAGE} px or more, found {height} x {width} px"
+            )
         return global_pool(self.net(images), self.pooling)
 
 

@@ -79,7 +79,7 @@ def read_description(folder: Path) -> ModelDescription:
         )
     description: ModelDescription = checked(content, ModelDescription, f"'{path}'")
     if len(description.mean) != 3 or len(description.std) != 3:
-        raise InputError(f"'{path}': mean and std must have three numbers, one a channel")
+        raise InputError(f"'{path}': mean and std must have three numbers, one for each channel")
     for value in description.mean:
         check_range(f"'{path}': mean", value, at_least=-LARGEST_NUMBER, at_most=LARGEST_NUMBER)
     for value in description.std:

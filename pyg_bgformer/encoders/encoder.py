@@ -78,7 +78,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         if spec.embedding_dim < 1:
-            raise InputError(f"embedding_dim must be 1 or more, got {spec.embedding_dim}")
+            raise InputError(f"embedding_dim must be 1 or more, found {spec.embedding_dim}")
         self.backbone = backbone
         self.spec = spec
         self.weights_tag = weights_tag

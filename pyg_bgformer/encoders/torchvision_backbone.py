@@ -88,7 +88,9 @@ class TorchvisionViT(Backbone):
         size = self.net.image_size
         height, width = images.shape[-2:]
         if not height == width == size:
-            raise InputError(f"this vision transformer needs images of {size} px, got {height} x {width} px")
+            raise InputError(
+                f"this vision transformer needs images of {size} px, found {height} x {width} px"
+            )
         features: Tensor = self.net(images)
         return features
 

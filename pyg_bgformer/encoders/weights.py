@@ -82,7 +82,7 @@ def _torch_tensors(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         forbidden = re.search(r"GLOBAL (\S+)", str(error))
         found = f"'{forbidden[1]}'" if forbidden else "something else"
-        raise InputError(f"'{path}' must hold tensors alone, found {found}; nothing of it was run") from error
+        raise InputError(f"'{path}' must hold only tensors, found {found}; nothing of it was run") from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise InputError(f"'{path}' is not a file of torch.save, or truncated: {one_line(error)}") from error
     if not isinstance(content, Mapping):
@@ -90,8 +90,8 @@ def _torch_tensors(path: Path) -> dict[str, Tensor]:
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise InputError(
-                f"'{path}' must hold names and tensors alone, found {type(value).__name__} under {key!r}: "
-                "save the network's state_dict alone"
+                f"'{path}' must hold only names and tensors, found {type(value).__name__} under {key!r}: "
+                "save only the network's state_dict"
             )
     return {key: value.detach() for key, value in content.items()}
 

@@ -166,8 +166,8 @@ def score(
         geometry: Its similarity compares the embeddings. Other features are compared by the cosine.
         evaluation: The recipe's section.
         seed: Decides the start of k-means.
-        refined: Scored beside the others as ``refined``; compared with the gallery's plain embeddings where there
-            is a gallery.
+        refined: Scored in addition to the others as ``refined``; compared with the gallery's plain embeddings
+            if there is a gallery.
     """
     queries, gallery = extracted[0], extracted[1] if len(extracted) > 1 else None
     compared = {

@@ -52,7 +52,7 @@ def evaluate_model(
         Scores in ``trained``, as those of a run; ``untrained`` is empty.
 
     Raises:
-        InputError: If there is no such model or data, or they are not as they should be.
+        InputError: If there is no such model or data, or they are damaged.
     """
     display = Silent() if display is None else display
     config = evaluated_config(model, data, settings)

@@ -39,7 +39,7 @@ def unchanged(module: nn.Module, device: torch.device) -> Iterator[None]:
 
     Args:
         module: Its submodules may be in different modes.
-        device: Whose random numbers are restored beside the CPU's.
+        device: Whose random numbers are restored besides the CPU's.
     """
     modes = [(part, part.training) for part in module.modules()]
     try:

@@ -89,7 +89,7 @@ def started_outside() -> Started | None:
         for name in ("WORLD_SIZE", "SLURM_NTASKS"):
             if environment.get(name, "1") not in ("1", str(number)):
                 raise InputError(
-                    f"{name} is {environment[name]}, but this process stands alone: start the run by torchrun or "
+                    f"{name} is {environment[name]}, but there is only this process: start the run by torchrun or "
                     f"srun, or unset {name}"
                 )
     return started if started.number > 1 else None

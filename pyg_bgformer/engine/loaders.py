@@ -139,7 +139,7 @@ class OwnPart(Sampler[list[Draw]]):
 
 
 def test_splits(dataset: ImageDataset) -> list[str]:
-    """Returns the splits that are tested: ``test``, or ``query`` and ``gallery``; ``train`` where there are none.
+    """Returns the splits that are tested: ``test``, or ``query`` and ``gallery``; ``train`` if there are none.
 
     Args:
         dataset: The dataset.

@@ -1,4 +1,4 @@
-"""What a finished run leaves beside its result: values of each query, and the model to deploy."""
+"""What a finished run leaves besides its result: values of each query, and the model to deploy."""
 
 from dataclasses import asdict
 

@@ -101,7 +101,7 @@ def run(
     if result.batch_dependent:
         raise RunError(
             f"an image's embedding changes by {result.batch_dependence:.1e} of its norm with the batch it is in; "
-            "such results depend on which images are tested together and must not be compared"
+            "such results cannot be compared, because they depend on which images are tested together"
         )
     return folder
 
@@ -149,7 +149,7 @@ def set_out(parts: Parts, folder: RunFolder) -> None:
         folder: Its folder.
 
     Raises:
-        InputError: The checkpoint is not as it should be.
+        InputError: The checkpoint is missing or damaged.
     """
     if parts.processes.is_first and folder.state == "finished":
         reopen(folder, parts.config)
@@ -169,7 +169,7 @@ def resumable(folder: RunFolder, processes: Processes) -> Iterator[None]:
 
     Raises:
         Interrupted: A signal asked to stop.
-        RunError: The run failed, and can be resumed once the reason is mended.
+        RunError: The run failed, and can be resumed once its cause is fixed.
     """
     try:
         yield
@@ -214,7 +214,7 @@ def evaluate_untrained(parts: Parts, folder: RunFolder, display: Display) -> Sco
         return read_scores(folder.untrained)
     if parts.state.epoch or parts.state.batch:
         raise InputError(
-            f"{folder.untrained} is missing, and the encoder has been trained since: start a new run"
+            f"{folder.untrained} is missing, and the encoder has changed since then: start a new run"
         )
     extracted = extract_tested(parts, "testing the untrained encoder", display)
     if not parts.processes.is_first:
@@ -242,7 +242,9 @@ def train(parts: Parts, folder: RunFolder, display: Display) -> None:
             folder,
             on_batch=lambda epoch, batch, loss: update(log.begins[epoch] + batch, f"loss {loss:.4f}"),
             on_epoch=log,
-            on_idle=lambda names: display.line(f"without a gradient, and so not trained: {', '.join(names)}"),
+            on_idle=lambda names: display.line(
+                f"not trained, because they get no gradient: {', '.join(names)}"
+            ),
         )
 
 

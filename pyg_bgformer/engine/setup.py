@@ -330,7 +330,7 @@ def build_encoding(
 def new_run_folder(config: Config, stamp: str, out: Path | None = None) -> RunFolder:
     """Makes ``runs/<dataset>-<method>-seed<seed>-<stamp>`` with its recipe.
 
-    A number is added to the name where there is such a folder already.
+    A number is added to the name if there is such a folder already.
 
     Args:
         config: The run.

@@ -147,7 +147,7 @@ def load_checkpoint(fabric: Fabric, state: TrainState, folder: RunFolder, origin
     checkpoint = read_checkpoint(path)
     found = checkpoint.origin
     if found.method != origin.method:
-        raise InputError(f"{path} is of method '{found.method}', the recipe's is '{origin.method}'")
+        raise InputError(f"{path} is of method '{found.method}', but the recipe's is '{origin.method}'")
     if found.manifest != origin.manifest:
         raise InputError(
             f"the dataset has changed since {path} was written (manifest {found.manifest[:12]} then, "

@@ -51,7 +51,7 @@ def train_folder(
         The run's folder.
 
     Raises:
-        InputError: A folder, an image or a setting is not as it should be.
+        InputError: A folder, an image or a setting is wrong.
         RunError: Training diverged, or a file cannot be written.
     """
     display = Silent() if display is None else display

@@ -123,7 +123,7 @@ def keep_graph(folder: RunFolder, edges: Edges) -> None:
 
 
 def kept_graph(folder: RunFolder) -> Edges | None:
-    """Returns what :func:`keep_graph` wrote, :obj:`None` where there is no such file.
+    """Returns what :func:`keep_graph` wrote, :obj:`None` if there is no such file.
 
     Args:
         folder: The run's folder.

@@ -53,9 +53,7 @@ def k_reciprocal_batches(
         raise InputError(f"k: found {k}, expected at least 1 neighbour")
     most = min(k + 1, len(items))
     if not 2 <= batch <= most:
-        raise InputError(
-            f"batch: found {batch}, expected 2 to {most}, the neighbours that there are with k = {k}"
-        )
+        raise InputError(f"batch: found {batch}, expected 2 to {most}, the number of neighbours with k = {k}")
     half = round(k / 2)
     if gallery is None:
         forward = backward = _nearest(queries, items, k + 1, itself=True)

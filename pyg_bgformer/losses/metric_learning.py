@@ -89,7 +89,7 @@ class MetricLearningLoss(nn.Module):
                 picked = () if self.miner is None else (self.miner(embeddings, labels),)
                 loss = self.loss(embeddings, labels, *picked)
         except (AssertionError, ValueError) as error:
-            raise InputError(f"{type(self.loss).__name__} refuses the batch: {one_line(error)}") from error
+            raise InputError(f"{type(self.loss).__name__} cannot use the batch: {one_line(error)}") from error
         for (
             module
         ) in self.modules():  # statistics kept for the next step must not hold this step's autograd graph
@@ -174,7 +174,7 @@ def _find_loss(name: str) -> tuple[type[nn.Module], dict[str, Any]]:
     class_name, implied = next((ALIASES[alias] for alias in ALIASES if _key(alias) == _key(name)), (name, {}))
     owner = _find("loss", class_name)
     if owner in UNUSABLE:
-        raise InputError(f"loss '{name}' cannot be trained on embeddings and labels alone: {UNUSABLE[owner]}")
+        raise InputError(f"loss '{name}' cannot be trained on embeddings and labels only: {UNUSABLE[owner]}")
     return owner, dict(implied)
 
 
@@ -244,9 +244,9 @@ def _create(
             )
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if isinstance(known[key], bool) and not isinstance(value, bool):
-            raise InputError(f"{what}: option '{key}' must be true or false, got {value!r}")
+            raise InputError(f"{what}: option '{key}' must be true or false, found {value!r}")
         if isinstance(known[key], int | float) and not isinstance(known[key], bool) and not number:
-            raise InputError(f"{what}: option '{key}' must be a number, got {value!r}")
+            raise InputError(f"{what}: option '{key}' must be a number, found {value!r}")
     missing = [key for key, default in known.items() if default is REQUIRED and key not in options]
     if missing:
         raise InputError(f"{what} needs {', '.join(missing)}: give them as options")
@@ -254,7 +254,7 @@ def _create(
     try:
         return owner(**given, **made)
     except Exception as error:  # whatever a constructor of the library raises is about the values given
-        raise InputError(f"{what} refuses its options: {one_line(error)}") from error
+        raise InputError(f"{what} does not accept its options: {one_line(error)}") from error
 
 
 def _component(key: str, value: Any, what: str) -> Any:
@@ -264,7 +264,7 @@ def _component(key: str, value: Any, what: str) -> Any:
     options = {"name": value} if isinstance(value, str) else dict(value)
     name = options.pop("name", None)
     if not isinstance(name, str):
-        raise InputError(f"{what}: option '{key}' must be a name, or a mapping with a name; got {value}")
+        raise InputError(f"{what}: option '{key}' must be a name, or a mapping with a name; found {value}")
     return _create(_find(key, name), options, {}, f"{key} '{name}' of {what}")
 
 

@@ -76,7 +76,7 @@ def test_mistakes_are_one_line_and_leave_nothing(tmp_path, model, capsys):
     small_model(seed=1).save_pretrained(other)
     for command, words in [
         ([model, photos], "--out"),
-        ([model, photos, "--out", out, "--add"], "is no index: index.json cannot be read"),
+        ([model, photos, "--out", out, "--add"], "is not an index: index.json cannot be read"),
         ([photos, photos, "--out", out], "encoder.json is missing"),
         ([model, photos, "--out", out, "--device", "nowhere"], "device 'nowhere' cannot be used"),
         ([model, photos, "--out", out, "--batch-size", "0"], "--batch-size must be at least 1, found 0"),

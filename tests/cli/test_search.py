@@ -65,7 +65,7 @@ def test_mistakes_are_one_line(index, photos, tmp_path, capsys):
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     page = tmp_path / "no" / "page.html"
     for command, words in [
-        ([str(tmp_path), photos[0]], "is no index: index.json cannot be read"),
+        ([str(tmp_path), photos[0]], "is not an index: index.json cannot be read"),
         ([index, str(tmp_path / "notes.txt")], "expected a photo or a folder of photos"),
         ([index, str(tmp_path / "broken.jpg")], "broken.jpg: not an image"),
         ([index, photos[0], "-k", "0"], "k: found 0, expected 1 to 12"),

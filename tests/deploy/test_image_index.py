@@ -88,7 +88,10 @@ def test_mistakes_are_one_line(tmp_path, photos):
         (lambda: find_images([tmp_path / "nowhere"]), "there is no such file or folder"),
         (lambda: find_images([tmp_path / "notes.txt"]), "expected a photo or a folder of photos"),
         (lambda: ImageIndex.create(tmp_path / "index", model, photos), "add to it with --add"),
-        (lambda: ImageIndex.create(tmp_path / "empty", model, photos), "is no index; choose another name"),
+        (
+            lambda: ImageIndex.create(tmp_path / "empty", model, photos),
+            "is not an index; choose another name",
+        ),
         (
             lambda: ImageIndex.create(tmp_path / "file" / "x", model, photos),
             "cannot be made: Not a directory",

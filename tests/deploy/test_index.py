@@ -138,7 +138,7 @@ def test_a_segment_stays_inside_the_index(tmp_path):
     content = json.loads(path.read_text())
     content["segments"][0]["names"] = "../../secret.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match="not as an index is written"):
+    with pytest.raises(InputError, match="not the contents of an index"):
         SearchIndex(index.folder)
 
 
@@ -155,7 +155,7 @@ def test_mistakes_are_one_line(tmp_path):
         (lambda: index.search(vectors, k=5), "k: found 5, expected 1 to 4"),
         (lambda: SearchIndex.create(tmp_path / "index", MODEL, 8), "exists already"),
         (lambda: SearchIndex.create(tmp_path / "new", MODEL, 8).search(vectors, k=1), "is empty"),
-        (lambda: SearchIndex(tmp_path / "nowhere"), "is no index"),
+        (lambda: SearchIndex(tmp_path / "nowhere"), "is not an index"),
     ]
     for call, message in mistakes:
         with pytest.raises(InputError, match=message):

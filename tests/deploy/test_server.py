@@ -180,7 +180,7 @@ def test_mistakes_at_the_start_are_one_line(index, tmp_path, capsys):
             ([folder, "--port", port], f"port {port} of 127.0.0.1 cannot be used: Address already in use\n"),
             ([folder, "--port", "70000"], "port must be at least 0 and at most 65535, found 70000"),
             ([folder, "--limit", "0"], "--limit must be above 0"),
-            ([str(tmp_path)], "is no index"),
+            ([str(tmp_path)], "is not an index"),
             ([folder, "--host", "256.0.0.1"], "port 8000 of 256.0.0.1 cannot be used"),
             ([folder, "--device", "nowhere"], "device 'nowhere' cannot be used"),
         ]:

@@ -269,7 +269,7 @@ def test_frozen_patch_embedding() -> None:
         ("timm/hf-hub:somebody/model", {}, "timm has no model 'hf-hub:somebody/model'"),
         ("conv4", {"pooling": "mean"}, "unknown pooling 'mean'"),
         ("conv4", {"feature_norm": "instance"}, "unknown feature_norm 'instance'"),
-        ("conv4", {"embedding_dim": 0}, "embedding_dim must be 1 or more, got 0"),
+        ("conv4", {"embedding_dim": 0}, "embedding_dim must be 1 or more, found 0"),
         ("conv4", {"frozen_patch_embedding": True}, "'conv4' has no patch embedding"),
         ("timm/vit_tiny_patch16_224", {"frozen_batchnorm": True}, "has no BatchNorm"),
         ("timm/vit_tiny_patch16_224", {"pooling": "max"}, "pooling 'max' does not apply to timm/vit_tiny"),

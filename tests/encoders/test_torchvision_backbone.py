@@ -99,7 +99,7 @@ def test_training_output_has_no_auxiliary_classifiers() -> None:
 def test_class_token_networks_refuse_what_does_not_apply() -> None:
     with pytest.raises(InputError, match="pooling 'max' does not apply to torchvision/vit_b_32"):
         torchvision_backbone("vit_b_32", "max")
-    with pytest.raises(InputError, match="needs images of 224 px, got 64 x 64"):
+    with pytest.raises(InputError, match="needs images of 224 px, found 64 x 64"):
         torchvision_backbone("vit_b_32")(torch.zeros(1, 3, 64, 64))
 
 

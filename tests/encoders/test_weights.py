@@ -193,8 +193,8 @@ def test_files_of_torch_save_with_anything_else_are_refused_by_name(tmp_path: Pa
         ),
         ({"a": torch.zeros(1), "epoch": 3}, "found int under 'epoch'"),
         ([torch.zeros(1)], "must hold names and tensors, found list"),
-        ({"a": RunsCode(marker)}, r"must hold tensors alone, found 'posix\.mkdir'; nothing of it was run"),
-        (nn.Linear(2, 2), r"must hold tensors alone, found 'torch\.nn\.modules\.linear\.Linear'"),
+        ({"a": RunsCode(marker)}, r"must hold only tensors, found 'posix\.mkdir'; nothing of it was run"),
+        (nn.Linear(2, 2), r"must hold only tensors, found 'torch\.nn\.modules\.linear\.Linear'"),
     ]
     for content, message in contents:
         torch.save(content, path)

@@ -64,7 +64,7 @@ def test_processes_that_torchrun_or_slurm_has_started_are_taken(tiny, outside, m
 @pytest.mark.parametrize("name", ["WORLD_SIZE", "SLURM_NTASKS"])
 def test_one_process_that_is_told_of_several_is_refused(tiny, monkeypatch, name):
     monkeypatch.setenv(name, "2")
-    with pytest.raises(InputError, match=rf"{name} is 2, but this process stands alone"):
+    with pytest.raises(InputError, match=rf"{name} is 2, but there is only this process"):
         build_fabric(tiny.train)
     monkeypatch.setenv(name, "1")
     build_fabric(tiny.train)

@@ -129,12 +129,12 @@ def test_options_keep_their_type() -> None:
     [
         ("ms", {}, "unknown loss 'ms'; "),
         ("pairwise_entropy", {}, "unknown loss 'pairwise_entropy'; did you mean 'pairwise_cross_entropy'?"),
-        ("vicreg", {}, "'vicreg' cannot be trained on embeddings and labels alone: it takes two views"),
+        ("vicreg", {}, "'vicreg' cannot be trained on embeddings and labels only: it takes two views"),
         ("triplet", {"margn": 0.1}, "loss 'triplet' has no option 'margn': did you mean 'margin'?"),
-        ("triplet", {"margin": "big"}, "option 'margin' must be a number, got 'big'"),
-        ("triplet", {"swap": 1}, "option 'swap' must be true or false, got 1"),
+        ("triplet", {"margin": "big"}, "option 'margin' must be a number, found 'big'"),
+        ("triplet", {"swap": 1}, "option 'swap' must be true or false, found 1"),
         ("ranked_list", {}, "loss 'ranked_list' needs margin, Tn"),
-        ("pnp", {"variant": "Z"}, "loss 'pnp' refuses its options: variant=Z but must be one of"),
+        ("pnp", {"variant": "Z"}, "loss 'pnp' does not accept its options: variant=Z but must be one of"),
         ("triplet", {"miner": "batch_hrd"}, "unknown miner 'batch_hrd'; did you mean 'batch_hard'?"),
         (
             "triplet",
@@ -191,7 +191,7 @@ def test_margin_loss_has_a_beta_a_class_when_learned() -> None:
 def test_smooth_ap_refuses_batches_it_would_mistake() -> None:
     adapter = build("smooth_ap")
     with pytest.raises(
-        InputError, match="SmoothAPLoss refuses the batch: it needs as many images of each class"
+        InputError, match="SmoothAPLoss cannot use the batch: it needs as many images of each class"
     ):
         adapter(*batch(4, 2))
     embeddings, labels = batch(4, 4)

@@ -112,7 +112,7 @@ def unpack(archive: Path) -> Path:
             ) from None
         what = str(error).partition("\n")[0].rstrip(":")  # tarfile lists all that it tried
         raise InputError(
-            f"{archive}: a damaged or truncated archive, or none at all ({what}); remove it and get it again"
+            f"{archive}: a damaged or truncated archive ({what}); remove it and get it again"
         ) from None
     finally:
         shutil.rmtree(content, ignore_errors=True)

@@ -118,7 +118,7 @@ def check_parts(content: bytes) -> None:
     """
     order = _ORDERS.get(content[_HEADER_BYTES - 4 : _HEADER_BYTES])
     if order is None or not content.startswith(_MAGIC):
-        raise ValueError("its beginning is another one")
+        raise ValueError("its beginning is wrong")
     at = _HEADER_BYTES
     while at < len(content):
         kind, size = struct.unpack_from(f"{order}II", content, at)

@@ -239,7 +239,7 @@ def check_edges(neighbours: Neighbours, edge_index: Tensor | None) -> None:
         InputError: If the two do not fit.
     """
     if (edge_index is None) != (neighbours == "scores"):
-        raise InputError("edge_index is needed with neighbours='graph' and only then")
+        raise InputError("edge_index belongs to neighbours='graph': give both or neither")
 
 
 @torch.no_grad()

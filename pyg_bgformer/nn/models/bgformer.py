@@ -98,7 +98,7 @@ class BGFormerLayer(nn.Module):
         if learn_lam and lam in (0, 1):
             raise InputError(f"a learned lam must start inside (0, 1), found {lam}")
         if branches == "full" and k is not None:
-            raise InputError(f"branches='full' attends to all samples: leave k out, found {k}")
+            raise InputError(f"branches='full' attends to all samples; leave k out, found {k}")
         self.branches = branches
         self.lam = lam
         self.lam_logit = nn.Parameter(torch.tensor(math.log(lam / (1 - lam)))) if learn_lam else None
