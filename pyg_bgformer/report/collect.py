@@ -64,7 +64,7 @@ def check_comparable(results: Sequence[RunResult]) -> None:
         keys = [key for key in different if not key.startswith(MAY_DIFFER)]
         if keys:
             raise InputError(
-                f"runs differ in {', '.join(keys)} and not only in method and seed: they cannot be compared"
+                f"runs differ in {', '.join(keys)}, not only in method and seed: they cannot be compared"
             )
 
 

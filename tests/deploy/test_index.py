@@ -111,7 +111,7 @@ def test_a_flipped_byte_is_found(tmp_path, ending):
     content = bytearray(file.read_bytes())
     content[-2] ^= 4
     file.write_bytes(content)
-    with pytest.raises(InputError, match="is damaged: its checksum"):
+    with pytest.raises(InputError, match="is damaged: its content"):
         SearchIndex(tmp_path / "index")
 
 

@@ -189,7 +189,7 @@ def test_files_of_torch_save_with_anything_else_are_refused_by_name(tmp_path: Pa
     contents = [
         (
             {"state_dict": {"a": torch.zeros(1)}, "epoch": 3},
-            "found dict under 'state_dict': save the network's",
+            "found dict under 'state_dict': save only the network's",
         ),
         ({"a": torch.zeros(1), "epoch": 3}, "found int under 'epoch'"),
         ([torch.zeros(1)], "must hold names and tensors, found list"),
