@@ -149,14 +149,16 @@ class ImageIndex:
             raise InputError(f"{folder} exists already; {what} another name")
         unfinished = partial_path(folder)
         try:
-            SearchIndex.create(unfinished, model.sha256, model.dim)
+            unfinished.mkdir(parents=True)
             remove_stale_partials(folder.parent)
-            model.save_pretrained(unfinished / MODEL)
-            made = cls(unfinished, model)
+            place = unfinished / folder.name
+            SearchIndex.create(place, model.sha256, model.dim)
+            model.save_pretrained(place / MODEL)
+            made = cls(place, model)
             made.add(images, batch_size=batch_size, device=device, bad=bad, progress=progress)
             if not len(made):
                 raise InputError(f"none of the images can be read: {bad[0] if bad else 'there are none'}")
-            unfinished.rename(folder)
+            place.rename(folder)
         except OSError as error:
             raise InputError(f"index {folder} cannot be made: {error.strerror}") from error
         finally:
