@@ -30,7 +30,7 @@ autodoc_class_signature = "mixed"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
-napoleon_custom_sections = [("Shapes", "notes")]
+napoleon_custom_sections = ["Shapes"]
 
 html_theme = "furo"
 html_title = f"pyg_bgformer {release}"

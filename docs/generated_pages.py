@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 GENERATED = Path(__file__).parent / "generated"
 
 API = {
-    "graph": ("Batch graphs", ["graph"]),
+    "graph": ("The batch graph", ["graph"]),
     "nn": ("Layers and networks", ["nn"]),
     "losses": ("Losses and geometry", ["losses", "geometry"]),
     "data": ("Data", ["data"]),
