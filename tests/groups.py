@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import socket
+import time
 import traceback
 
 import torch
@@ -28,7 +29,10 @@ def process(rank, port, function, arguments, results):
 
 
 def on_processes(count, function, *arguments):
-    """Returns ``function(*arguments)`` of each process of a group; it builds a fabric of ``devices=count``."""
+    """Returns ``function(*arguments)`` of each process of a group; it builds a fabric of ``devices=count``.
+
+    Of a process that ends without a result it is the exit code.
+    """
     results, port = FORKS.SimpleQueue(), free_port()
     group = [
         FORKS.Process(target=process, args=(rank, port, function, arguments, results))
@@ -36,7 +40,14 @@ def on_processes(count, function, *arguments):
     ]
     for member in group:
         member.start()
-    found = dict(results.get() for _ in group)
+    found = {}
+    while len(found) < count:
+        ended = [rank for rank, member in enumerate(group) if not member.is_alive() and rank not in found]
+        while not results.empty():
+            rank, value = results.get()
+            found[rank] = value
+        found = {**{rank: group[rank].exitcode for rank in ended}, **found}
+        time.sleep(0.01)
     for member in group:
         member.join()
     assert not any(isinstance(value, str) for value in found.values()), "\n".join(map(str, found.values()))

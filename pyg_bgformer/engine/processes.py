@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -146,7 +146,7 @@ class Processes:
                     raise RunError(self.reason() or str(error)) from error
                 raise
             self.leave_reason(one_line(error) if str(error) else "interrupted")
-            sys.exit(130 if isinstance(error, Interrupted | KeyboardInterrupt) else 1)
+            leave(130 if isinstance(error, Interrupted | KeyboardInterrupt) else 1)
         finally:
             over.set()
             if dist.is_initialized():
@@ -188,10 +188,21 @@ class Processes:
             )
         for child in self.children:
             child.kill()
-        os._exit(1)
+        leave(1)
 
 
 ALONE = Processes()
+
+
+def leave(code: int = 0) -> NoReturn:
+    """Ends this process at once, and with it those that load its images.
+
+    At an ordinary end Python may wait for these, and they only end when this process has ended.
+
+    Args:
+        code: The exit code.
+    """
+    os._exit(code)
 
 
 @contextmanager
@@ -202,4 +213,6 @@ def exchange() -> Iterator[None]:
     except RuntimeError as error:
         if is_worker_death(error):  # of this process's own; torch raises it wherever the program is
             raise
-        raise LostProcess(f"another process of this run died ({one_line(error)})") from error
+        # A closed connection says nothing else.
+        why = "" if "onnection" in str(error) else f" ({one_line(error)})"
+        raise LostProcess(f"another process of this run died{why}") from error

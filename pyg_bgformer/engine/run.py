@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from pyg_bgformer.engine.interruption import (
 from pyg_bgformer.engine.launch import build_fabric, processes_of
 from pyg_bgformer.engine.loop import fit
 from pyg_bgformer.engine.outputs import deployed, plain, write_queries
-from pyg_bgformer.engine.processes import LostProcess, Processes
+from pyg_bgformer.engine.processes import LostProcess, Processes, leave
 from pyg_bgformer.engine.progress import Display, Silent
 from pyg_bgformer.engine.setup import (
     Parts,
@@ -94,7 +93,7 @@ def run(
                 train(parts, folder, display)
                 tested = test_trained(parts, display)
                 if not processes.is_first:
-                    sys.exit()
+                    leave()
                 result = write_outcome(parts, folder, untrained, tested)
     display.result(result)
     display.line(f"run folder: {folder}")
@@ -176,7 +175,8 @@ def resumable(folder: RunFolder, processes: Processes) -> Iterator[None]:
     except (KeyboardInterrupt, Interrupted) as error:
         raise Interrupted(str(folder)) from error
     except LostProcess as lost:
-        raise RunError(f"{processes.reason() or lost}; resume with: --resume {folder}") from lost
+        reason = (processes.reason() or str(lost)).removesuffix(f"; resume with: --resume {folder}")
+        raise RunError(f"{reason}; resume with: --resume {folder}") from lost
     except RuntimeError as error:
         if not is_worker_death(error):
             raise

@@ -77,8 +77,6 @@ def ended(count, error, at):
             if processes.rank == at:
                 raise error
             processes.any(False)
-    except SystemExit as stop:
-        return ("exit", stop.code)
     except (InputError, RunError, Interrupted) as told:
         return (type(told).__name__, told.args[0])
     raise AssertionError("nothing ended")
@@ -93,7 +91,7 @@ def ended(count, error, at):
 )
 def test_the_first_process_tells_why_another_one_ends(error, at, first, code):
     found = on_processes(2, ended, 2, error, at)
-    assert found == [first, ("exit", code)]
+    assert found == [first, code]
 
 
 def test_the_death_of_a_process_without_a_word_is_told():
