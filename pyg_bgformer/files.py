@@ -62,8 +62,8 @@ def remove_stale_partials(folder: Path) -> None:
                 shutil.rmtree(partial)
             else:
                 partial.unlink()
-        except FileNotFoundError:
-            continue  # another process removed it, or moved it into place
+        except OSError:
+            continue  # another process removed it or moved it into place, or it is not ours to remove
 
 
 def is_abandoned(partial: Path, process: int) -> bool:
@@ -147,7 +147,9 @@ def read_mapping(path: Path, kind: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InputError(f"{where} is not text: expected YAML in UTF-8") from error
     except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{where} is not plain YAML: {' '.join(str(error).split())[:200]}") from error
+        raise InputError(
+            f"{where} is not plain YAML: {' '.join(str(error).split()).partition(';')[0][:200]}"
+        ) from error
     if len(data) > MOST_BYTES:
         raise InputError(f"{where} is larger than {MOST_BYTES:,} bytes, far too large for a {kind}")
     if not isinstance(content, dict):

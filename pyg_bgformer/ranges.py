@@ -1,6 +1,6 @@
 """Ranges of numbers, written into the types of options."""
 
-import math
+import sys
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -24,7 +24,8 @@ class Range:
 
     def __contains__(self, number: float) -> bool:
         return (
-            math.isfinite(number)
+            abs(number)
+            <= sys.float_info.max  # neither infinite, nor not a number, nor larger than all floats
             and (self.least is None or number >= self.least)
             and (self.above is None or number > self.above)
             and (self.most is None or number <= self.most)

@@ -44,7 +44,7 @@ def fit(key: str, value: Any, kind: Any) -> Any:
 
 
 def check_numbers(key: str, value: Any, kind: Any) -> None:
-    """Checks that every number in a value is finite and within the range that its type notes.
+    """Checks that every number in a value is within the range that its type notes, and every text without NUL.
 
     Raises:
         InputError: If one is not.
@@ -54,7 +54,12 @@ def check_numbers(key: str, value: Any, kind: Any) -> None:
 
 
 def in_range(value: Any, kind: Any) -> bool:
-    """Returns whether every number in a value is finite and within the range that its type notes."""
+    """Returns whether every number in a value is within the range that its type notes, and every text without NUL.
+
+    No file name can hold a NUL character, and the operating system's functions refuse it each in its own way.
+    """
+    if isinstance(value, str):
+        return "\0" not in value
     if isinstance(value, dict):
         return all(in_range(item, Any) for item in value.values())
     if isinstance(value, list | tuple):

@@ -75,13 +75,15 @@ class EpochLog:
             line += f", test Recall@1 {100 * row[TEST_SCORE]:.1f}"
         if self.writer is None:
             return
+        # First what fails at once: TensorBoard writes in a thread, which prints a stack trace of its own.
+        with self.folder.writing(self.folder.metrics) as path:
+            pd.DataFrame(state.history).to_csv(path, index=False)
         with self.folder.errors(self.folder.events):
             for name, value in row.items():
                 self.writer.add_scalar(f"train/{name}", value, epoch)
+            self.writer.flush()  # raises the thread's error here
         if self.wandb is not None:
             self.wandb.log_metrics({f"train/{name}": value for name, value in row.items()}, epoch)
-        with self.folder.writing(self.folder.metrics) as path:
-            pd.DataFrame(state.history).to_csv(path, index=False)
         self.display.line(line)
         if collapsed(state.history):
             self.display.line(

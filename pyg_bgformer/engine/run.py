@@ -154,6 +154,11 @@ def set_out(parts: Parts, folder: RunFolder) -> None:
         reopen(folder, parts.config)
     if parts.processes.share(folder.state) != "pending":
         load_checkpoint(parts.fabric, parts.state, folder, parts.origin)
+        if parts.state.epoch > parts.config.train.epochs:
+            raise InputError(
+                f"{folder.checkpoint} is after epoch {parts.state.epoch}, but train.epochs in the recipe beside it "
+                f"is {parts.config.train.epochs}"
+            )
     elif parts.processes.is_first:
         save_checkpoint(parts.fabric, parts.state, folder, parts.origin)
 

@@ -5,6 +5,7 @@ import io
 import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -164,7 +165,7 @@ def load_checkpoint(fabric: Fabric, state: TrainState, folder: RunFolder, origin
             torch.cuda.set_rng_state(checkpoint.cuda_rng[0], fabric.device)
         follow_schedule(state)
     except Exception as error:  # torch raises many kinds for states of another model, all meaning this
-        line = one_line(error)
+        line = shorten(one_line(error), 300, placeholder=" ...")  # torch names every tensor
         raise InputError(f"{path} does not fit the recipe beside it: {line}") from error
     for name in COUNTED:
         setattr(state, name, getattr(checkpoint, name))
@@ -207,6 +208,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except Exception as error:  # torch raises many kinds for files that it does not read, all meaning this
         raise InputError(f"{path} is not a checkpoint ({type(error).__name__}); start a new run") from error
     checkpoint: Checkpoint = checked(values, Checkpoint, f"checkpoint {path}")
+    if checkpoint.epoch != len(checkpoint.history) or checkpoint.batch < 0:
+        raise InputError(
+            f"checkpoint {path} is after epoch {checkpoint.epoch}, batch {checkpoint.batch}, but has the log of "
+            f"{len(checkpoint.history)} epochs: it is damaged; start a new run"
+        )
     return checkpoint
 
 

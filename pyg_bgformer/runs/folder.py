@@ -178,7 +178,8 @@ class RunFolder:
         Raises:
             InputError: Another process carries out this run.
         """
-        descriptor = os.open(self.path, os.O_RDONLY)
+        with self.errors(self.path):
+            descriptor = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield

@@ -40,6 +40,13 @@ def test_values_become_their_type(value, kind, expected):
         ("1e400", float, "key: expected a number, found inf"),
         ({"a": [math.inf]}, Any, "key: expected any value, found {'a': [inf]}"),
         (10**4000, float, "key: expected a number, found 100000000000000000...0000000000000000000"),
+        (
+            10**400,
+            PositiveInt,
+            "key: expected a whole number of at least 1, found 100000000000000000...0000000000000000000",
+        ),
+        ("a\0b", str | None, r"key: expected text or null, found 'a\x00b'"),
+        (["a\0b"], tuple[str, ...], r"key: expected a list, each text, found ['a\x00b']"),
         ([0.5], tuple[Share, Share], "key: expected a list of 2, each a number from 0 to 1, found [0.5]"),
         (
             [1, 0],

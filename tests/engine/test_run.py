@@ -1,10 +1,13 @@
 import os
+import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.config.schema import ProtocolConfig
@@ -159,6 +162,33 @@ def test_a_divergence_in_the_last_step_is_a_failure_of_the_run(tiny, display):
     sampler = replace(tiny.sampler, options={**tiny.sampler.options, "batches_per_epoch": 1})
     with pytest.raises(RunError, match="not finite: training has diverged"):
         run(replace(tiny, train=train, sampler=sampler), display)
+
+
+def test_a_folder_that_is_deleted_meanwhile_ends_the_run_in_one_line(tiny, display, monkeypatch):
+    in_threads = []
+    monkeypatch.setattr(threading, "excepthook", in_threads.append)
+
+    def epochs_alone(parts, folder, on_epoch, **_):
+        shutil.rmtree(folder.path)
+        fit(parts, folder, on_epoch=on_epoch)
+
+    fit = run_module.fit
+    monkeypatch.setattr(run_module, "fit", epochs_alone)
+    with pytest.raises(RunError, match=r"metrics\.csv cannot be written: No such file"):
+        run(tiny, display)
+    assert in_threads == []
+
+
+def test_a_checkpoint_beyond_the_recipe_is_refused(finished, display, tmp_path):
+    folder = RunFolder(shutil.copytree(finished.path, tmp_path / "run"))
+    folder.result.unlink()
+    recipe = folder.read_recipe()
+    recipe["train"]["epochs"] = 1
+    folder.recipe.write_text(yaml.safe_dump(recipe))
+    with pytest.raises(
+        InputError, match=r"is after epoch \d, but train\.epochs in the recipe beside it is 1"
+    ):
+        run(read_config(["--config", str(folder.recipe)]), display, folder)
 
 
 def test_a_mistake_in_what_was_given_leaves_no_folder(tiny, display, tmp_path):

@@ -96,6 +96,15 @@ def test_values_of_another_type_are_refused_in_one_line(training, change, messag
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("change", [{"epoch": -5}, {"epoch": 99}, {"batch": -1}])
+def test_a_checkpoint_that_contradicts_its_own_log_is_refused(training, change):
+    content = torch.load(training.folder.checkpoint, weights_only=True)
+    torch.save(content | change, training.folder.checkpoint)
+    seal(training.folder.checkpoint)
+    with pytest.raises(InputError, match=r"has the log of \d+ epochs: it is damaged"):
+        read_checkpoint(training.folder.checkpoint)
+
+
 def test_something_else_than_a_checkpoint_is_refused(training):
     for content in ([1], {"a": 1}, torch.zeros(3)):
         resealed(training.folder, content)

@@ -3,8 +3,11 @@
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
-from pyg_bgformer.data.dataset import SPLITS, ImageDataset
+import numpy as np
+
+from pyg_bgformer.data.dataset import SPLITS, ImageDataset, with_labels
 from pyg_bgformer.data.datasets.registry import DATASETS
 from pyg_bgformer.data.image_files import ignored_files, image_files, is_class_folder, is_image, some
 from pyg_bgformer.errors import InputError
@@ -54,8 +57,7 @@ class ImageFolder(ImageDataset):
             places += [(split, f"{folder}/{name}") for name in inside]
             stray += [f"{folder}/{name}" for name in others]
         if not layout:
-            classes = list(dict.fromkeys(map(composed, names)))
-            trained = classes[: len(classes) // 2]
+            trained = first_half(map(composed, names))
             places = [("train" if composed(name) in trained else "test", name) for name in names]
         records: list[dict[str, str]] = []
         for split, place in places:
@@ -74,6 +76,19 @@ class ImageFolder(ImageDataset):
         self.layout = [folder for _, folder in layout]
         super().__init__("folder", records, root=root, notes=notes)
 
+    def without_small_classes(self, min_images: int) -> Self:
+        """Returns this dataset without the classes of fewer images; the first half of the others trains.
+
+        Args:
+            min_images: Images that a class must have.
+        """
+        other = super().without_small_classes(min_images)
+        if self.layout:
+            return other
+        classes = other.table["original_class"]
+        split = np.where(classes.isin(first_half(classes)), "train", "test")
+        return other.with_table(with_labels(other.table.assign(split=split).drop(columns="label")))
+
 
 @DATASETS.register("folder")
 def load(root: Path) -> ImageFolder:
@@ -84,6 +99,12 @@ def load(root: Path) -> ImageFolder:
 def composed(name: str) -> str:
     """Returns a name with its accents composed: file systems differ in how they write the same name."""
     return unicodedata.normalize("NFC", name)
+
+
+def first_half(classes: Iterable[str]) -> list[str]:
+    """Returns the classes that train where no folder says it: the first half, of an odd number the smaller."""
+    names = list(dict.fromkeys(classes))
+    return names[: len(names) // 2]
 
 
 def class_folders(folder: Path) -> tuple[list[str], list[str]]:
@@ -141,7 +162,7 @@ def split_layout(root: Path, names: list[str]) -> list[tuple[str, str]]:
         beside = f" and also {some(others)}" if others else ""
         raise InputError(
             f"{root}: found the folders {', '.join(splits)}{beside}; expected train and test, train, val and test, "
-            "train, query and gallery, or one folder for each class"
+            "train, query and gallery, or one folder for each class: rename or move folders"
         )
     return sorted(((split, name) for name, split in splits.items()), key=lambda part: SPLITS.index(part[0]))
 

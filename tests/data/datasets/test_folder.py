@@ -157,6 +157,14 @@ def test_small_classes_are_left_out_on_request(make_tree: Tree):
         load_dataset("folder", root, min_images=3)
 
 
+def test_the_first_half_of_the_classes_that_are_left_trains(make_tree: Tree):
+    dataset = load_dataset(
+        "folder", make_tree({"a": 2, "b": 2, "c": 2, "d": 2, "e": 1, "f": 1}), min_images=2
+    )
+    assert {split: count.classes for split, count in dataset.counts().items()} == {"train": 2, "test": 2}
+    assert dataset.table["label"].is_monotonic_increasing
+
+
 @pytest.mark.parametrize("where", ["", "a/"])
 def test_linked_folders_are_read(make_tree: Tree, tmp_path: Path, where: str):
     root = make_tree(dict.fromkeys(["a", "b", "c", f"{where}d"], 2))
