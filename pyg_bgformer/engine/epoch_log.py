@@ -1,5 +1,6 @@
 """What is told and written of each epoch: a line, metrics.csv, TensorBoard, and Weights & Biases if asked for."""
 
+from contextlib import suppress
 from itertools import accumulate
 from types import TracebackType
 from typing import Self
@@ -43,6 +44,7 @@ class EpochLog:
             if not parts.processes.is_first:
                 return
             self.writer = SummaryWriter(str(folder.events), purge_step=parts.state.epoch + 1)
+            self.writer.flush()  # else its thread writes the first events at any time, and prints errors
         if parts.config.report.wandb is not None:
             self.wandb = WandbLogger(parts.config.report.wandb, folder)
             self.wandb.log_hyperparams(parts.config.as_dict())
@@ -53,7 +55,8 @@ class EpochLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self.folder.errors(self.folder.events):
+        # What it could not write matters less than the error that ended the run.
+        with self.folder.errors(self.folder.events) if error is None else suppress(OSError):
             if self.writer is not None:
                 self.writer.close()
         if self.wandb is not None:

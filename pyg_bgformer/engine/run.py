@@ -320,7 +320,10 @@ def write_outcome(parts: Parts, folder: RunFolder, untrained: Scores, tested: Te
     keep_embeddings(folder, tested.extracted)
     images, labels = training_images(config, parts.tested, parts.method.encoder, 0)
     keep_graph(folder, batch_edges(parts.method, images, labels))
-    deployed(config, parts.method, result).save_pretrained(folder.path)
+    try:
+        deployed(config, parts.method, result).save_pretrained(folder.path)
+    except InputError as error:  # of what was given, nothing is wrong any more
+        raise RunError(f"{error}; when that is mended, resume with: --resume {folder}") from error
     write_result(folder, result)
     if not config.train.keep_checkpoint:
         folder.checkpoint.unlink(missing_ok=True)

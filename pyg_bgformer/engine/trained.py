@@ -1,6 +1,6 @@
 """What a finished run leaves for pages and other uses: embeddings, the graph of a batch, the trained method."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -117,9 +117,7 @@ def keep_graph(folder: RunFolder, edges: Edges) -> None:
     tensors = {}
     for name, (edge_index, weight) in edges.items():
         tensors[f"{name}.edge_index"], tensors[f"{name}.weight"] = edge_index, weight
-    with folder.writing(folder.graph) as path:
-        # Layers may share their edges; the file format wants a copy for each name.
-        save_file({name: tensor.clone().contiguous() for name, tensor in tensors.items()}, path)
+    keep(folder, folder.graph, tensors)
 
 
 def kept_graph(folder: RunFolder) -> Edges | None:
@@ -148,8 +146,7 @@ def keep_embeddings(folder: RunFolder, extracted: Sequence[Extracted]) -> None:
     if sum(len(split.labels) for split in extracted) > MOST_KEPT:
         return
     tensors = {name: split.features["embedding"] for name, split in zip(SPLITS, extracted, strict=False)}
-    with folder.writing(folder.embeddings) as path:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    keep(folder, folder.embeddings, tensors)
 
 
 def kept_embeddings(folder: RunFolder) -> list[Tensor] | None:
@@ -165,6 +162,25 @@ def kept_embeddings(folder: RunFolder) -> list[Tensor] | None:
         return None
     tensors = read_kept(folder.embeddings)
     return [tensors[name] for name in SPLITS if name in tensors]
+
+
+def keep(folder: RunFolder, file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Writes tensors to a file of a run.
+
+    Args:
+        folder: The run's folder.
+        file: One of its files.
+        tensors: By name.
+
+    Raises:
+        RunError: The file cannot be written.
+    """
+    with folder.writing(file) as path:
+        try:
+            # Layers may share their edges; the file format wants a copy for each name.
+            save_file({name: tensor.clone().contiguous() for name, tensor in tensors.items()}, path)
+        except SafetensorError as error:  # what the library makes of a full disk
+            raise OSError(one_line(error)) from error
 
 
 def read_kept(path: Path) -> dict[str, Tensor]:

@@ -31,7 +31,7 @@ def log_result(folder: RunFolder, images: EmbeddedImages | None = None) -> None:
         key: value if isinstance(value, bool | int | float | str) else str(value)
         for key, value in dotted(result.config)
     }
-    with SummaryWriter(str(folder.events)) as writer:
+    with folder.errors(folder.events), SummaryWriter(str(folder.events)) as writer:
         for name, value in scores.items():
             writer.add_scalar(name, value, result.trained_epoch)
         headline = {f"hparam/{key}": result.trained["embedding"][key] for key in ("recall_at_1", "map_at_r")}

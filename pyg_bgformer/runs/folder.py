@@ -1,5 +1,6 @@
 """The folder of a run: the names of its files, how they are written, and how far the run is."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -158,7 +159,8 @@ class RunFolder:
         try:
             yield
         except OSError as error:
-            then = f"; when that is mended, resume with: --resume {self}" if self.recipe.exists() else ""
+            resumable = self.recipe.exists() and not self.result.exists()
+            then = f"; when that is mended, resume with: --resume {self}" if resumable else ""
             raise RunError(f"{file} cannot be written: {error.strerror or error}{then}") from error
 
     def write_text(self, file: Path, text: str) -> None:
@@ -177,8 +179,11 @@ class RunFolder:
 
         Raises:
             InputError: Another process carries out this run.
+            RunError: The folder cannot be written.
         """
         with self.errors(self.path):
+            if not os.access(self.path, os.W_OK):
+                raise PermissionError(errno.EACCES, "it is read-only, or not there")
             descriptor = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,12 +8,15 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from safetensors import SafetensorError
 
 from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.config.schema import ProtocolConfig
 from pyg_bgformer.data import load_dataset
 from pyg_bgformer.deploy.embedding_model import EmbeddingModel
+from pyg_bgformer.encoders import description
 from pyg_bgformer.engine import run as run_module
+from pyg_bgformer.engine import trained
 from pyg_bgformer.engine.run import run
 from pyg_bgformer.engine.state import read_checkpoint
 from pyg_bgformer.errors import InputError, Interrupted, RunError
@@ -177,6 +180,17 @@ def test_a_folder_that_is_deleted_meanwhile_ends_the_run_in_one_line(tiny, displ
     with pytest.raises(RunError, match=r"metrics\.csv cannot be written: No such file"):
         run(tiny, display)
     assert in_threads == []
+
+
+def test_a_full_disk_at_the_very_end_says_how_to_resume(tiny, display, monkeypatch):
+    def full(*_):
+        raise SafetensorError("I/O error: No space left on device")
+
+    for module, message in ((trained, r"embeddings\.safetensors"), (description, "model")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "save_file", full)
+            with pytest.raises(RunError, match=rf"{message} cannot be written.*No space left.*--resume"):
+                run(tiny, display)
 
 
 def test_a_checkpoint_beyond_the_recipe_is_refused(finished, display, tmp_path):

@@ -64,3 +64,9 @@ def test_a_run_is_carried_out_by_one_process_at_a_time(folder):
         pass
     with folder.locked():
         pass
+
+
+def test_a_folder_that_is_read_only_is_not_resumed(folder, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    with pytest.raises(RunError, match=r"one cannot be written: it is read-only.*resume"), folder.locked():
+        pass
