@@ -89,10 +89,14 @@ def image_files(folder: Path, bad: list[ImageError] | None = None) -> FolderCont
             raise error
         bad.append(error)
 
+    if not folder.is_dir():
+        return FolderContent([], [])
     images: list[str] = []
     others: list[str] = []
-    seen: set[tuple[int, int]] = set()
-    folders: list[str] = [""] if folder.is_dir() else []
+    # A link to a folder above would bring in the images of other classes.
+    above = {*folder.absolute().parents, *folder.resolve().parents}
+    seen = {(status.st_dev, status.st_ino) for status in map(os.stat, above)}
+    folders: list[str] = [""]
     links: list[str] = []
     while folders or links:
         inside = folders.pop() if folders else links.pop()
@@ -103,7 +107,7 @@ def image_files(folder: Path, bad: list[ImageError] | None = None) -> FolderCont
             refuse(ImageError(f"{folder}/{inside}: cannot be read ({error.strerror})"))
             continue
         if (status.st_dev, status.st_ino) in seen:
-            others.append(f"{inside} (a link to a folder that is read already)")
+            others.append(f"{inside} (a link to a folder above, or to one that is read already)")
             continue
         seen.add((status.st_dev, status.st_ino))
         for entry in entries:

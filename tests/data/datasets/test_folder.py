@@ -175,6 +175,14 @@ def test_linked_folders_are_read(make_tree: Tree, tmp_path: Path, where: str):
     assert len(read_dataset("folder", root)) == 8
 
 
+def test_a_link_to_the_folder_of_all_classes_brings_no_other_class_in(make_tree: Tree):
+    root = make_tree(dict.fromkeys("abcd", 2))
+    (root / "b" / "up").symlink_to("..", target_is_directory=True)
+    dataset = read_dataset("folder", root)
+    assert dataset.table["original_class"].tolist() == sorted("abcd" * 2)
+    assert "b/up/ (a link to a folder above" in dataset.notes[0]
+
+
 @pytest.mark.parametrize("link", ["a/again", "again", "a/x"])
 def test_a_link_that_leads_back_ends(make_tree: Tree, link: str):
     root = make_tree(dict.fromkeys("abcd", 2))
