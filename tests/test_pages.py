@@ -210,3 +210,8 @@ def test_every_block_has_a_language_and_every_omission_a_reason(page):
         if b.language == "text" and re.search(r"^(pyg-bgformer|python|make|pip) ", b.text, re.M)
     ]
     assert commands == []
+
+
+def test_the_method_of_the_tutorial_has_nine_lines():
+    code = next(block.text for block in blocks_of(ROOT / "docs" / "own_method.md") if "file" in block.notes)
+    assert len([line for line in code.splitlines() if line.strip()]) == 9
