@@ -14,17 +14,19 @@ RESULTS = ROOT / "experiments" / "results"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def means(study, score):
+def means(study, score, encoder="trained"):
     """The mean over seeds of a score of the embedding in %, by row; and the spread over seeds."""
     found = pd.read_csv(RESULTS / f"{study}.csv")
-    trained = found[(found["feature"] == "embedding") & (found["encoder"] == "trained")]
+    trained = found[(found["feature"] == "embedding") & (found["encoder"] == encoder)]
     by_row = trained.groupby("row")[score]
     return 100 * by_row.mean(), 100 * (by_row.max() - by_row.min())
 
 
-def largest_difference_from_plain():
-    mean, _ = means("contest-frozen", "map_at_r")
-    return f"equal within {(mean - mean['plain']).abs().max():.1f} points of MAP@R"
+def what_plain_training_learns_on_letters():
+    before, after = (
+        means("contest-glyphs", "map_at_r", state)[0]["plain"] for state in ("untrained", "trained")
+    )
+    return f"MAP@R rises from {before:.1f} to {after:.0f}"
 
 
 def spread_of_seeds_and_methods():
@@ -37,7 +39,7 @@ def spread_of_seeds_and_methods():
 
 @pytest.mark.parametrize(
     ("page", "sentence"),
-    [("README.md", largest_difference_from_plain), ("docs/protocol.md", spread_of_seeds_and_methods)],
+    [("README.md", what_plain_training_learns_on_letters), ("docs/protocol.md", spread_of_seeds_and_methods)],
 )
 def test_a_sentence_has_the_numbers_of_its_table(page, sentence):
     text = (ROOT / page).read_text(encoding="utf-8")
