@@ -6,8 +6,10 @@ import torch
 
 from pyg_bgformer.config.schema import Component
 from pyg_bgformer.data import ImageSamples
+from pyg_bgformer.encoders import build_encoder
 from pyg_bgformer.engine.loop import fit
-from pyg_bgformer.engine.setup import build_dataset, build_parts, new_run_folder
+from pyg_bgformer.engine.processes import Processes
+from pyg_bgformer.engine.setup import build_dataset, build_encoding, build_parts, new_run_folder
 from pyg_bgformer.errors import InputError
 from tests.training import Silent
 
@@ -80,3 +82,16 @@ def test_a_run_folder_that_cannot_be_made_is_named(tiny, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"run folder .*file.* cannot be made"):
         new_run_folder(replace(tiny, runs=str(tmp_path / "file")), "now")
+
+
+def test_a_batchnorm_over_several_processes_is_not_compiled(tiny):
+    encoder = build_encoder("conv4")
+    compiled = replace(tiny, train=replace(tiny.train, compile=True))
+    several = Processes(0, 2)
+    with pytest.raises(
+        InputError, match=r"train\.compile: BatchNorm of conv4 is taken over several processes"
+    ):
+        build_encoding(compiled, encoder, torch.device("cpu"), several)
+    assert build_encoding(tiny, encoder, torch.device("cpu"), several).processes == several
+    frozen = build_encoder("conv4", frozen_batchnorm=True)
+    assert not build_encoding(compiled, frozen, torch.device("cpu"), several).random
