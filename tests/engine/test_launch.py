@@ -78,7 +78,7 @@ def test_one_task_of_slurm_may_start_further_processes_itself(tiny, monkeypatch)
 
 
 def test_a_program_that_cannot_start_again_is_refused(tiny, monkeypatch):
-    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
     fabric = build_fabric(replace(tiny.train, device="cpu", devices=2))
     assert isinstance(fabric.strategy.launcher, Launcher)
     with pytest.raises(InputError, match=r"train\.devices: .* which a notebook cannot"):

@@ -106,15 +106,15 @@ def test_a_folder_that_is_there_is_not_touched(tmp_path: Path):
 
 
 @ENDINGS
-@pytest.mark.parametrize("name", ["../x.jpg", "a/../../x.jpg", "/tmp/x.jpg"])
+@pytest.mark.parametrize("name", ["../x.jpg", "a/../../x.jpg", "ROOT/outside/x.jpg"])
 def test_no_path_leads_outside(tmp_path: Path, ending: str, name: str):
+    name = name.replace("ROOT", str(tmp_path))
     archive = pack(tmp_path / "in" / f"birds.{ending}", {"a/1.jpg": b"one", name: b"two"})
     if ending == "tgz" and ".." in name:
         refused(archive, "do not trust this archive")
     else:
         assert unpack(archive) == tmp_path / "in" / "birds"
     assert {file.split("/")[1] for file in content(tmp_path)} <= {archive.name, "birds"}
-    assert not Path("/tmp/x.jpg").exists()
 
 
 @ENDINGS
