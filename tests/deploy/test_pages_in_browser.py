@@ -1,7 +1,6 @@
 """The pages of ``search`` and ``serve`` in a browser without a window."""
 
 import re
-import shutil
 import subprocess
 import threading
 import time
@@ -10,6 +9,7 @@ import pytest
 
 from pyg_bgformer.deploy.image_index import ImageIndex, find_images
 from pyg_bgformer.report.search_page import write_search_page
+from tests.browser import browser_command
 from tests.deploy.photos import small_model, write_photos
 
 pytestmark = pytest.mark.slow
@@ -30,11 +30,7 @@ fetch("images/4").then(answer => answer.blob()).then(blob => take(new File([blob
 @pytest.fixture(scope="module")
 def browser():
     """The command of a browser without a window."""
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    found = next((path for name in names if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip(f"none of {', '.join(names)} is installed: no browser to open pages in")
-    return [found, "--headless", "--no-sandbox", "--disable-gpu"]
+    return browser_command()
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 import json
 import re
-import shutil
 import subprocess
 
 import pytest
 
 from pyg_bgformer.report.page import run_pictures, write_run_page
+from tests.browser import browser_command
 
 pytestmark = pytest.mark.slow
 
@@ -31,11 +31,7 @@ document.querySelector("iframe").addEventListener("load", event => {{
 @pytest.fixture(scope="module")
 def browser():
     """The command of a browser without a window."""
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    found = next((path for name in names if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip(f"none of {', '.join(names)} is installed: no browser to open pages in")
-    return [found, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
+    return browser_command("--allow-file-access-from-files")
 
 
 @pytest.mark.parametrize("width", [1280, 390])
