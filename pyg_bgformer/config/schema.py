@@ -44,6 +44,9 @@ class DataConfig(Section):
             or null for the image as it is at test time.
         feature_cache: Folder for the features of frozen encoders, or null for no cache.
         workers: Number of processes that load images.
+        augment_on: Where crops are resized, mirrored and erased. workers does it in the processes that load images,
+            device does it on the GPU for a whole batch. Random choices are the same, and so are the images, unless
+            crops are much larger than image_size: then they differ by rounding.
         min_images: Classes with fewer images are left out.
         holdout: Share of the classes that is tested, for a folder of your own without folders of splits. 0 trains
             on all classes and tests on the training images. 1 tests all classes and trains on none. null tests the
@@ -52,6 +55,8 @@ class DataConfig(Section):
         cache: Folder for decoded images, or null to decode them in every epoch.
         cache_size: Shorter side in pixels to which larger images are resized in the cache. Training crops are cut
             from these. Choose it well above resize: otherwise small crops are blurred, and test images are not.
+            With augment_on: device, also the longest side of a crop that is moved to the device; a longer one is
+            shrunk before.
     """
 
     name: str = "digits"
@@ -70,6 +75,7 @@ class DataConfig(Section):
     views: PositiveInt | None = None
     feature_cache: str | None = "~/.cache/pyg_bgformer"
     workers: NonNegativeInt = 2
+    augment_on: Literal["workers", "device"] = "workers"
     min_images: PositiveInt = 1
     holdout: Share | None = None
     holdout_seed: NonNegativeInt = 0
@@ -278,6 +284,11 @@ class Config:
             raise InputError(
                 f"data.views: found {self.data.views}, but only a frozen encoder is trained on views that are "
                 "computed before; set encoder.frozen: true, or leave data.views out"
+            )
+        if self.data.augment_on == "device" and self.encoder.options.get("frozen", False):
+            raise InputError(
+                "data.augment_on: found device, but the features of a frozen encoder are computed before training; "
+                "set data.augment_on: workers, or encoder.frozen: false"
             )
 
     def as_dict(self) -> dict[str, Any]:

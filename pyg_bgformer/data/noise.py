@@ -1,6 +1,7 @@
 """Training images with wrong labels, or noise in place of the image: how much of it a method bears."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ class NoisySamples(ImageSamples):
         self,
         dataset: ImageDataset,
         rows: np.ndarray,
-        transform: Callable[[Tensor], Tensor],
+        transform: Callable[[Tensor], Any],
         cache: ImageCache | None = None,
         *,
         share: float,

@@ -1,6 +1,7 @@
 """The images of some rows, augmented or prepared, as a torch dataset."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,8 @@ class ImageSamples(Dataset[tuple[Tensor, int, int]]):
     Args:
         dataset: Where images and labels come from.
         rows: The rows to take; ``position`` counts within them. E.g. ``dataset.rows("train")``.
-        transform: From uint8 ``(3, height, width)`` to float32 ``(3, image_size, image_size)``.
+        transform: From uint8 ``(3, height, width)`` to float32 ``(3, image_size, image_size)``, or to a
+            :class:`~pyg_bgformer.data.cuts.Cut`.
         cache: Decoded images to read instead of the files.
 
     Attributes:
@@ -38,7 +40,7 @@ class ImageSamples(Dataset[tuple[Tensor, int, int]]):
         self,
         dataset: ImageDataset,
         rows: np.ndarray,
-        transform: Callable[[Tensor], Tensor],
+        transform: Callable[[Tensor], Any],
         cache: ImageCache | None = None,
     ) -> None:
         self.dataset = dataset
@@ -76,7 +78,7 @@ class ImageSamples(Dataset[tuple[Tensor, int, int]]):
         return to_tensor(self.dataset.image(row)) if self.cache is None else self.cache[row]
 
 
-def _seeded(transform: Callable[[Tensor], Tensor], image: Tensor, seed: int) -> Tensor:
+def _seeded(transform: Callable[[Tensor], Any], image: Tensor, seed: int) -> Any:
     # torch.manual_seed would seed the accelerators too, which fork_rng(devices=[]) does not set back
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

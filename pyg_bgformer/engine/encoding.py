@@ -8,6 +8,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from pyg_bgformer.data.cuts import Cuts
 from pyg_bgformer.encoders import Encoder
 from pyg_bgformer.engine.processes import ALONE, Processes
 from pyg_bgformer.engine.row_draws import RowDraws
@@ -28,15 +29,20 @@ class Encoding:
     random: bool = False
     processes: Processes = ALONE
 
-    def __call__(self, fabric: Fabric, encoder: Encoder, images: Tensor, labels: Tensor) -> "EncodedBatch":
+    def __call__(
+        self, fabric: Fabric, encoder: Encoder, images: Tensor | Cuts, labels: Tensor
+    ) -> "EncodedBatch":
         """Returns a batch, encoded. This is the only place where a training batch is encoded.
 
         Args:
             fabric: Device and precision.
             encoder: The method's.
-            images: This process's images ``(n, 3, S, S)``, or features ``(N, F)`` of a frozen backbone.
+            images: This process's images ``(n, 3, S, S)``, cuts that will be images, or features ``(N, F)`` of a
+                frozen backbone.
             labels: Their classes.
         """
+        if isinstance(images, Cuts):
+            images = images.images(encoder.normalised)
         whole = self.processes.count == 1 and (self.chunk is None or len(images) <= self.chunk)
         if whole or images.dim() != 4:
             return EncodedBatch(fabric, encoder, images, labels)

@@ -11,6 +11,8 @@ from torch.utils.data import DataLoader, Sampler
 
 from pyg_bgformer.config.schema import DataConfig
 from pyg_bgformer.data import ImageCache, ImageDataset, ImageSamples, PlannedSampler
+from pyg_bgformer.data.batched import BatchedTransform
+from pyg_bgformer.data.cuts import CutTransform
 from pyg_bgformer.data.noise import NoisySamples
 from pyg_bgformer.data.samplers.planned_sampler import Draw
 from pyg_bgformer.data.transforms import eval_transform, train_transform
@@ -19,6 +21,7 @@ from pyg_bgformer.encoders import Encoder
 from pyg_bgformer.engine.frozen import frozen_samples
 from pyg_bgformer.engine.processes import ALONE, Processes
 from pyg_bgformer.engine.progress import Display
+from pyg_bgformer.errors import InputError
 
 Batches = DataLoader[tuple[Tensor, int, int]]
 """Loads ``images (B, 3, S, S)``, ``labels (B,)`` and ``rows (B,)``: samples, collated."""
@@ -94,7 +97,8 @@ def build_train_loader(
 ) -> Batches:
     """Returns training images, augmented, in the sampler's order; of a frozen encoder their features.
 
-    Each process loads its part of a batch. Features are small: each process loads all of them.
+    With ``augment_on: device`` the images are :class:`~pyg_bgformer.data.cuts.Cuts`. Each process loads its part of
+    a batch. Features are small: each process loads all of them.
 
     The reduction of a frozen encoder is fitted to these features.
 
@@ -107,10 +111,23 @@ def build_train_loader(
         cache: Decoded images to read instead of the files.
         device: Where batches go, and where the features of a frozen encoder are computed.
         processes: Those that load parts of a batch.
+
+    Raises:
+        InputError: Images cannot be augmented on the device.
     """
     samples = train_samples(data, seed, dataset, encoder, cache, normalised=not _uint8(data, encoder, device))
     if not encoder.spec.frozen:
-        return DataLoader(samples, batch_sampler=OwnPart(sampler, processes), **_loading(data, device))
+        collate = None
+        if data.augment_on == "device":
+            if device.type == "mps":  # it has no float64
+                raise InputError(
+                    "data.augment_on: device works on cuda and cpu, found mps; set it to workers"
+                )
+            assert isinstance(samples.transform, BatchedTransform)
+            cutting = CutTransform(samples.transform, data.cache_size)
+            samples.transform, collate = cutting, cutting.collate
+        batches = OwnPart(sampler, processes)
+        return DataLoader(samples, batch_sampler=batches, collate_fn=collate, **_loading(data, device))
     features = frozen_samples(samples, encoder, views=data.views, **_extraction(data, device))
     if encoder.spec.pca_dim is not None:
         encoder.fit_pca(features.features.flatten(0, 1))

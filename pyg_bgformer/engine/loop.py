@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from pyg_bgformer.config.schema import TrainConfig
+from pyg_bgformer.data.cuts import Cuts
 from pyg_bgformer.engine.encoding import (
     IN_ONE_PIECE,
     EncodedBatch,
@@ -88,7 +89,7 @@ def fit(
 
 def _train_epoch(
     parts: Parts,
-    batches: Iterator[tuple[Tensor, Tensor, Tensor]],
+    batches: Iterator[tuple[Tensor | Cuts, Tensor, Tensor]],
     stop: StopRequest,
     on_batch: OnBatch,
     on_idle: Callable[[list[str]], None],
@@ -113,7 +114,7 @@ def _train_epoch(
 
 def _batches(
     loader: Batches, stop: StopRequest, processes: Processes
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor | Cuts, Tensor, Tensor]]:
     """Yields the batches of all epochs.
 
     Where a worker process of one process dies, the batches end on all of them with a stop request.
@@ -138,7 +139,7 @@ def train_batch(
     fabric: Fabric,
     state: TrainState,
     train: TrainConfig,
-    images: Tensor,
+    images: Tensor | Cuts,
     labels: Tensor,
     encoding: Encoding = IN_ONE_PIECE,
 ) -> tuple[dict[str, float], set[nn.Parameter]]:
@@ -150,7 +151,7 @@ def train_batch(
         fabric: Device and precision.
         state: The training; it is changed in place.
         train: The recipe's section.
-        images: Images ``(N, 3, S, S)``, or features ``(N, F)`` of a frozen backbone.
+        images: Images ``(N, 3, S, S)``, cuts that will be images, or features ``(N, F)`` of a frozen backbone.
         labels: ``(N,)``.
         encoding: How the batch is encoded.
 
