@@ -1,5 +1,6 @@
 """Weights & Biases as a logger of Lightning Fabric."""
 
+import re
 from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
@@ -30,9 +31,15 @@ class WandbLogger(Logger):
         self.library = wandb_library()
         self.project = project
         name = "-".join(folder.path.resolve().parts[-2:])  # rows of two studies can have the same name
+        name = re.sub(r"[:;,#?/'\\]", "-", name)  # not allowed in an identifier
         try:
             self.run = self.library.init(
-                project=project, id=name, name=name, dir=str(folder.path), resume="allow"
+                project=project,
+                id=name,
+                name=name,
+                dir=str(folder.path),
+                resume="allow",
+                settings={"quiet": True},  # else it prints all curves and scores once more
             )
         except (self.library.Error, OSError, ValueError) as error:
             raise InputError(f"report.wandb: Weights & Biases does not start: {one_line(error)}") from error
@@ -48,13 +55,17 @@ class WandbLogger(Logger):
         return str(self.run.id)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Sends numbers.
+        """Sends numbers of an epoch, or of the whole run.
 
         Args:
             metrics: By name.
-            step: The epoch; :obj:`None` for the latest one.
+            step: The epoch; :obj:`None` for numbers of the whole run, which go to its summary. A curve would not
+                go on after them when the run is extended.
         """
-        self.run.log(dict(metrics), step=step)
+        if step is None:
+            self.run.summary.update(dict(metrics))
+        else:
+            self.run.log(dict(metrics), step=step)
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *_: Any, **__: Any) -> None:
         """Sends settings.
@@ -66,13 +77,13 @@ class WandbLogger(Logger):
         self.run.config.update(settings, allow_val_change=True)
 
     def log_image(self, name: str, image: np.ndarray) -> None:
-        """Sends a picture.
+        """Sends a picture of the whole run to its summary.
 
         Args:
             name: Its name.
             image: uint8 ``(H, W, 3)``.
         """
-        self.run.log({name: self.library.Image(image)})
+        self.run.summary.update({name: self.library.Image(image)})
 
     def finalize(self, status: str) -> None:
         """Ends the connection.

@@ -20,13 +20,14 @@ class Stub(ModuleType):
 
     def __init__(self):
         super().__init__("wandb")
-        self.started, self.logged, self.settings, self.ended = [], [], {}, []
+        self.started, self.logged, self.summary, self.settings, self.ended = [], [], {}, {}, []
 
     def init(self, **options):
         self.started.append(options)
         return SimpleNamespace(
             id=options["id"],
-            log=lambda values, step=None: self.logged.append((step, values)),
+            log=lambda values, step: self.logged.append((step, values)),
+            summary=self.summary,
             config=SimpleNamespace(update=lambda given, **_: self.settings.update(given)),
             finish=lambda exit_code: self.ended.append(exit_code),
         )
@@ -50,13 +51,26 @@ def test_a_run_sends_its_curves_settings_scores_and_gallery(wandb, tmp_path):
         (project, name, "allow")
     ] * 2
     assert wandb.settings["train"]["epochs"] == 2
-    curves = [(step, values["train/loss"]) for step, values in wandb.logged if step is not None]
-    assert [step for step, _ in curves] == [1, 2]
-    scores, gallery = (values for step, values in wandb.logged if step is None)
+    assert [step for step, _ in wandb.logged] == [1, 2]
+    assert all("train/loss" in values for _, values in wandb.logged)
     expected = read_result(run).trained["embedding"]["map_at_r"]
-    assert scores["test/embedding/map_at_r"] == pytest.approx(expected)
-    assert gallery["test/gallery"][2] == 3
+    assert wandb.summary["test/embedding/map_at_r"] == pytest.approx(expected)
+    assert wandb.summary["test/gallery"][2] == 3
     assert wandb.ended == [0, 0]
+
+
+def test_a_folder_with_signs_that_an_identifier_cannot_have_is_renamed(wandb, tmp_path):
+    assert WandbLogger("birds", RunFolder(tmp_path / "it's" / "a, b-seed0")).version == "it-s-a- b-seed0"
+
+
+def test_the_library_itself_keeps_curves_and_gallery_in_the_folder(monkeypatch, tmp_path):
+    pytest.importorskip("wandb", reason="wandb is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = finished(tmp_path, "--report.wandb", "birds")
+    log_result(run, TrainedRun(run).embedded_images())
+    training, testing = sorted((run.path / "wandb").glob("offline-run-*"))
+    assert list(training.glob("run-*.wandb"))
+    assert list(testing.glob("files/media/images/test/gallery*.png"))
 
 
 def test_without_the_library_nothing_is_started(monkeypatch, tmp_path, capsys):
