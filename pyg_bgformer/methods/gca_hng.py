@@ -169,8 +169,11 @@ class GCAHNG(Method):
         return [*super().parameter_groups(), network, classifier]
 
     def draws(self, slots: Tensor) -> Tensor:
-        """Random numbers ``(K, K - 1)`` in [0, 1) by which the candidates of a negative are merged."""
-        return torch.rand(slots.size(0), slots.size(0) - 1, device=slots.device)
+        """Random numbers ``(K, K - 1)`` in [0, 1) by which the candidates of a negative are merged.
+
+        They are drawn on the CPU, so a seed gives the same numbers on every device.
+        """
+        return torch.rand(slots.size(0), slots.size(0) - 1).to(slots.device)
 
     def _first_terms(self, z: Tensor, labels: Tensor) -> dict[str, Tensor]:
         slots = _slots(labels)

@@ -229,17 +229,24 @@ def spread(x: Tensor, batch: Tensor | None = None) -> Tensor:
     Returns:
         ``(N, 1)``, the value of each node's graph.
     """
-    index = x.new_zeros(x.size(0), dtype=torch.long) if batch is None else batch
-    mean = scatter(x, index, dim_size=x.size(0), reduce="mean")
-    squares = (x - mean[index]).square().mean(dim=1, keepdim=True)
-    return (scatter(squares, index, dim_size=x.size(0), reduce="mean") + 1e-12).sqrt()[index]
+    if batch is None:
+        variance = (x - x.mean(dim=0)).square().mean()
+        return (variance + 1e-12).sqrt().expand(x.size(0), 1)
+    mean = scatter(x, batch, dim_size=x.size(0), reduce="mean")
+    squares = (x - mean[batch]).square().mean(dim=1, keepdim=True)
+    return (scatter(squares, batch, dim_size=x.size(0), reduce="mean") + 1e-12).sqrt()[batch]
 
 
 def _normalised(norm: nn.Module, x: Tensor, batch: Tensor | None) -> Tensor:
     if not isinstance(norm, GraphNorm):
         return norm(x)
+    if batch is None:
+        # GraphNorm scatters all nodes into one row. On CUDA that sum has no fixed order, and compiled it was wrong
+        # (torch 2.11).
+        centred = x - norm.mean_scale * x.mean(dim=0)
+        return norm.weight * centred / (centred.square().mean(dim=0) + norm.eps).sqrt() + norm.bias
     # There are no more graphs than nodes. The exact number would have to be read from the device.
-    return norm(x, batch, None if batch is None else x.size(0))
+    return norm(x, batch, x.size(0))
 
 
 def _needed(edge_index: Tensor | None, name: str) -> Tensor:
