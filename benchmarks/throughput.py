@@ -4,17 +4,19 @@
     python benchmarks/throughput.py --device cpu --encoder timm/tf_efficientnet_lite0 --image-size 128
 
 Photos are generated: 500 x 375 JPEG files. Measured are decoding alone, decoding with augmentation, the training
-step alone on a batch that is there already, and the whole loop. The loop can be no faster than the slower of
-decoding and the step; the last line says what share of that speed it reaches. With ``--csv`` rows are appended to a
-file.
+step alone on a batch that is there already, and the whole loop. Then the same with ``data.augment_on: device``:
+decoding and cutting, the rest of the augmentation on a batch that is there already, and the whole loop. The loop
+can be no faster than the slower of decoding and the step; the last lines say what share of that speed it reaches.
+As in a long training, epochs follow each other, and the first one is not measured. With ``--csv`` rows are appended
+to a file.
 """
 
 import argparse
 import csv
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Iterator
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +27,14 @@ from torch import Tensor
 
 from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.data import ImageSamples
-from pyg_bgformer.engine.loop import train_batch
+from pyg_bgformer.data.cuts import Cuts
+from pyg_bgformer.engine.loaders import Upload
+from pyg_bgformer.engine.loop import fit, train_batch
+from pyg_bgformer.engine.readings import Readings
 from pyg_bgformer.engine.setup import Parts, build_dataset, build_parts
 
 CLASSES, SAMPLES = 18, 5
+LOOPS = ("whole loop", "whole loop, augmented on the device")
 
 
 def main() -> None:
@@ -45,8 +51,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write_photos(Path(folder), classes=2 * CLASSES, photos=12)
-        parts = build(arguments, folder)
-        rates = measure(parts, arguments.repeats, arguments.batches)
+        rates = measure(arguments, folder)
     device = torch.cuda.get_device_name() if arguments.device == "cuda" else "cpu"
     case = f"{arguments.encoder.split('/')[-1]} {arguments.image_size} px {arguments.precision}"
     case += "".join(f" {option}" for option in arguments.set)
@@ -54,9 +59,10 @@ def main() -> None:
         f"{device}, {case}, {arguments.workers} workers, {torch.get_num_threads()} threads; images per second"
     )
     for name, rate in rates.items():
-        print(f"{name:26}{rate:9.0f}")
+        print(f"{name:36}{rate:9.0f}")
     limit = min(rates["decoding"], rates["step"])
-    print(f"the whole loop reaches {rates['whole loop'] / limit:.0%} of the slower of decoding and the step")
+    for name in LOOPS:
+        print(f"{name}: {rates[name] / limit:.0%} of the slower of decoding and the step")
     if arguments.csv:
         new = not arguments.csv.exists()
         with arguments.csv.open("a", newline="") as file:
@@ -78,8 +84,8 @@ def write_photos(folder: Path, classes: int, photos: int) -> None:
             Image.fromarray(pixels).save(folder / f"class{number:03}" / f"{photo}.jpg", quality=85)
 
 
-def build(arguments: argparse.Namespace, folder: str) -> Parts:
-    """Returns a run of the plain method on the photos."""
+def build(arguments: argparse.Namespace, folder: str, augment_on: str) -> Parts:
+    """Returns a run of the plain method on the photos, with an epoch for each repeat and one before them."""
     config = read_config(
         [
             *("--data.name", "folder", "--data.root", folder, "--data.workers", str(arguments.workers)),
@@ -94,51 +100,74 @@ def build(arguments: argparse.Namespace, folder: str) -> Parts:
             *("--sampler.classes", str(CLASSES), "--sampler.samples", str(SAMPLES)),
             *("--sampler.batches_per_epoch", str(arguments.batches)),
             *("--train.device", arguments.device, "--train.precision", arguments.precision),
+            *("--train.epochs", str(arguments.repeats + 1), "--data.augment_on", augment_on),
             *arguments.set,
         ]
     )
     return build_parts(config, build_dataset(config.data), Quiet())
 
 
-def measure(parts: Parts, repeats: int, batches: int) -> dict[str, float]:
-    """The images per second of each part, the best of the repeats; one repeat before them is not measured."""
-    loader = parts.train_loader
-    samples = loader.dataset
-    assert isinstance(samples, ImageSamples)
-    augmentation, device = samples.transform, parts.fabric.device
-    parts.method.train()
-
-    def train(images: Tensor, labels: Tensor) -> None:
-        images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-        train_batch(parts.fabric, parts.state, parts.config.train, images, labels)
-        parts.state.batch += 1
-
-    def epoch(step: Callable[[Tensor, Tensor], None]) -> None:
-        parts.sampler.start_at(0, 0)
-        for images, labels, _ in loader:
-            step(images, labels)
-
-    images, labels, _ = next(iter(loader))
-    sides: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[], None]]] = {
-        "decoding": (lambda image: image[:, :1, :1], lambda: epoch(lambda *_: None)),
-        "decoding and augmentation": (augmentation, lambda: epoch(lambda *_: None)),
-        "step": (augmentation, lambda: [train(images, labels) for _ in range(batches)] and None),
-        "whole loop": (augmentation, lambda: epoch(train)),
-    }
+def measure(arguments: argparse.Namespace, folder: str) -> dict[str, float]:
+    """The images per second of each part, the best of the repeats."""
     rates = {}
-    for name, (transform, side) in sides.items():
-        samples.transform = transform
-        loader._iterator = None  # persistent workers keep the transform that they were started with
-        seconds = []
-        for _ in range(repeats + 1):
-            started = time.perf_counter()
-            with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-                side()
-                if device.type == "cuda":
-                    torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - started)
-        rates[name] = batches * CLASSES * SAMPLES / min(seconds[1:])
+    for augment_on, loop in zip(("workers", "device"), LOOPS, strict=True):
+        parts = build(arguments, folder, augment_on)
+        upload = Upload(parts.fabric.device)
+        images, labels, _ = upload(next(iter(parts.train_loader)))
+        if augment_on == "workers":
+            samples = parts.train_loader.dataset
+            assert isinstance(samples, ImageSamples)
+            whole, samples.transform = samples.transform, lambda image: image[:, :1, :1]
+            rates["decoding"] = rate(loaded(parts), arguments)
+            samples.transform = whole
+            rates["decoding and augmentation"] = rate(loaded(parts), arguments)
+            rates["step"] = rate(steps(parts, images, labels), arguments)
+        else:
+            assert isinstance(images, Cuts)
+            normalised = parts.method.encoder.normalised
+            rates["decoding and cutting"] = rate(loaded(parts), arguments)
+            rates["augmentation on the device"] = rate(
+                (images.images(normalised) for _ in count()), arguments
+            )
+        parts.train_loader._iterator = None
+        parts.state.epoch = parts.state.batch = 0
+        fit(parts)
+        epochs = [row["seconds"] for row in parts.state.history[1:]]
+        rates[loop] = arguments.batches * CLASSES * SAMPLES / min(epochs)
     return rates
+
+
+def loaded(parts: Parts) -> Iterator[object]:
+    """Loads the batches of all epochs."""
+    parts.train_loader._iterator = None  # persistent workers keep the transform that they were started with
+    parts.sampler.start_at(0, 0, until=parts.config.train.epochs)
+    yield from parts.train_loader
+
+
+def steps(parts: Parts, images: Tensor | Cuts, labels: Tensor) -> Iterator[object]:
+    """Trains on a batch again and again; as in the loop, scalars are read when the next step is under way."""
+    parts.method.train()
+    parts.state.batch = 1  # the first one of an epoch is also measured
+    earlier: Readings | None = None
+    while True:
+        readings, _ = train_batch(parts.fabric, parts.state, parts.config.train, images, labels)
+        if earlier is not None:
+            earlier.values()
+        earlier = readings
+        yield readings
+
+
+def rate(batches: Iterator[object], arguments: argparse.Namespace) -> float:
+    """The images per second of so many batches, the best of the repeats."""
+    seconds = []
+    for _ in range(arguments.repeats + 1):
+        started = time.perf_counter()
+        for _ in islice(batches, arguments.batches):
+            pass
+        if arguments.device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return float(arguments.batches * CLASSES * SAMPLES / min(seconds[1:]))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import torch
 from pyg_bgformer import EmbeddingModel, batch_graph
 from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.encoders import ENCODERS
+from pyg_bgformer.engine.loaders import Upload
+from pyg_bgformer.engine.loop import train_batch
 from pyg_bgformer.engine.run import run
 from pyg_bgformer.engine.setup import deterministic_algorithms
 from pyg_bgformer.errors import Interrupted
@@ -168,6 +171,25 @@ def test_a_stopped_training_is_resumed_on_the_gpu(tmp_path: Path) -> None:
         resumed = Training(config, tmp_path).resume().fit()
     for name, value in whole.method.state_dict().items():
         assert torch.equal(resumed.method.state_dict()[name], value), name
+
+
+def test_a_step_waits_for_the_gpu_once_at_most(tmp_path: Path) -> None:
+    """The loss needs to know the number of classes; everything else is queued behind the step before."""
+    parts = Training(small("plain"), tmp_path).parts
+    batch = next(iter(parts.train_loader))
+    assert batch[0].dtype == torch.uint8
+    parts.method.train()
+    parts.state.batch = 1  # the first batch of an epoch is also measured
+    upload = Upload(parts.fabric.device)
+    with warnings.catch_warnings(record=True) as waits:
+        warnings.simplefilter("always")
+        for mode in ("default", "warn"):  # the first step makes the optimiser's state
+            torch.cuda.set_sync_debug_mode(mode)
+            waits.clear()
+            images, labels, _ = upload(batch)
+            train_batch(parts.fabric, parts.state, parts.config.train, images, labels)
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(waits) <= 1, [f"{wait.filename}:{wait.lineno}" for wait in waits]
 
 
 @pytest.mark.slow

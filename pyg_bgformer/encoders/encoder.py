@@ -8,7 +8,6 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torchvision.transforms.v2.functional import normalize, to_dtype
 
 from pyg_bgformer.encoders.backbone import Backbone
 from pyg_bgformer.encoders.pooling import Pooling
@@ -117,7 +116,12 @@ class Encoder(nn.Module):
         """Returns images (B, 3, H, W) as the backbone takes them; those that are not uint8 are so already."""
         if images.dtype != torch.uint8:
             return images
-        return normalize(to_dtype(images, torch.float32, scale=True), list(self.mean), list(self.std))
+        # filled on the device: to copy them there, the program would wait for all that a GPU has still to do
+        mean, std = (
+            torch.stack([torch.full((1, 1), value, device=images.device) for value in values])
+            for values in (self.mean, self.std)
+        )
+        return images.float().mul_(1 / 255).sub_(mean).div_(std)
 
     @torch.no_grad()
     def fit_pca(self, outputs: Tensor) -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from pyg_bgformer.config.schema import DataConfig
 from pyg_bgformer.data import ImageCache, ImageDataset, ImageSamples, PlannedSampler
 from pyg_bgformer.data.batched import BatchedTransform
-from pyg_bgformer.data.cuts import CutTransform
+from pyg_bgformer.data.cuts import Cuts, CutTransform
 from pyg_bgformer.data.noise import NoisySamples
 from pyg_bgformer.data.samplers.planned_sampler import Draw
 from pyg_bgformer.data.transforms import eval_transform, train_transform
@@ -23,8 +24,43 @@ from pyg_bgformer.engine.processes import ALONE, Processes
 from pyg_bgformer.engine.progress import Display
 from pyg_bgformer.errors import InputError
 
+Batch = tuple[Tensor | Cuts, Tensor, Tensor]
+"""Images ``(B, 3, S, S)`` or what they will be made of, labels ``(B,)`` and rows ``(B,)``."""
+
 Batches = DataLoader[tuple[Tensor, int, int]]
 """Loads ``images (B, 3, S, S)``, ``labels (B,)`` and ``rows (B,)``: samples, collated."""
+
+
+class Upload:
+    """Moves batches to a device.
+
+    A GPU receives them on a stream of its own, while it still works on what was queued before.
+
+    Args:
+        device: Where batches go.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Returns the batch on the device.
+
+        Args:
+            batch: In pinned memory if it goes to a GPU.
+        """
+        if self.stream is None:
+            moved: Batch = move_data_to_device(batch, self.device)
+            return moved
+        working = torch.cuda.current_stream(self.device)
+        with torch.cuda.stream(self.stream):
+            images, labels, rows = move_data_to_device(batch, self.device)
+        working.wait_stream(self.stream)
+        for tensor in (*(images if isinstance(images, Cuts) else (images,)), labels, rows):
+            if isinstance(tensor, Tensor):
+                tensor.record_stream(working)  # its memory is not given away before the work on it is done
+        return images, labels, rows
 
 
 def open_cache(data: DataConfig, dataset: ImageDataset, display: Display) -> ImageCache | None:

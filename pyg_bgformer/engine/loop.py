@@ -1,6 +1,7 @@
 """The training loop; it knows a method's contract and no method."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -26,8 +27,9 @@ from pyg_bgformer.engine.interruption import (
     whole_steps,
     worker_death,
 )
-from pyg_bgformer.engine.loaders import Batches
+from pyg_bgformer.engine.loaders import Batch, Batches, Upload
 from pyg_bgformer.engine.processes import Processes
+from pyg_bgformer.engine.readings import NORM, Readings
 from pyg_bgformer.engine.setup import Parts
 from pyg_bgformer.engine.state import TrainState, save_checkpoint
 from pyg_bgformer.errors import Interrupted, RunError
@@ -62,12 +64,12 @@ def fit(
     state, train = parts.state, parts.config.train
     processes = parts.processes
     loader: Batches = parts.fabric.setup_dataloaders(  # type: ignore[assignment]
-        parts.train_loader, use_distributed_sampler=False
+        parts.train_loader, use_distributed_sampler=False, move_to_device=False
     )
     processes.copy_first(state.method.state_dict().values())
     parts.sampler.start_at(state.epoch, state.batch, until=train.epochs)
     with stop_on_signal() as stop:
-        batches = _batches(loader, stop, processes)
+        batches = _batches(loader, parts.fabric.device, stop, processes)
         while state.epoch < train.epochs:
             set_random_state(processes.share(random_state(parts.fabric.device)), parts.fabric.device)
             state.method.encoder.freeze_backbone(state.epoch < train.warmup_epochs)
@@ -89,7 +91,7 @@ def fit(
 
 def _train_epoch(
     parts: Parts,
-    batches: Iterator[tuple[Tensor | Cuts, Tensor, Tensor]],
+    batches: Iterator[Batch],
     stop: StopRequest,
     on_batch: OnBatch,
     on_idle: Callable[[list[str]], None],
@@ -98,27 +100,44 @@ def _train_epoch(
     state, train = parts.state, parts.config.train
     state.method.train()
     first, total = state.batch, parts.sampler.batches_in(state.epoch)
+    unread: deque[Readings] = deque()
+
+    def read(leave: int) -> None:
+        while len(unread) > leave:
+            readings = unread.popleft()
+            values = readings.values()
+            for name, value in values.items():
+                state.sums[name] = state.sums.get(name, 0.0) + value
+            on_batch(state.epoch, readings.batch, values["loss"])
+
     for images, labels, _ in islice(batches, total - first):
         with whole_steps():
-            values, reached = train_batch(parts.fabric, state, train, images, labels, parts.encoding)
+            try:
+                readings, reached = train_batch(parts.fabric, state, train, images, labels, parts.encoding)
+            except RunError:
+                read(0)  # an earlier batch may be the reason
+                raise
             if state.batch == first and (idle := _idle(state.method, reached)):
                 on_idle(idle)
             state.batch += 1
-            for name, value in values.items():
-                state.sums[name] = state.sums.get(name, 0.0) + value
-            on_batch(state.epoch, state.batch, values["loss"])
+            unread.append(readings)
+            # A GPU gets the next batch before it has finished this one.
+            read(1 if parts.fabric.device.type == "cuda" else 0)
         if parts.processes.any(stop.asked) and state.batch < total:
-            return False
+            break
+    with whole_steps():
+        read(0)
     return state.batch == total
 
 
 def _batches(
-    loader: Batches, stop: StopRequest, processes: Processes
-) -> Iterator[tuple[Tensor | Cuts, Tensor, Tensor]]:
-    """Yields the batches of all epochs.
+    loader: Batches, device: torch.device, stop: StopRequest, processes: Processes
+) -> Iterator[Batch]:
+    """Yields the batches of all epochs, on the device.
 
     Where a worker process of one process dies, the batches end on all of them with a stop request.
     """
+    upload = Upload(device)
     batches = iter(loader)
     while True:
         batch = None
@@ -132,7 +151,7 @@ def _batches(
             stop.asked = True
         if processes.any(batch is None) or batch is None:
             return
-        yield batch
+        yield upload(batch)
 
 
 def train_batch(
@@ -142,7 +161,7 @@ def train_batch(
     images: Tensor | Cuts,
     labels: Tensor,
     encoding: Encoding = IN_ONE_PIECE,
-) -> tuple[dict[str, float], set[nn.Parameter]]:
+) -> tuple[Readings, set[nn.Parameter]]:
     """Carries out the method's updates on one batch, one after another.
 
     Before the first batch of an epoch is trained on, the graph and the spread of its features are measured.
@@ -158,18 +177,17 @@ def train_batch(
     Returns:
         What the updates log, and the parameters that one of them gave a gradient.
     """
-    values: dict[str, float] = {}
+    readings = Readings(state.epoch, state.batch)
     reached: set[nn.Parameter] = set()
-    with _as_run_error(state):
+    with _as_run_error(readings):
         batch = encoding(fabric, state.method.encoder, images, labels)
         if state.batch == 0:
             observe(fabric, state, batch.features, batch.labels)
     updates = state.method.updates(batch.features, batch.labels)
-    while (update := _next(fabric, state, updates)) is not None:
-        numbers = check_finite({"loss": update.loss, **update.terms}, state)
-        values |= {name: numbers[name] for name in update.terms}
-        reached |= _step(fabric, state, train, update, batch)
-    return values, reached
+    while (update := _next(fabric, readings, updates)) is not None:
+        readings.add({"loss": update.loss, **update.terms}, logged={*update.terms})
+        reached |= _step(fabric, state, train, update, batch, readings)
+    return readings, reached
 
 
 def observe(fabric: Fabric, state: TrainState, features: Tensor, labels: Tensor) -> None:
@@ -182,22 +200,28 @@ def observe(fabric: Fabric, state: TrainState, features: Tensor, labels: Tensor)
     state.insight["feature_scale"] = spread / max(state.first_spread, torch.finfo(torch.float32).tiny)
 
 
-def _next(fabric: Fabric, state: TrainState, updates: Iterator[Update]) -> Update | None:
-    with _as_run_error(state), fabric.autocast():
+def _next(fabric: Fabric, readings: Readings, updates: Iterator[Update]) -> Update | None:
+    with _as_run_error(readings), fabric.autocast():
         return next(updates, None)
 
 
 @contextmanager
-def _as_run_error(state: TrainState) -> Iterator[None]:
+def _as_run_error(readings: Readings) -> Iterator[None]:
     """Adds the epoch and the batch when a module refuses its input, for example features that are not finite."""
     try:
         yield
     except ValueError as error:
-        raise RunError(f"epoch {state.epoch + 1}, batch {state.batch + 1}: {error}") from error
+        readings.values()  # a loss of this batch may be the reason
+        raise RunError(f"{readings.place}: {error}") from error
 
 
 def _step(
-    fabric: Fabric, state: TrainState, train: TrainConfig, update: Update, batch: EncodedBatch
+    fabric: Fabric,
+    state: TrainState,
+    train: TrainConfig,
+    update: Update,
+    batch: EncodedBatch,
+    readings: Readings,
 ) -> set[nn.Parameter]:
     """Moves the parameters of the update's groups and returns those that its loss reached."""
     moved = [
@@ -215,7 +239,7 @@ def _step(
         for parameter in moved:
             if parameter.grad is None and parameter in state.optimizer.state:
                 parameter.grad = torch.zeros_like(parameter)
-    _clip(fabric, state, train)
+    _clip(fabric, state, train, readings)
     state.optimizer.step()
     return reached
 
@@ -224,24 +248,7 @@ def _idle(method: nn.Module, reached: set[nn.Parameter]) -> list[str]:
     return [name for name, p in method.named_parameters() if p.requires_grad and p not in reached]
 
 
-def check_finite(terms: dict[str, Tensor], state: TrainState) -> dict[str, float]:
-    """The terms as numbers.
-
-    Raises:
-        RunError: If one is not finite; says which, and when.
-    """
-    values = dict(zip(terms, torch.stack([t.detach().float() for t in terms.values()]).tolist(), strict=True))
-    # The sum comes first in the dictionary, but a term by its own name says more.
-    for name in sorted(values, key=lambda name: name == "loss"):
-        if values[name] - values[name] != 0:
-            raise RunError(
-                f"loss term '{name}' is {values[name]} in epoch {state.epoch + 1}, batch {state.batch + 1}; "
-                "a smaller train.lr or another precision may help"
-            )
-    return values
-
-
-def _clip(fabric: Fabric, state: TrainState, train: TrainConfig) -> None:
+def _clip(fabric: Fabric, state: TrainState, train: TrainConfig, readings: Readings) -> None:
     if train.clip_value is not None:
         fabric.clip_gradients(state.method, state.optimizer, clip_val=train.clip_value)
     if train.clip_norm is None:
@@ -250,8 +257,8 @@ def _clip(fabric: Fabric, state: TrainState, train: TrainConfig) -> None:
         state.method, state.optimizer, max_norm=train.clip_norm, error_if_nonfinite=False
     )
     # With fp16 an overflow is ordinary: the scaler skips that step and lowers its scale.
-    if train.precision != "16-mixed" and norm is not None and not norm.isfinite():
-        raise RunError(f"the gradient is not finite in epoch {state.epoch + 1}, batch {state.batch + 1}")
+    if train.precision != "16-mixed" and norm is not None:
+        readings.add({NORM: norm}, logged=set())
 
 
 def _close_epoch(state: TrainState, seconds: float) -> None:

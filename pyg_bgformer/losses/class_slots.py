@@ -18,7 +18,7 @@ def class_slots(labels: Tensor, loss: str) -> Tensor:
     Raises:
         InputError: If the classes do not all have the same number of samples, at least two.
     """
-    sizes = labels.unique(return_counts=True)[1]
+    sizes = labels.cpu().unique(return_counts=True)[1]  # a GPU is waited for once
     smallest, largest = (int(size) for size in torch.aminmax(sizes)) if len(sizes) else (0, 0)
     if smallest != largest or smallest < 2:
         raise InputError(

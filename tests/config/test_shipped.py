@@ -75,8 +75,8 @@ def test_a_published_recipe_takes_a_step_that_moves_every_part(name):
     before = [[p.detach().clone() for p in group["params"]] for group in optimizer.param_groups]
     state = TrainState(method.train(), optimizer, build_schedule(optimizer, config.train))
     images = torch.randn(12, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    values, reached = train_batch(fabric, state, config.train, images, torch.arange(12) // 2)
-    assert values["loss"] > 0
+    readings, reached = train_batch(fabric, state, config.train, images, torch.arange(12) // 2)
+    assert readings.values()["loss"] > 0
     for group, old in zip(optimizer.param_groups, before, strict=True):
         moved = [not torch.equal(*pair) for pair in zip(group["params"], old, strict=True)]
         assert any(moved), group["name"]
