@@ -183,18 +183,25 @@ class CompressedEdges(NamedTuple):
     Attributes:
         rowptr: ``(H N + 1,)``; the edges into node i are ``rowptr[i]:rowptr[i + 1]``.
         source: ``(H E,)`` source of each edge.
-        target: ``(H E,)`` target of each edge, ascending.
         colptr: ``(H N + 1,)``; the same for the edges out of each node.
         by_source: ``(H E,)`` the edges' order by source.
-        target_by_source: ``(H E,)`` target of each edge in that order.
+        target_by_source: ``(H E,)`` target of each edge, sorted by source.
+        degree: Number of edges into each node, or 0 if nodes differ in it.
     """
 
     rowptr: Tensor
     source: Tensor
-    target: Tensor
     colptr: Tensor
     by_source: Tensor
     target_by_source: Tensor
+    degree: int
+
+    @property
+    def target(self) -> Tensor:
+        """The target of each edge ``(H E,)``, ascending."""
+        return torch.arange(self.rowptr.numel() - 1, device=self.rowptr.device).repeat_interleave(
+            self.rowptr.diff(), output_size=self.source.numel()
+        )
 
 
 def compress_edges(edge_index: Tensor, num_nodes: int, heads: int = 1) -> CompressedEdges:
@@ -208,34 +215,60 @@ def compress_edges(edge_index: Tensor, num_nodes: int, heads: int = 1) -> Compre
     Raises:
         InputError: If an edge names a node outside the graph.
     """
-    source, target = edge_index
-    if target.numel() > 1 and bool((target[1:] < target[:-1]).any()):
+    num_edges = edge_index.size(1)
+    # The products do not all check: they would read past the end of the features.
+    if num_edges and int(edge_index.max()) >= num_nodes:
+        raise InputError(f"edge_index names node {int(edge_index.max())}, but there are {num_nodes} nodes")
+    source, target = edge_index.to(_smallest_type(num_nodes))  # smaller integers are sorted in less time
+    if num_edges > 1 and bool((target[1:] < target[:-1]).any()):
         target, order = target.sort(stable=True)
         source = source[order]
-    in_degree, out_degree = target.bincount(minlength=num_nodes), source.bincount(minlength=num_nodes)
-    # The sparse products do not check: they would read past the end of the features.
-    if max(in_degree.numel(), out_degree.numel()) > num_nodes:
-        raise InputError(f"edge_index names node {int(edge_index.max())}, but there are {num_nodes} nodes")
-    by_source, num_edges = source.argsort(stable=True), source.numel()
+    sorted_source, by_source = source.sort(stable=True)
+    nodes = torch.arange(num_nodes, dtype=source.dtype, device=source.device)
+    begins = torch.searchsorted(target, nodes)
+    degree, rest = divmod(num_edges, max(1, num_nodes))
+    regular = rest == 0 and torch.equal(begins, degree * torch.arange(num_nodes, device=begins.device))
+    wide = torch.promote_types(torch.int32, _smallest_type(heads * max(num_nodes, num_edges)))
+
+    def copies(index: Tensor, step: int) -> Tensor:
+        """Returns the index once per head, shifted, in a type that the products need not convert."""
+        shifts = step * torch.arange(heads, dtype=wide, device=index.device)
+        return (index.to(wide) + shifts[:, None]).flatten()
+
+    def pointer(begins: Tensor) -> Tensor:
+        """Returns where the edges of each node begin and, at last, where they end."""
+        return F.pad(copies(begins, num_edges), (0, 1), value=heads * num_edges)
+
     return CompressedEdges(
-        rowptr=_offsets(in_degree, heads, num_edges),
-        source=_copies(source, heads, num_nodes),
-        target=_copies(target, heads, num_nodes),
-        colptr=_offsets(out_degree, heads, num_edges),
-        by_source=_copies(by_source, heads, num_edges),
-        target_by_source=_copies(target[by_source], heads, num_nodes),
+        rowptr=pointer(begins),
+        source=copies(source, num_nodes),
+        colptr=pointer(torch.searchsorted(sorted_source, nodes)),
+        by_source=copies(by_source, num_edges),
+        target_by_source=copies(target[by_source], num_nodes),
+        degree=degree if regular else 0,
     )
 
 
-def edge_dot(target_x: Tensor, source_x: Tensor, edges: CompressedEdges) -> Tensor:
-    """Returns the inner products of both ends of each edge, ``(H N, d), (H N, d) -> (H E,)``.
+def heads_as_nodes(parts: Tensor) -> tuple[Tensor, ...]:
+    """Returns the features of all heads of each part, one head after another: ``(P, H, N, d) -> P x (H N, d)``.
+
+    Args:
+        parts: What the products along edges need, such as query, key and value.
+    """
+    out: tuple[Tensor, ...] = _HeadsAsNodes.apply(parts)
+    return out
+
+
+def edge_dot(target_x: Tensor, source_x: Tensor, edges: CompressedEdges, scale: float = 1.0) -> Tensor:
+    """Returns the scaled inner products of both ends of each edge, ``(H N, d), (H N, d) -> (H E,)``.
 
     Args:
         target_x: Features of the targets in float32 or float64.
         source_x: Features of the sources.
         edges: The edges.
+        scale: Factor of the products.
     """
-    out: Tensor = _EdgeDot.apply(target_x, source_x, edges)
+    out: Tensor = _EdgeDot.apply(target_x, source_x, edges, scale)
     return out
 
 
@@ -258,22 +291,15 @@ def edge_softmax(scores: Tensor, edges: CompressedEdges) -> Tensor:
         scores: Score of each edge in float32 or float64.
         edges: The edges.
     """
+    if edges.degree:
+        return scores.view(-1, edges.degree).softmax(dim=1).flatten()
     out: Tensor = _EdgeSoftmax.apply(scores, edges)
     return out
 
 
-def _copies(index: Tensor, heads: int, step: int) -> Tensor:
-    """Returns the index once per head, shifted, in int32: the sparse products would convert it at every call."""
-    fits = heads * step <= torch.iinfo(torch.int32).max
-    index = index.int() if fits else index
-    shifts = step * torch.arange(heads, dtype=index.dtype, device=index.device)
-    return (index + shifts[:, None]).flatten()
-
-
-def _offsets(degree: Tensor, heads: int, num_edges: int) -> Tensor:
-    """Returns where the edges of each node begin and, at last, where they end."""
-    begins = degree.cumsum(0) - degree
-    return F.pad(_copies(begins, heads, num_edges), (0, 1), value=heads * num_edges)
+def _smallest_type(largest: int) -> torch.dtype:
+    """Returns the smallest integer type, of 16 bits or more, that holds a number."""
+    return next(t for t in (torch.int16, torch.int32, torch.int64) if largest <= torch.iinfo(t).max)
 
 
 def _matrix(pointer: Tensor, index: Tensor, values: Tensor) -> Tensor:
@@ -285,41 +311,59 @@ def _matrix(pointer: Tensor, index: Tensor, values: Tensor) -> Tensor:
 
 def _weighted_sum(weight: Tensor, x: Tensor, edges: CompressedEdges, to_source: bool = False) -> Tensor:
     """Returns ``(H N, d)``: at each target the weighted sum over its sources, or the other way round."""
+    pointer, index = edges.rowptr, edges.source
     if to_source:
-        matrix = _matrix(edges.colptr, edges.target_by_source, weight.index_select(0, edges.by_source))
-    else:
-        matrix = _matrix(edges.rowptr, edges.source, weight)
-    # Outside autocast, in which backward passes may also run: a CPU has no sparse products in half precision.
-    with torch.autocast(x.device.type, enabled=False):
-        return torch.addmm(x, matrix, x, beta=0.0)  # what `@` calls, without its matrix of zeros to add to
+        pointer, index, weight = edges.colptr, edges.target_by_source, weight.index_select(0, edges.by_source)
+    if x.is_cuda:
+        # Outside autocast, in which backward passes may also run: the product is in full precision.
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.addmm(x, _matrix(pointer, index, weight), x, beta=0.0)  # `@` would add zeros
+    # The same sums of the same order. On a CPU a bag takes half the time of a product with a CSR tensor.
+    return F.embedding_bag(
+        index, x.detach(), pointer, mode="sum", per_sample_weights=weight.detach(), include_last_offset=True
+    )
 
 
-def _sampled_product(target_x: Tensor, source_x: Tensor, edges: CompressedEdges) -> Tensor:
-    """Returns ``(H E,)``: for each edge, the product of both ends."""
+def _sampled_product(target_x: Tensor, source_x: Tensor, edges: CompressedEdges, scale: float) -> Tensor:
+    """Returns ``(H E,)``: for each edge, the scaled product of both ends."""
     pattern = _matrix(edges.rowptr, edges.source, target_x.new_zeros(edges.source.numel()))
-    out: Tensor = torch.sparse.sampled_addmm(pattern, target_x, source_x.t(), beta=0.0, out=pattern)
+    out: Tensor = torch.sparse.sampled_addmm(
+        pattern, target_x, source_x.t(), beta=0.0, alpha=scale, out=pattern
+    )
     return out.values()
 
 
-def _reduced(values: Tensor, edges: CompressedEdges, reduce: str) -> Tensor:
-    """Returns ``(H E,)``: for each edge, the ``sum`` or ``max`` over all edges into the same node."""
-    nodes = torch.segment_reduce(values, reduce, offsets=edges.rowptr)
-    return nodes.index_select(0, edges.target)
+class _HeadsAsNodes(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, parts: Tensor) -> tuple[Tensor, ...]:
+        ctx.shape = parts.shape
+        return parts.reshape(parts.size(0), -1, parts.size(-1)).unbind(0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        parts, heads, num_nodes, size = ctx.shape
+        # In the memory order of a linear map's output, which reads it next: one copy instead of two.
+        grad = grads[0].new_empty(num_nodes, parts, heads, size).permute(1, 2, 0, 3)
+        for part, of_part in zip(grad, grads, strict=True):
+            part.copy_(of_part.view(heads, num_nodes, size))
+        return grad
 
 
 class _EdgeDot(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, target_x: Tensor, source_x: Tensor, edges: CompressedEdges) -> Tensor:
+    def forward(ctx: Any, target_x: Tensor, source_x: Tensor, edges: CompressedEdges, scale: float) -> Tensor:
         ctx.save_for_backward(target_x, source_x)
-        ctx.edges = edges
-        return _sampled_product(target_x, source_x, edges)
+        ctx.edges, ctx.scale = edges, scale
+        return _sampled_product(target_x, source_x, edges, scale)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         target_x, source_x = ctx.saved_tensors
+        grad = ctx.scale * grad
         to_source = _weighted_sum(grad, target_x, ctx.edges, to_source=True)
-        return _weighted_sum(grad, source_x, ctx.edges), to_source, None
+        return _weighted_sum(grad, source_x, ctx.edges), to_source, None, None
 
 
 class _EdgeSum(torch.autograd.Function):
@@ -335,21 +379,24 @@ class _EdgeSum(torch.autograd.Function):
         weight, source_x = ctx.saved_tensors
         grad = grad.contiguous()
         to_source = _weighted_sum(weight, grad, ctx.edges, to_source=True)
-        return _sampled_product(grad, source_x, ctx.edges), to_source, None
+        return _sampled_product(grad, source_x, ctx.edges, 1.0), to_source, None
 
 
 class _EdgeSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scores: Tensor, edges: CompressedEdges) -> Tensor:
-        alpha = (scores - _reduced(scores, edges, "max")).exp_()
-        alpha = alpha / _reduced(alpha, edges, "sum")
-        ctx.save_for_backward(alpha)
-        ctx.edges = edges
+        target = edges.target
+        largest = torch.segment_reduce(scores, "max", offsets=edges.rowptr)
+        alpha = (scores - largest.index_select(0, target)).exp_()
+        total = torch.segment_reduce(alpha, "sum", offsets=edges.rowptr)
+        alpha /= total.index_select(0, target)
+        ctx.save_for_backward(alpha, target, edges.rowptr)
         return alpha
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (alpha,) = ctx.saved_tensors
+        alpha, target, rowptr = ctx.saved_tensors
         weighted = alpha * grad
-        return weighted.sub_(alpha * _reduced(weighted, ctx.edges, "sum")), None
+        total = torch.segment_reduce(weighted, "sum", offsets=rowptr)
+        return weighted.addcmul_(alpha, total.index_select(0, target), value=-1), None

@@ -16,6 +16,7 @@ from pyg_bgformer.nn.ops import (
     edge_mask,
     edge_softmax,
     edge_sum,
+    heads_as_nodes,
     pick_backend,
     rescale,
     same_graph,
@@ -77,7 +78,7 @@ def test_products_equal_loops(name: str) -> None:
     left, right = features(HEADS * num_nodes, 4), features(HEADS * num_nodes, 4, seed=1)
     weight = features(HEADS * len(pairs), 1, seed=2).flatten()
 
-    dots = edge_dot(left, right, edges).view(HEADS, -1)
+    dots = edge_dot(left, right, edges, scale=0.5).view(HEADS, -1)
     sums = edge_sum(weight, right, edges).view(HEADS, -1, 4)
     softmax = edge_softmax(weight, edges).view(HEADS, -1)
 
@@ -86,7 +87,7 @@ def test_products_equal_loops(name: str) -> None:
     for head, scores in enumerate(weight.view(HEADS, -1)):
         for e, (source, target) in enumerate(pairs):
             expected[head, target] += scores[e] * right[head, source]
-            close(dots[head, e], left[head, target] @ right[head, source])
+            close(dots[head, e], left[head, target] @ right[head, source] / 2)
             total = sum(scores[f].exp() for f, edge in enumerate(pairs) if edge[1] == target)
             close(softmax[head, e], scores[e].exp() / total)
     close(sums, expected)
@@ -101,15 +102,35 @@ def test_gradients_equal_finite_differences(name: str, heads: int) -> None:
     left = features(heads * num_nodes, 2).requires_grad_()
     right = features(heads * num_nodes, 2, seed=1).requires_grad_()
     weight = features(heads * edge_index.size(1), 1, seed=2).flatten().requires_grad_()
-    assert gradcheck(lambda a, b: edge_dot(a, b, edges), (left, right), fast_mode=True)
+    assert gradcheck(lambda a, b: edge_dot(a, b, edges, scale=0.5), (left, right), fast_mode=True)
     assert gradcheck(lambda w, a: edge_sum(w, a, edges), (weight, right), fast_mode=True)
     assert gradcheck(lambda w: edge_softmax(w, edges), (weight,), fast_mode=True)
 
 
-def test_softmax_survives_large_scores() -> None:
-    edges = compress_edges(torch.tensor([[0, 1, 2], [0, 0, 1]]), 3)
-    alpha = edge_softmax(torch.tensor([1000.0, 999.0, -1000.0]), edges)
-    torch.testing.assert_close(alpha, torch.tensor([0.7310586, 0.2689414, 1.0]))
+@pytest.mark.parametrize(
+    ("targets", "expected"),
+    [([0, 0, 1, 2], [0.7310586, 0.2689414, 1, 1]), ([0, 0, 1, 1], [0.7310586, 0.2689414, 0, 1])],
+)
+def test_softmax_survives_large_scores(targets: list[int], expected: list[float]) -> None:
+    edges = compress_edges(torch.tensor([[0, 1, 0, 1], targets]), targets[-1] + 1)
+    alpha = edge_softmax(torch.tensor([1000.0, 999.0, -1000.0, 1000.0]), edges)
+    torch.testing.assert_close(alpha, torch.tensor(expected))
+
+
+def test_heads_one_after_another_and_their_gradient() -> None:
+    parts = features(5, 24).view(5, 3, 2, 4).permute(1, 2, 0, 3).requires_grad_()  # (P, H, N, d)
+    for part, nodes in zip(parts, heads_as_nodes(parts), strict=True):
+        assert torch.equal(nodes.view(2, 5, 4), part)
+    assert gradcheck(heads_as_nodes, (parts,), fast_mode=True)
+
+
+def test_node_numbers_beyond_16_bits() -> None:
+    edge_index = torch.tensor([[40_000, 7, 32_768], [7, 40_000, 40_000]])
+    x = features(40_001, 2)
+    sums = edge_sum(torch.ones(3, dtype=torch.float64), x, compress_edges(edge_index, len(x)))
+    close(sums[7], x[40_000])
+    close(sums[40_000], x[7] + x[32_768])
+    assert (sums != 0).any(dim=1).sum() == 2
 
 
 @pytest.mark.parametrize("edge_index", [[[0], [3]], [[3], [0]]])

@@ -20,6 +20,7 @@ from pyg_bgformer.nn.ops import (
     edge_mask,
     edge_softmax,
     edge_sum,
+    heads_as_nodes,
     not_compiled,
     pick_backend,
     same_graph,
@@ -180,8 +181,8 @@ class SSAConv(MessagePassing):
         _, heads, num_nodes, size = qkv.shape
         edges = compress_edges(edge_index, num_nodes, heads)
         with torch.autocast(qkv.device.type, enabled=False):  # sparse products exist in full precision only
-            query, key, value = wide(qkv).reshape(3, -1, size).unbind(0)
-            alpha = edge_softmax(edge_dot(query, key, edges) / size**0.5, edges)
+            query, key, value = heads_as_nodes(wide(qkv))
+            alpha = edge_softmax(edge_dot(query, key, edges, scale=size**-0.5), edges)
             alpha = F.dropout(alpha, self.dropout, self.training)
             return edge_sum(alpha, value, edges).to(qkv.dtype).view(heads, num_nodes, size)
 
