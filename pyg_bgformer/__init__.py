@@ -44,7 +44,7 @@ _MODULES = {
     "train_folder": "pyg_bgformer.engine.train_folder",
 }
 
-if not TYPE_CHECKING:  # a type checker that sees it takes any name for a public one
+if not TYPE_CHECKING:  # with __getattr__ in sight, a type checker accepts any name
 
     def __getattr__(name: str) -> Any:
         if name not in _MODULES:

@@ -1,4 +1,4 @@
-"""``python -m pyg_bgformer`` is ``pyg-bgformer``."""
+"""Runs the command line: ``python -m pyg_bgformer`` does the same as ``pyg-bgformer``."""
 
 import signal
 import sys
@@ -6,6 +6,6 @@ import sys
 from pyg_bgformer.cli.main import main
 
 if __name__ == "__main__":
-    # A stop by a scheduler, or by the study that this run is part of, is a Ctrl-C: what is half-written is removed.
+    # A scheduler or a study stops a run by SIGTERM. As with Ctrl-C, Python then removes half-written files.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

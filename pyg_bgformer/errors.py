@@ -1,4 +1,4 @@
-"""Errors whose message is one line for the user, and checks that raise them."""
+"""Errors whose message is one line for the user, and checks that raise such errors."""
 
 import difflib
 import math
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """Raised for something that the user gave: a recipe, a folder, a file, an argument.
+    """Raised when something that the user gave is wrong: a recipe, a folder, a file or an argument.
 
     The message is one line. It says what was found, what was expected, where, and how to fix it. The command line
     prints it and exits with code 2.
@@ -14,21 +14,23 @@ class InputError(ValueError):
 
 
 class RunError(RuntimeError):
-    """Raised for a run that cannot continue, or whose result is not to be trusted, through no fault of the user.
+    """Raised when a run cannot continue or its result cannot be trusted, through no fault of the user.
 
     The message is one line. The command line prints it and exits with code 1.
     """
 
 
 class Interrupted(Exception):
-    """The program was asked to stop, and has saved what it needs to resume. The message says how."""
+    """Raised when the program was asked to stop and has saved its state. The message says how to resume."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Returns a question with the nearest known name; if none is near, the known names or the nearest of many.
+    """Returns a hint for a message: the nearest known name, or a list of known names if none is near.
 
     >>> did_you_mean("epoch", ["epochs", "lr"])
     "did you mean 'epochs'?"
+    >>> did_you_mean("x", ["epochs", "lr"])
+    'choose one of: epochs, lr'
 
     Args:
         name: The name that was not found.
@@ -38,9 +40,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if nearest := difflib.get_close_matches(name, names, n=1, cutoff=0.5):
         return f"did you mean '{nearest[0]}'?"
     if len(names) <= 12:
-        return f"known are: {', '.join(names)}" if names else "there are none"
+        return f"choose one of: {', '.join(names)}" if names else "there are none"
     some = difflib.get_close_matches(name, names, n=3, cutoff=0)
-    return f"the nearest of {len(names)} are: {', '.join(some)}"
+    return f"the nearest of the {len(names)} known names: {', '.join(some)}"
 
 
 def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
@@ -52,7 +54,7 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
         choices: The allowed values.
 
     Raises:
-        InputError: If it is not one of them.
+        InputError: If the value is not one of the choices.
     """
     choices = list(choices)
     if value not in choices:
@@ -83,7 +85,7 @@ def check_range(
         below: Bound that the number must stay under.
 
     Raises:
-        InputError: If it is outside the range, infinite, or not a number.
+        InputError: If the number is outside the range, infinite or NaN.
     """
     if at_least <= value <= at_most and above < value < below:
         return
@@ -93,5 +95,5 @@ def check_range(
 
 
 def one_line(error: object) -> str:
-    """Returns the message of an error, which may have several lines, on one line."""
+    """Returns the message of an error on one line, even if the error has several lines."""
     return " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and settings that are read from them."""
+"""Atomic writing of files, and reading of YAML and JSON files."""
 
 import hashlib
 import json
@@ -17,24 +17,29 @@ import yaml
 from pyg_bgformer.errors import InputError
 
 CACHE_FOLDER = Path("~/.cache/pyg_bgformer")
-"""The user's folder of files that can be made again."""
-
+"""The user's cache: everything in this folder can be made again."""
 
 ABANDONED_SECONDS = 24 * 3600
-"""A partial file of another machine is taken for abandoned when it was not written to for so long."""
+"""Time without a write after which a partial file of another machine counts as abandoned."""
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yields a path beside ``path`` to write to; it takes the place of ``path`` when the block ends well.
+    """Yields a path beside ``path`` to write to. That file replaces ``path`` when the block ends without an error.
 
-    An interrupted or failed write leaves what was at ``path`` before, and nothing else. What a killed process
-    leaves is removed by :func:`remove_stale_partials`.
+    An interrupted or failed write leaves ``path`` as it was. :func:`remove_stale_partials` removes the partial
+    files of killed processes.
+
+    Args:
+        path: The file to write.
+
+    Raises:
+        OSError: If the file cannot be written or moved.
     """
     partial = partial_path(path)
     try:
         partial.touch()
-        mode = partial.stat().st_mode  # the umask's; some libraries write files that others cannot read
+        mode = partial.stat().st_mode  # by the umask; some libraries write files that only the owner can read
         yield partial
         partial.chmod(mode)
         partial.replace(path)
@@ -43,15 +48,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def partial_path(path: Path) -> Path:
-    """Returns where this process writes a file or folder that is to be moved to ``path`` when it is whole."""
+    """Returns the path at which this process writes a file or folder before it moves it to ``path``."""
     return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
 
 
 def remove_stale_partials(folder: Path) -> None:
-    """Removes the partial files and folders that processes left in a folder when they were killed.
+    """Removes the partial files and folders that killed processes left in a folder.
 
-    A process of this machine is asked whether it is alive. One of another machine, which may share the folder, is
-    taken for dead when it did not write for a day.
+    Several machines may share the folder. A partial file of this machine is removed if its process is dead, one of
+    another machine if nothing was written to it for a day.
+
+    Args:
+        folder: The folder; its subfolders are not searched.
     """
     for partial in folder.glob(".*.partial"):
         owner = re.search(r"-(\d+)\.partial$", partial.name)
@@ -63,46 +71,46 @@ def remove_stale_partials(folder: Path) -> None:
             else:
                 partial.unlink()
         except OSError:
-            continue  # another process removed it or moved it into place, or it is not ours to remove
+            continue  # another process removed or moved it, or this user may not remove it
 
 
 def is_abandoned(partial: Path, process: int) -> bool:
-    """Returns whether the process that writes a partial file or folder is gone.
+    """Returns whether the process that wrote a partial file or folder is dead, as far as can be known.
 
     Args:
         partial: The file or folder.
-        process: The number of its process, as its name has it.
+        process: The process number in its name.
     """
     if partial.name.endswith(f".{socket.gethostname()}-{process}.partial") and os.name == "posix":
         try:
-            os.kill(process, 0)  # asks, and sends nothing
+            os.kill(process, 0)  # signal 0 only asks whether the process exists
         except ProcessLookupError:
             return True
         except PermissionError:
-            return False  # it is alive and another user's
+            return False  # it is alive and belongs to another user
         return False
     return time.time() - partial.stat().st_mtime > ABANDONED_SECONDS
 
 
 MOST_BYTES = 1_000_000
-"""Recipes and studies take a few thousand bytes."""
+"""Size of the largest YAML file that is read. Recipes and studies have a few thousand bytes."""
 
 
 class PlainLoader(yaml.SafeLoader):
-    """Reads YAML without anchors, aliases, repeated keys and NUL characters."""
+    """Loads plain YAML. It refuses anchors, aliases, repeated keys and NUL characters."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Returns the next node; raises an error for an anchor or an alias, which can stand for endless content."""
+        """Returns the next node. Raises an error for anchors and aliases: a few of them can stand for gigabytes."""
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if getattr(event, "anchor", None) is not None:
             raise yaml.MarkedYAMLError(
-                problem="anchors (&) and aliases (*) are not read; write the values out",
+                problem="anchors (&) and aliases (*) are not allowed; write the values out",
                 problem_mark=event.start_mark,
             )
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Returns a mapping; raises an error for a key that occurs twice, of which one would be lost."""
+        """Returns a mapping. Raises an error for a key that occurs twice: YAML would drop the first value."""
         seen = set()
         for key, _ in node.value:
             if (key.tag, str(key.value)) in seen:
@@ -113,21 +121,22 @@ class PlainLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_scalar(self, node: Any) -> Any:
-        """Returns a scalar; raises an error for a NUL character, which no file name can have."""
+        """Returns a scalar. Raises an error for a NUL character: no file name can have one."""
         if "\0" in node.value:
-            raise yaml.MarkedYAMLError(problem="a NUL character is not read", problem_mark=node.start_mark)
+            raise yaml.MarkedYAMLError(problem="a NUL character is not allowed", problem_mark=node.start_mark)
         return super().construct_scalar(node)
 
 
 def read_mapping(path: Path, kind: str) -> dict[str, Any]:
-    """Returns the content of a YAML file that is a mapping.
+    """Returns the content of a YAML file that holds a mapping.
 
     Args:
         path: The file.
-        kind: What messages call it.
+        kind: Word for the file in messages, for example ``"recipe"``.
 
     Raises:
-        InputError: If the file is missing, too large, not YAML, or not a mapping.
+        InputError: If the file cannot be read, is larger than :data:`MOST_BYTES`, is not plain YAML in UTF-8, or
+            does not hold a mapping.
     """
     where = f"{kind} {path}"
     if path.exists() and not path.is_file():
@@ -163,10 +172,10 @@ def read_json(path: Path, kind: str) -> Any:
 
     Args:
         path: The file.
-        kind: What messages call it.
+        kind: Word for the file in messages.
 
     Raises:
-        InputError: The file cannot be read, or is not JSON.
+        InputError: If the file cannot be read, or is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -177,9 +186,12 @@ def read_json(path: Path, kind: str) -> Any:
 
 
 def hashes_by_name(files: Iterable[Path]) -> dict[str, str]:
-    """Returns the SHA-256 of files by their names without the folder.
+    """Returns the SHA-256 of files in hexadecimal, keyed by the file names without folders.
 
     Args:
         files: The files.
+
+    Raises:
+        OSError: If a file cannot be read.
     """
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}

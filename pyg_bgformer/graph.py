@@ -1,4 +1,4 @@
-"""The graph of a mini-batch: samples joined by what they look like and, if there are labels, by their class."""
+"""The batch graph: its edges join similar samples of a mini-batch and, with labels, samples of one class."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -14,8 +14,8 @@ from pyg_bgformer.errors import InputError, check_choice, check_range
 from pyg_bgformer.precision import wide
 
 Similarity = Literal["cosine", "euclidean", "correlation"]
-"""How alike two samples are: the cosine of their features, minus their distance, or Pearson's correlation of their
-entries (the cosine of the features after each sample's mean is subtracted)."""
+"""How the similarity of two samples is computed: the cosine of their features, minus their Euclidean distance, or
+the Pearson correlation of their entries (the cosine after each sample's mean is subtracted)."""
 
 Labels = Tensor | NDArray[Any] | Sequence[int]
 """Class labels ``(N,)``: a tensor, a NumPy array, or a list of integers."""
@@ -35,28 +35,28 @@ def batch_graph(
     *Visual* edges lead to each node from its ``k`` most similar nodes. *Semantic* edges join all nodes of one class
     in both directions, self loops included. This is the batch graph of the `"Rethinking Batch Sample
     Relationships for Data Representation: A Batch-Graph Transformer based Approach"
-    <https://arxiv.org/abs/2211.10622>`_ paper. The visual neighbourhoods are taken once from the features; the
-    paper's code takes them anew inside every layer.
+    <https://arxiv.org/abs/2211.10622>`_ paper. Here the visual neighbours are chosen once, from the features. The
+    authors' code chooses them again inside every layer.
 
-    Edges are chosen, not weighted: no gradient flows through the choice, and ``x`` is stored as it is.
+    The edges have no weights. No gradient flows through the choice of the edges, and ``x`` is stored as it is.
 
     Args:
-        x (Tensor): Features ``(N, D)`` in any floating-point type; similarities are computed in float32, or in
+        x (Tensor): Features ``(N, D)`` in any floating-point type. Similarities are computed in float32, or in
             float64 for float64 features.
         y (Tensor or array or list, optional): Integer class labels ``(N,)``. Without them the graph has no
             semantic edges. (default: :obj:`None`)
-        k (int): Visual neighbours per node, itself included if ``self_loops``. With ``k >= N`` all nodes are
-            neighbours. (default: :obj:`10`)
-        self_loops (bool): With :obj:`True` a node is its own first visual neighbour, otherwise it never is.
-            (default: :obj:`True`)
-        mutual (bool): Keep only reciprocal visual neighbours: an edge stays if its reverse was also chosen.
-            (default: :obj:`False`)
-        similarity (str): See :obj:`Similarity`. (default: ``"cosine"``)
+        k (int): Number of visual neighbours of each node, at least 1. With ``self_loops`` the node itself is one
+            of them. With ``k >= N`` all nodes are neighbours. (default: :obj:`10`)
+        self_loops (bool): With :obj:`True` each node is its own first visual neighbour. With :obj:`False` it never
+            is. (default: :obj:`True`)
+        mutual (bool): Keep a visual edge only if its reverse was chosen too. (default: :obj:`False`)
+        similarity (str): ``"cosine"``, ``"euclidean"`` or ``"correlation"``, see :obj:`Similarity`.
+            (default: ``"cosine"``)
 
     Returns:
-        Data: ``x``, ``y`` if given, ``visual_edge_index`` and, with ``y``, ``semantic_edge_index``. Both are
-        ``(2, E)`` int64: row 0 the source :math:`j`, row 1 the target :math:`i`, sorted by target and then by
-        source. Of equally similar nodes the one with the lower index comes first.
+        Data: ``x``, ``visual_edge_index`` and, if labels are given, ``y`` and ``semantic_edge_index``. Both edge
+        indices are ``(2, E)`` int64: row 0 the source :math:`j`, row 1 the target :math:`i`, sorted by target and
+        then by source. Of equally similar nodes, those with the lowest indices are chosen.
 
     Raises:
         InputError: If ``x`` is not a floating-point ``(N, D)`` with ``N >= 1`` or holds a value that is not finite,
@@ -86,13 +86,13 @@ class BatchGraph(BaseTransform):
     """Adds the edges of :func:`batch_graph` to a ``Data`` object that has ``x`` and, optionally, ``y``.
 
     Args:
-        k (int): Visual neighbours per node. (default: :obj:`10`)
-        self_loops (bool): See :func:`batch_graph`. (default: :obj:`True`)
-        mutual (bool): See :func:`batch_graph`. (default: :obj:`False`)
-        similarity (str): See :func:`batch_graph`. (default: ``"cosine"``)
+        k (int): Number of visual neighbours of each node. (default: :obj:`10`)
+        self_loops (bool): Let each node be its own first visual neighbour. (default: :obj:`True`)
+        mutual (bool): Keep a visual edge only if its reverse was chosen too. (default: :obj:`False`)
+        similarity (str): See :obj:`Similarity`. (default: ``"cosine"``)
 
     Raises:
-        InputError: When it is applied, as in :func:`batch_graph`.
+        InputError: When the transform is applied: if ``data.x`` is not set, or as in :func:`batch_graph`.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class BatchGraph(BaseTransform):
         self.similarity: Similarity = similarity
 
     def forward(self, data: Data) -> Data:
-        """Returns ``data`` with its edges set."""
+        """Returns ``data`` itself, with ``visual_edge_index`` and, with labels, ``semantic_edge_index`` added."""
         if data.x is None:
             raise InputError("BatchGraph needs features: data.x is not set")
         graph = batch_graph(
@@ -134,21 +134,22 @@ def intra_batch_graph(
     r"""Returns the weighted graph of a mini-batch from the `"Learning Intra-Batch Connections for Deep Metric
     Learning" <https://arxiv.org/abs/2102.07753>`_ paper.
 
-    Its edges join samples that are alike enough, each sample with itself among them. Their weights are the
-    similarities, negative ones set to 0. Gradients flow through the weights.
+    The weight of a pair is :math:`w_{ij} = \max(0, s_{ij})` with the similarity :math:`s` of its samples. Pairs of
+    a sample with itself belong to the graph. Gradients flow through the weights.
 
     Args:
-        x (Tensor): Features :math:`(N, D)`, or those of several batches :math:`(*, N, D)`, whose nodes are then
-            numbered consecutively.
+        x (Tensor): Features :math:`(N, D)`, or those of several batches :math:`(*, N, D)`. The nodes of several
+            batches are numbered consecutively.
         similarity (str): ``"correlation"`` or ``"cosine"``. (default: ``"correlation"``)
-        threshold (float, optional): Edges are the pairs with a weight above it; :obj:`None` takes all pairs.
+        threshold (float, optional): Keep only the pairs with a weight above it. :obj:`None` keeps all pairs.
             (default: :obj:`None`)
 
     Returns:
-        Edge indices :math:`(2, E)`, sorted by source, and edge weights :math:`(E)`.
+        Edge indices :math:`(2, E)`, sorted by source, and edge weights :math:`(E)` in float32, or in float64 for
+        float64 features.
 
     Raises:
-        InputError: If ``similarity`` is another one.
+        InputError: If ``similarity`` is neither of the two.
     """
     check_choice("similarity", similarity, ("correlation", "cosine"))
     weights = pairwise_similarity(x, similarity).clamp(min=0)
@@ -160,12 +161,12 @@ def intra_batch_graph(
 
 
 def pairwise_similarity(x: Tensor, similarity: Similarity) -> Tensor:
-    """Returns the similarity of all pairs of samples ``(*, N, D) -> (*, N, N)``; larger is more alike.
+    """Returns the similarities ``(*, N, N)`` of all pairs of samples. Larger is more similar.
 
-    It is computed outside autocast, because half precision would make samples equally similar that are not.
+    They are computed outside autocast: in half precision, different similarities would become equal.
 
     Args:
-        x: Features.
+        x: Features ``(*, N, D)``.
         similarity: See :obj:`Similarity`.
     """
     with torch.autocast(x.device.type, enabled=False):
@@ -179,16 +180,16 @@ def pairwise_similarity(x: Tensor, similarity: Similarity) -> Tensor:
 
 
 def nearest(similarities: Tensor, k: int) -> Tensor:
-    """Returns a mask of the k largest entries of each row, the lowest index first among equals.
+    """Returns a mask of the k largest entries of each row. Of equal entries it takes the lowest indices.
 
-    ``torch.topk`` alone does not say which of several equals it takes.
+    ``torch.topk`` alone does not say which of several equal entries it takes.
 
     Args:
         similarities: ``(..., M)`` without NaN.
-        k: Number of entries; with more than M, all entries.
+        k: Number of entries.
 
     Returns:
-        A mask ``(..., M)`` with ``min(k, M)`` entries in each row.
+        A mask ``(..., M)`` with ``min(k, M)`` entries in each row, none if ``k <= 0``.
     """
     if k >= similarities.size(-1):
         return torch.ones_like(similarities, dtype=torch.bool)
@@ -201,10 +202,10 @@ def nearest(similarities: Tensor, k: int) -> Tensor:
 
 
 def mask_to_edges(mask: Tensor) -> Tensor:
-    """Returns the edges of a mask as an edge index ``(2, E)``, sorted by target, then by source.
+    """Returns the edges of a mask as an edge index ``(2, E)``, sorted by target and then by source.
 
     Args:
-        mask: ``(N, N)``; rows are targets, columns are sources.
+        mask: ``(N, N)`` boolean; rows are targets, columns are sources.
     """
     target, source = mask.nonzero(as_tuple=True)
     return torch.stack([source, target])
@@ -215,7 +216,7 @@ def _checked_labels(y: Labels, x: Tensor) -> Tensor:
         labels = torch.as_tensor(y, device=None if isinstance(y, Tensor) else x.device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"y must be integer class labels, one per row of x; found {type(y).__name__} of something else. "
+            f"y must be integer class labels, one per row of x; found a {type(y).__name__} of other values. "
             "Number the classes first, for example with numpy.unique(y, return_inverse=True)"
         ) from error
     if labels.shape != x.shape[:1]:

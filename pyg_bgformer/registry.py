@@ -1,6 +1,7 @@
 """Named parts that a recipe can choose, and the options that their signatures offer."""
 
 import inspect
+import re
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
 
@@ -10,17 +11,20 @@ from pyg_bgformer.errors import InputError, did_you_mean
 
 T = TypeVar("T")
 
+DEFAULT_IN_TEXT = re.compile(r"\(default:.*?\)(?=\s*$)", re.DOTALL)
+"""A default at the end of an argument's description, as docstrings of layers have it."""
+
 REQUIRED: Any = inspect.Parameter.empty
-"""Stands for the default of an option that must be set."""
+"""The default of an option that has no default: a recipe must set it."""
 
 
 class Option(NamedTuple):
     """One setting of a part.
 
     Attributes:
-        type: What a recipe may write; ranges of numbers are notes in it, see :mod:`pyg_bgformer.ranges`.
-        default: The value where a recipe does not set it, or :data:`REQUIRED`.
-        help: What it decides, from the docstring of the part.
+        type: Type of the value in a recipe. It may carry a range of numbers, see :mod:`pyg_bgformer.ranges`.
+        default: The value if a recipe does not set the option, or :data:`REQUIRED`.
+        help: What the option decides: the part's docstring, without the default that it names.
     """
 
     type: Any
@@ -29,7 +33,7 @@ class Option(NamedTuple):
 
 
 class Registry(Generic[T]):
-    """Parts of one kind by name.
+    """A mapping from names to parts of one kind.
 
     >>> shapes = Registry("shape")
     >>> @shapes.register("circle")
@@ -38,7 +42,7 @@ class Registry(Generic[T]):
     True
 
     Args:
-        kind: What messages call a part, for example ``"method"``.
+        kind: Word for a part in messages, for example ``"method"``.
     """
 
     def __init__(self, kind: str) -> None:
@@ -57,8 +61,11 @@ class Registry(Generic[T]):
     def register(self, name: str) -> Callable[[T], T]:
         """Returns a decorator that adds a part under ``name``.
 
+        Args:
+            name: The name that a recipe writes.
+
         Raises:
-            InputError: If another part already has this name.
+            InputError: If a part of this name exists already.
         """
 
         def add(part: T) -> T:
@@ -72,8 +79,11 @@ class Registry(Generic[T]):
     def find(self, name: str) -> T:
         """Returns the part of that name.
 
+        Args:
+            name: The name that a recipe writes.
+
         Raises:
-            InputError: If there is none; the line names the nearest one.
+            InputError: If there is no part of that name. The message gives the nearest name.
         """
         if name not in self.parts:
             raise InputError(f"unknown {self.kind} '{name}'; {did_you_mean(name, self.parts)}")
@@ -81,16 +91,16 @@ class Registry(Generic[T]):
 
 
 def signature_options(builder: Callable[..., Any], given: Collection[str] = ()) -> dict[str, Option]:
-    """Returns the options of a class or function: its keyword-only arguments, with types, defaults and help.
+    """Returns the options of a class or function by name: its keyword-only arguments with types, defaults and help.
 
     Args:
-        builder: A class, whose constructor is read, or a function.
-        given: Keyword-only arguments that the program supplies itself.
+        builder: A function, or a class; of a class, the constructor is read.
+        given: Keyword-only arguments that the program itself supplies.
     """
     function = builder.__init__ if inspect.isclass(builder) else builder
     types = get_type_hints(function, include_extras=True)
     texts = {
-        name: parameter.description or ""
+        name: DEFAULT_IN_TEXT.sub("", parameter.description or "").strip()
         for parameter in docstring_parser.parse(inspect.getdoc(builder) or "").params
         for name in parameter.arg_name.split(", ")
     }

@@ -1,4 +1,4 @@
-"""Plain values that were read from a file, checked against the types that they should have."""
+"""Checks values that were read from a file against the types that they should have."""
 
 from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
@@ -18,18 +18,19 @@ WORDS = {
 
 
 def checked(value: Any, kind: Any, where: str) -> Any:
-    """Returns a value if it has a type; mappings become dataclasses where the type says so.
+    """Returns a value of the given type. A mapping becomes a dataclass where the type is one.
 
     >>> checked({"a": [1, 2]}, dict[str, list[int]], "example")
     {'a': [1, 2]}
 
     Args:
-        value: What was read: numbers, texts, lists, mappings, tensors.
-        kind: A class, a dataclass, ``Any``, ``Literal``, or ``list``, ``dict`` and unions of these.
-        where: What messages call the value.
+        value: What was read: a number, text, list, mapping or tensor.
+        kind: A class, a dataclass, ``Any``, ``Literal``, or ``list``, ``dict`` and unions of these. An integer is a
+            ``float`` too; ``True`` is not an ``int``.
+        where: Name of the value in messages.
 
     Raises:
-        InputError: The value, or a part of it, has another type; the line says which part.
+        InputError: If the value or a part of it has another type. The message says which part.
     """
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is Any:

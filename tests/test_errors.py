@@ -7,7 +7,7 @@ from pyg_bgformer.errors import InputError, check_choice, check_range, did_you_m
 
 def test_the_nearest_name_or_all_names() -> None:
     assert did_you_mean("epoch", ["epochs", "lr"]) == "did you mean 'epochs'?"
-    assert did_you_mean("x", ["epochs", "lr"]) == "known are: epochs, lr"
+    assert did_you_mean("x", ["epochs", "lr"]) == "choose one of: epochs, lr"
 
 
 def test_choices() -> None:

@@ -55,7 +55,9 @@ def add_keys(parser: argparse._ActionsContainer, options: Mapping[str, Option]) 
 
 def help_text(option: Option) -> str:
     """Returns what an option decides in one line, without the marks of its docstring."""
-    return re.sub(r":\w+:`~?([^`]*)`", r"\1", " ".join(option.help.split())).replace("`", "")
+    return (
+        re.sub(r":\w+:`~?([^`]*)`", r"\1", " ".join(option.help.split())).replace("`", "").replace("\\", "")
+    )
 
 
 def split_keys(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -1,4 +1,4 @@
-"""Datasets split by class, samplers and transforms of training, and a cache of decoded images."""
+"""Datasets that are split by class, samplers, transforms, and a cache of decoded images."""
 
 from pyg_bgformer.data.cache import ImageCache
 from pyg_bgformer.data.dataset import ImageDataset

@@ -1,4 +1,4 @@
-"""The training transform of many images at once: bit for bit what it makes of each of them alone, but faster."""
+"""The training transform of many images at once. It gives the same bits as for each image alone, and is faster."""
 
 from collections.abc import Sequence
 
@@ -9,16 +9,16 @@ from torchvision.transforms import v2
 
 
 class BatchedTransform(nn.Module):
-    """Steps that transform one image, ``transform(image)``, or many, each with its own seed.
+    """A transform of one image, ``transform(image)``, or of many images, each with its own seed.
 
-    On small images torchvision spends its time on calls, not on pixels. So :meth:`batch` treats images one by one
-    only where they differ: in the random choices, the cut and its resizing. It does the rest on all at once.
+    With small images torchvision spends its time on calls, not on pixels. So :meth:`batch` draws random numbers,
+    crops and resizes image by image, and does the rest for all images at once.
 
     Args:
-        crop: Cuts and resizes, bicubic and antialiased.
-        flip: Perhaps mirrors, or none.
-        normalise: Steps without randomness that treat each pixel alike, or none: images stay uint8.
-        erase: Perhaps erases a rectangle, or none.
+        crop: The random crop with resizing, bicubic and antialiased.
+        flip: The random mirroring, or ``None``.
+        normalise: Steps without randomness that treat all pixels alike. With ``None`` images stay uint8.
+        erase: The random erasing of a rectangle, or ``None``.
     """
 
     def __init__(
@@ -35,7 +35,11 @@ class BatchedTransform(nn.Module):
         self.erase = erase
 
     def forward(self, image: Tensor) -> Tensor:
-        """Transforms one image, uint8 ``(3, height, width)``, with random numbers of torch's global generator."""
+        """Returns an image ``(3, image_size, image_size)``, transformed with numbers of torch's global generator.
+
+        Args:
+            image: Uint8 ``(3, height, width)``.
+        """
         steps = (self.crop, self.flip, self.normalise, self.erase)
         transformed: Tensor = v2.Compose([step for step in steps if step is not None])(image)
         return transformed
@@ -45,18 +49,18 @@ class BatchedTransform(nn.Module):
 
         Args:
             images: Uint8 tensors ``(3, height, width)``; their sizes may differ.
-            seeds: One for each image.
+            seeds: A seed for each image.
 
         Returns:
-            ``(N, 3, image_size, image_size)``, float32, or uint8 without normalisation. The generator is set back
-            to where it was.
+            ``(N, 3, image_size, image_size)``, float32, or uint8 without normalisation. The state of the generator
+            is restored.
         """
         cuts, flipped, erased = [], [], {}
         with torch.random.fork_rng(devices=[]):
             for number, (image, seed) in enumerate(zip(images, seeds, strict=True)):
-                # torch.manual_seed would seed the accelerators too, which fork_rng(devices=[]) does not set back
+                # torch.manual_seed would also seed accelerators, which fork_rng(devices=[]) does not restore.
                 torch.default_generator.manual_seed(seed)
-                # each step draws what its own forward draws, in the same order
+                # Each step draws the same numbers as its own forward, in the same order.
                 top, left, height, width = self.crop.make_params([image]).values()
                 window = image[None, :, top : top + height, left : left + width]
                 cuts.append(interpolate(window, self.crop.size, mode="bicubic", antialias=True))

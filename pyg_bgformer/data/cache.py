@@ -1,7 +1,7 @@
-"""Decoded images in one memory-mapped file, so that only the first epoch decodes JPEGs.
+"""A cache of decoded images in one memory-mapped file, so that images are decoded only once.
 
-The file is the pixels of all images one after the other, then the index (an entry for each image), then the tail.
-It is written in this order under another name and renamed when it is whole.
+The file contains the pixels of all images, one after another, then the index with an entry for each image, then the
+tail. It is written in this order under another name and renamed when it is complete.
 """
 
 import hashlib
@@ -33,19 +33,19 @@ MAGIC = b"bgcache1"
 
 
 class ImageCache:
-    """Decoded images, the shorter side at most ``size`` pixels; ``cache[row]`` is one of them.
+    """Decoded images whose shorter side has at most ``size`` pixels. ``cache[row]`` is the image of a row.
 
-    A larger image is made smaller with its proportions kept (bicubic, antialiased: exactly what
-    :func:`eval_transform` does with ``resize=size``, so that evaluation gives the same numbers with and
-    without a cache); a smaller one is kept as it is. A photograph takes about ``4 * size ** 2`` bytes.
+    Larger images are resized with their proportions kept (bicubic, antialiased). :func:`eval_transform` with
+    ``resize=size`` does exactly the same, so evaluation gives the same numbers with and without a cache. Smaller
+    images are stored as they are. A photograph takes about ``4 * size ** 2`` bytes.
 
-    The object can be sent to other processes: they map the same file, no pixel is copied.
+    The object can be sent to other processes. They map the same file, and no pixel is copied.
 
     Args:
         path: A file made by :meth:`open_or_build`.
 
     Raises:
-        InputError: If the file is missing, is not a cache, or was cut off.
+        InputError: If the file is missing, is not a cache, or is truncated.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,10 +60,10 @@ class ImageCache:
         return len(self._index)
 
     def __getitem__(self, row: int) -> Tensor:
-        """Returns the image of a row: uint8 of shape ``(3, height, width)``, a copy.
+        """Returns a copy of the image of a row, uint8 of shape ``(3, height, width)``.
 
         Raises:
-            ImageError: If the pixels do not have the checksum that they were written with.
+            ImageError: If the checksum of the pixels is not the one that was written.
         """
         height, width = int(self._index["height"][row]), int(self._index["width"][row])
         end = int(self._ends[row])
@@ -84,20 +84,20 @@ class ImageCache:
         workers: int | None = None,
         progress: Progress | None = None,
     ) -> "ImageCache":
-        """Opens the cache of a dataset, or makes it where it is missing or has a damaged index.
+        """Returns the cache of a dataset. It is made if it is missing or has a damaged index.
 
-        The file's name is made of the dataset's manifest hash, the sizes and times of its files, and
-        ``size``: a change of any of them makes another file.
+        The name of the file depends on the dataset's manifest hash, the sizes and times of its files, and ``size``.
+        A change of any of them makes a new file.
 
         Args:
-            dataset: Whose images, all of them.
-            size: Largest length of the shorter side in pixels.
-            folder: Where the file is; made where it is missing.
-            workers: Processes that decode; 0 decodes in this one, ``None`` takes one for each CPU.
-            progress: Called with the number of images done and the number of all of them.
+            dataset: The dataset, of which all images are stored.
+            size: Largest length of the shorter side in pixels, at least 1.
+            folder: Folder of the file. It is made if it is missing.
+            workers: Number of processes that decode. 0 decodes in this process, ``None`` takes one for each CPU.
+            progress: A function that is called with the number of decoded images and of all images.
 
         Raises:
-            ImageError: If an image does not decode (the message names it).
+            ImageError: If an image does not decode. The message names it.
             InputError: If the folder cannot be written, or ``size`` is below 1.
         """
         if size < 1:
@@ -123,7 +123,7 @@ class ImageCache:
 
 
 def shrunk(image: Image.Image, size: int) -> Tensor:
-    """Returns the image as uint8 ``(3, height, width)``, its shorter side at most ``size``; never enlarged."""
+    """Returns an image as uint8 ``(3, height, width)``, resized if its shorter side is longer than ``size``."""
     tensor = to_tensor(image)
     if min(image.size) <= size:
         return tensor
@@ -134,12 +134,12 @@ def shrunk(image: Image.Image, size: int) -> Tensor:
 def pixels_of(
     outcomes: Iterable[Tensor | ImageError], total: int, progress: Progress | None
 ) -> Iterator[np.ndarray]:
-    """Yields decoded images with the channels last, as they are written.
+    """Yields the pixels of decoded images as they are written, uint8 ``(height, width, 3)``.
 
     Args:
-        outcomes: Decoded images or what is wrong with them.
+        outcomes: Decoded images, or their errors.
         total: Number of all images.
-        progress: Called with the number of images done and ``total``.
+        progress: A function that is called with the number of images so far and ``total``.
 
     Raises:
         ImageError: If an image did not decode.
@@ -153,12 +153,12 @@ def pixels_of(
 
 
 def write_pixels(path: Path, images: Iterable[np.ndarray], key: str) -> None:
-    """Writes images (uint8, ``(height, width, 3)``) atomically; of a failure nothing is left.
+    """Writes a cache file atomically. A failure leaves nothing.
 
     Args:
         path: The file.
-        images: The images, in the order of the rows.
-        key: What they depend on.
+        images: The images in the order of the rows, uint8 ``(height, width, 3)``.
+        key: Hash of what the images depend on.
 
     Raises:
         OSError: If the folder cannot be written, or the disk is full.
@@ -177,11 +177,13 @@ def write_pixels(path: Path, images: Iterable[np.ndarray], key: str) -> None:
 
 
 def map_pixels(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
-    """Maps a file: returns its bytes (read-only, uint8), the index, and the key it was written with.
+    """Returns the bytes of a cache file (memory-mapped, read-only, uint8), its index and its key.
+
+    The pixels can be a hundred gigabytes and are not read here. An image is compared with its checksum when it is
+    read.
 
     Raises:
-        InputError: If the file is missing, is not such a file, or was cut off. The pixels, perhaps a hundred
-            gigabytes of them, are not read: each image is compared with its checksum when it is.
+        InputError: If the file is missing, is not a cache, or is truncated.
     """
     try:
         content = np.memmap(path, dtype=np.uint8, mode="r")
@@ -202,5 +204,5 @@ def map_pixels(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
 
 
 def pixel_ends(index: np.ndarray) -> np.ndarray:
-    """Returns where the pixels of each image end, in bytes from the file's start."""
+    """Returns where the pixels of each image end, in bytes from the start of the file."""
     return np.cumsum(3 * index["height"].astype(np.int64) * index["width"])

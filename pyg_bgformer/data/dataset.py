@@ -1,4 +1,4 @@
-"""The base of all datasets: a table of images with labels and splits, and the way to an image."""
+"""The base of all datasets: a table of images with labels and splits, and how an image is read."""
 
 import copy
 import hashlib
@@ -23,34 +23,34 @@ SPLITS = ("train", "val", "test", "query", "gallery")
 """The splits that exist, in the order in which their classes are numbered."""
 
 UNUSED = "unused"
-"""Split of images that are neither trained on nor tested; none of a dataset's own, so that nothing loads it."""
+"""Split of images that are neither trained on nor tested. It is not in :data:`SPLITS`, so nothing loads it."""
 
 Tested = Literal["unseen classes", "seen classes", "training images", "test classes"]
-"""What scores are of: classes that are not trained on, other images of trained classes, the trained images
-themselves, or classes of which it is not known whether the encoder was trained on them."""
+"""What is tested: classes that are not trained on, other images of trained classes, the training images themselves,
+or a dataset without training images, whose classes the encoder may have seen."""
 
 
 class ImageDataset:
-    """Images with class labels, split by class into train and test (or train, query and gallery), perhaps val.
+    """Images with class labels in the splits train and test, or train, query and gallery, and perhaps val.
 
     Args:
-        name: Official name; goes into :attr:`manifest_hash`.
-        records: One mapping for each image with the keys ``path`` (relative to ``root``, with ``/``),
-            ``original_class``, ``split`` and, if there are such, ``super_class`` and ``box`` (a
+        name: Official name. It is part of :attr:`manifest_hash`.
+        records: A mapping for each image with the keys ``path`` (relative to ``root``, with ``/``),
+            ``original_class``, ``split`` and optionally ``super_class`` and ``box`` (a
             :data:`~pyg_bgformer.data.images.Box` to which the image is cropped). Rows keep this order.
-        root: Folder of the images, or ``None`` when they come with a library.
-        files: The file of a ``path``, relative to ``root``, where it has another name than the path.
-        expected: Official counts by split; leave out if there are none.
+        root: Folder of the images, or ``None`` for images that come with a library.
+        files: For a ``path`` whose file has another name: the file, relative to ``root``.
+        expected: Official counts by split, if there are any.
         problems: What is wrong with the folder, one line each, for :meth:`verify`.
-        notes: What a user should know of the folder and is not wrong, one line each.
+        notes: What else a user should know about the folder, one line each.
 
     Attributes:
-        versions (dict): Versions of the programs that made the images, where they are not files.
-        single_images (bool): Whether classes of one image are allowed, as the official training part has some.
-        official (bool): Whether its authors fixed the splits. Then train and test share no class.
-        table (pandas.DataFrame): Columns ``path``, ``label`` (int64, 0..C-1 over all classes, train classes
-            first, in the order of ``records``), ``original_class``, ``split``, perhaps ``super_class``, ``box``;
-            the index is the *row* by which everything else refers to an image.
+        versions (dict): Versions of the programs that made the images, if the images are not files.
+        single_images (bool): Whether classes of one image are allowed. Some official training parts have them.
+        official (bool): Whether the dataset's authors fixed the splits. Then train and test share no class.
+        table (pandas.DataFrame): Columns ``path``, ``label`` (int64, from 0 over all classes, those of train
+            first), ``original_class``, ``split``, and perhaps ``super_class`` and ``box``. The index is the *row*
+            by which everything else refers to an image.
     """
 
     single_images = False
@@ -81,16 +81,16 @@ class ImageDataset:
 
     def _use(self, table: pd.DataFrame) -> None:
         self.table = table
-        # Lists, because reading single cells of a table is slow.
+        # Lists: it is slow to read single cells of a table.
         self._paths: list[str] = [self.files.get(path, path) for path in table["path"]]
         self._boxes: list[Box] | None = table["box"].tolist() if self.cropped else None
 
     def with_table(self, table: pd.DataFrame, *, expected: Mapping[str, SplitCount] | None = None) -> Self:
-        """Returns this dataset with another table: other labels, other splits or fewer images.
+        """Returns a copy of this dataset with another table: other labels, other splits or fewer images.
 
         Args:
-            table: With the columns of :attr:`table`. Its rows are numbered anew.
-            expected: Official counts by split; leave out where they are those of this dataset.
+            table: A table with the columns of :attr:`table`. Its rows are numbered from 0.
+            expected: Official counts by split. ``None`` keeps those of this dataset.
         """
         other = copy.copy(self)
         other.expected = dict(self.expected if expected is None else expected)
@@ -98,10 +98,10 @@ class ImageDataset:
         return other
 
     def without_small_classes(self, min_images: int) -> Self:
-        """Returns this dataset without the classes of fewer images, named in :attr:`notes`.
+        """Returns this dataset without its small classes. A note names the classes that are left out.
 
         Args:
-            min_images: Images that a class must have, in all its splits together.
+            min_images: Smallest number of images of a class, in all its splits together.
         """
         classes = self.table["original_class"]
         small = classes.map(classes.value_counts()) < min_images
@@ -124,12 +124,12 @@ class ImageDataset:
 
     @property
     def where(self) -> str:
-        """Returns the folder of the images, or a word for where they come from."""
+        """Returns the folder of the images, or ``bundled`` for images that come with a library."""
         return str(self.root) if self.root is not None else "bundled"
 
     @property
     def partial(self) -> bool:
-        """Returns whether the counts differ from the official ones (never if there are none)."""
+        """Returns whether the counts differ from the official ones. Without official counts it is False."""
         return bool(self.expected) and self.counts() != self.expected
 
     @property
@@ -139,7 +139,7 @@ class ImageDataset:
 
     @property
     def tested(self) -> Tested:
-        """Returns what is tested. Only a user's own folder is tested on anything but unseen classes."""
+        """Returns what is tested. Only a user's own folder can be tested on anything but unseen classes."""
         split, classes = self.table["split"], self.table["original_class"]
         if self.official or (split == UNUSED).any():
             return "unseen classes"
@@ -152,21 +152,21 @@ class ImageDataset:
 
     @property
     def manifest_hash(self) -> str:
-        """Returns the SHA-256 over the name and the table: what is in the dataset, wherever its folder is."""
+        """Returns the SHA-256 of the name and the table. It does not depend on where the folder is."""
         digest = hashlib.sha256(f"{self.name}\n".encode())
         columns = sorted(self.table.columns)
         digest.update("\t".join(columns).encode() + b"\n")
         for values in self.table[columns].itertuples(index=False):
-            # File systems differ in how they compose accents; the manifest does not.
+            # File systems differ in the Unicode form of accents. The hash must not.
             line = unicodedata.normalize("NFC", "\t".join(map(str, values))) + "\n"
             digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()
 
     def source_stamp(self) -> str:
-        """Returns the SHA-256 over size and time of change of the files: differs when an image was replaced.
+        """Returns the SHA-256 of the sizes and times of change of the files. It changes if an image is replaced.
 
         Raises:
-            ImageError: If a file is not there any more.
+            ImageError: If a file is missing.
         """
         digest = hashlib.sha256()
         for path in self.source_files():
@@ -178,17 +178,17 @@ class ImageDataset:
         return digest.hexdigest()
 
     def source_files(self) -> Iterable[str | Path]:
-        """Returns the files that the images are read from."""
+        """Returns the files from which the images are read."""
         return () if self.root is None else (os.path.join(self.root, path) for path in self._paths)
 
     def counts(self) -> dict[str, SplitCount]:
-        """Returns the number of classes and images of each split that the dataset has."""
+        """Returns the numbers of classes and images of each split that the dataset has."""
         groups = self.table.groupby("split", sort=False)["label"]
         found = {str(split): SplitCount(labels.nunique(), len(labels)) for split, labels in groups}
         return {split: found[split] for split in SPLITS if split in found}
 
     def coverage(self) -> dict[str, Coverage]:
-        """Returns how many images the classes of each split have."""
+        """Returns for each split how many images its classes have."""
         labels = self.table["label"].to_numpy()
         return {
             split: Coverage.of(np.unique(labels[self.rows(split)], return_counts=True)[1])
@@ -198,6 +198,9 @@ class ImageDataset:
     def rows(self, split: str) -> np.ndarray:
         """Returns the rows of a split, ascending, int64 of shape ``(number of its images,)``.
 
+        Args:
+            split: One of :data:`SPLITS`.
+
         Raises:
             InputError: If the dataset has no such split.
         """
@@ -206,24 +209,24 @@ class ImageDataset:
         return np.flatnonzero((self.table["split"] == split).to_numpy())
 
     def file(self, row: int) -> str:
-        """Returns how the image of a row is called in messages."""
+        """Returns the name of the image of a row in messages."""
         return str(self.root / self._paths[row]) if self.root is not None else self._paths[row]
 
     def open(self, row: int) -> BinaryIO:
-        """Returns the encoded image of a row as a binary stream; where images are not files, override.
+        """Returns the encoded image of a row as a binary stream. Datasets whose images are not files override this.
 
         Raises:
             OSError: If it cannot be opened.
-            ImageError: If it is a pipe or a device, which is not opened.
+            ImageError: If it is not a regular file.
         """
         return open_image(self.file(row))
 
     def image(self, row: int) -> Image.Image:
-        """Returns the image of a row: 8-bit RGB, upright, transparency over white, perhaps cropped to its box.
+        """Returns the image of a row in 8-bit RGB, upright, with transparency laid over white, cropped to its box.
 
         Raises:
-            ImageError: If the file is missing, empty, damaged or no image, or its box is outside of it. The message
-                names it.
+            ImageError: If the file is missing, empty, damaged or no image, or its box is outside the image. The
+                message names the file.
         """
         where = self.file(row)
         try:
@@ -235,11 +238,11 @@ class ImageDataset:
         return image if self._boxes is None else crop_to_box(image, self._boxes[row], where)
 
     def faults(self) -> list[str]:
-        """Returns one line for each thing for which nothing can be trained or tested; none in a sound dataset.
+        """Returns one line for each fault that prevents training or testing. A sound dataset has none.
 
-        They are: a split of fewer than two classes, a class of one image, a class in two of train, val and test
-        unless all tested classes of a user's folder are trained on, an image that is listed twice, a query whose
-        class has no gallery image.
+        Faults are: a split of fewer than two classes; a class of one image; an image that is listed twice; a query
+        whose class has no gallery image; a class in two of train, val and test. A user's folder may have all its
+        tested classes in train too.
         """
         classes, split = self.table["original_class"], self.table["split"]
         lines = [
@@ -266,11 +269,11 @@ class ImageDataset:
         return lines
 
     def verify(self, decode: bool = True, workers: int | None = None) -> Verification:
-        """Compares with the official dataset, proves the splits class-disjoint, decodes every image.
+        """Returns a report: differences from the official dataset, shared classes, and images that do not decode.
 
         Args:
             decode: Whether to decode every image.
-            workers: Processes that decode; 0 decodes in this one, ``None`` takes one for each CPU.
+            workers: Number of processes that decode. 0 decodes in this process, ``None`` takes one for each CPU.
         """
         damaged = failures(self, workers) if decode else []
         return Verification(
@@ -286,7 +289,7 @@ class ImageDataset:
         )
 
     def differences(self) -> list[str]:
-        """Returns a line where the counts are not the official ones."""
+        """Returns a line if the counts are not the official ones."""
         in_all = count_lines(self.counts(), self.expected)[0]
         return [f"not the official dataset; {in_all}"] if self.partial else []
 
@@ -294,7 +297,7 @@ class ImageDataset:
         """Returns ``(part, other part, class)`` for each class in two of train, val and test.
 
         Args:
-            allowed: Also where that is no fault: in a folder whose tested classes are all trained on.
+            allowed: Include what is no fault: the classes of a folder whose tested classes are all trained on.
         """
         seen = not allowed and self.tested == "seen classes"
         parts = self.table["split"].replace({"query": "test", "gallery": "test"})
@@ -308,8 +311,8 @@ class ImageDataset:
 
 
 def with_labels(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns a table with the column ``label``: its classes numbered from 0, those of train first."""
-    # query and gallery hold the same classes, so a class takes the number of the first split it is in
+    """Returns a copy of a table with the column ``label``: its classes numbered from 0, those of train first."""
+    # Query and gallery have the same classes. A class is numbered in the first split that has it.
     order = table["split"].map(SPLITS.index).argsort(kind="stable")
     classes = pd.unique(table["original_class"].iloc[order])
     numbers = {name: number for number, name in enumerate(classes)}

@@ -1,4 +1,4 @@
-"""All images of a dataset, decoded by worker processes in the order of the rows."""
+"""Decoding of all images of a dataset by worker processes, in the order of the rows."""
 
 import os
 from collections.abc import Callable, Generator
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class HasImages(Protocol):
-    """Anything with numbered images."""
+    """An object with numbered images, such as a dataset."""
 
     def __len__(self) -> int:
         """Returns how many images there are."""
@@ -33,14 +33,14 @@ def available_cpus() -> int:
 def decoded(
     images: HasImages, then: Callable[[Image.Image], T], workers: int | None = None
 ) -> Generator[T | ImageError, None, None]:
-    """Decodes every image and yields ``then(image)``, or the error instead of what cannot be read.
+    """Yields ``then(image)`` for every image, or the error of an image that cannot be read.
 
-    Close the generator to end its processes; an error in whoever consumes it could keep it alive.
+    Close the generator to end its processes: the traceback of an error in the caller could keep it alive.
 
     Args:
-        images: Where the images come from; pickled to the workers where processes are spawned.
-        then: Runs in the worker, so that what travels between processes is small.
-        workers: Number of processes; 0 decodes in this one, ``None`` takes one for each CPU.
+        images: The source of the images. On systems that spawn processes it is pickled.
+        then: A function of an image that the workers call, so that less is sent between processes.
+        workers: Number of processes. 0 decodes in this process, ``None`` takes one for each CPU.
     """
     count = available_cpus() if workers is None else workers
     loader = DataLoader(
@@ -49,14 +49,13 @@ def decoded(
         num_workers=count,
         collate_fn=_as_is,
         worker_init_fn=leave_signals_to_main,
-        generator=torch.Generator(),  # else the loader draws from the global one
+        generator=torch.Generator(),  # otherwise the loader would draw from the global generator
     )
     outcomes = iter(loader)
     try:
         yield from outcomes
     finally:
-        # the last reference: the worker processes end here
-        del outcomes
+        del outcomes  # the last reference, with which the worker processes end
 
 
 def failures(images: HasImages, workers: int | None = None) -> list[str]:
@@ -69,8 +68,8 @@ class Decoded(Dataset[T | ImageError], Generic[T]):
     """Decoded images in the order of the rows, for a loader.
 
     Args:
-        images: Where the images come from.
-        then: What is made of each.
+        images: The source of the images.
+        then: A function that is called with each image.
     """
 
     def __init__(self, images: HasImages, then: Callable[[Image.Image], T]) -> None:
@@ -88,7 +87,7 @@ class Decoded(Dataset[T | ImageError], Generic[T]):
 
 
 def get_mode(image: Image.Image) -> str:
-    """Returns the mode of an image: as little as can be sent between processes."""
+    """Returns the mode of an image, which is little to send between processes."""
     return image.mode
 
 

@@ -1,4 +1,4 @@
-"""Features of a frozen backbone: computed once, kept in a file, and served as samples in the place of images."""
+"""Features of a frozen backbone. They are computed once, stored in a file, and used instead of images."""
 
 import hashlib
 import json
@@ -20,16 +20,16 @@ ROWS, FEATURES = "rows", "features"
 
 
 class FeatureSamples(Dataset[tuple[Tensor, int, int]]):
-    """Samples ``(feature, label, row)`` that take the place of ``(image, label, row)``.
+    """Samples ``(feature, label, row)``, which are used instead of samples ``(image, label, row)``.
 
-    ``samples[(position, seed)]`` gives one of the views of an image; the seed of its augmentation decides which.
-    ``samples[position]`` gives the first view.
+    ``samples[(position, seed)]`` is one view of an image, which the seed of the augmentation chooses.
+    ``samples[position]`` is the first view.
 
     Args:
         features: ``(N, V, F)``, V views of each of N images.
         labels: ``(N,)`` int64.
-        rows: ``(N,)`` int64, the images' rows in their dataset.
-        images: The samples of which these are the features.
+        rows: ``(N,)`` int64, the rows of the images in their dataset.
+        images: The samples of images from which the features were computed.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class FeatureSamples(Dataset[tuple[Tensor, int, int]]):
 
 
 def view_seeds(row: int, views: int, seed: int = 0) -> list[int]:
-    """Returns the augmentation seed of each view of an image; they depend on its row and the seed alone."""
+    """Returns the augmentation seed of each view of an image. They depend on its row and the seed alone."""
     words = np.random.SeedSequence([seed, row]).generate_state(views, np.uint64)
     return [int(word) >> 1 for word in words]  # torch takes seeds below 2 ** 63
 
@@ -62,16 +62,16 @@ def view_seeds(row: int, views: int, seed: int = 0) -> list[int]:
 def cached_features(
     folder: Path, origin: Mapping[str, Any], rows: np.ndarray, compute: Callable[[np.ndarray], Tensor]
 ) -> Tensor:
-    """Returns the features of some images, as far as they are known from the file of their origin.
+    """Returns the features ``(N, V, F)`` of images, from a file as far as they are known.
 
-    What is not there is computed and added to the file, so that parts of a dataset share their features.
+    Missing features are computed and added to the file. So runs on other parts of a dataset can use them too.
 
     Args:
-        folder: Where the files are. It is made where it is missing.
-        origin: Plain values on which the features depend: images, backbone, augmentation. Other values make
-            another file.
+        folder: Folder of the files. It is made if it is missing.
+        origin: Plain values on which the features depend: images, backbone and augmentation. Different values have
+            different files.
         rows: ``(N,)`` int64, distinct rows of the images.
-        compute: Returns the features ``(n, V, F)`` of the rows that are given to it, ``(n,)``.
+        compute: A function from rows ``(n,)`` to their features ``(n, V, F)``.
 
     Raises:
         InputError: If the file cannot be written.
@@ -98,7 +98,7 @@ def cached_features(
 
 
 def _read(path: Path, key: str) -> tuple[np.ndarray, Tensor]:
-    """Returns the rows and features of a whole file; none where it is missing, of another origin, or damaged."""
+    """Returns the rows and features of a file, or none if it is missing, damaged, or of another origin."""
     nothing = np.empty(0, dtype=np.int64), torch.empty(0)
     if not path.is_file():
         return nothing

@@ -12,7 +12,7 @@ IMAGE_EXTENSIONS = frozenset(
     {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
     | {".tif", ".tiff", ".webp"}
 )
-"""File name endings (lower case) that are taken for images."""
+"""Endings of image files, in lower case."""
 
 UNREAD_EXTENSIONS = frozenset(
     {
@@ -32,18 +32,18 @@ UNREAD_EXTENSIONS = frozenset(
     }
     | {".tga"}
 )
-"""Endings of images that are not read. Passing them over would change the classes."""
+"""Endings of images that cannot be read. They are an error: to skip them would change the classes silently."""
 
 NAMED = 10
-"""How many things a line names before it says how many more there are."""
+"""Number of names in a line; of the others it gives the number."""
 
 
 class FolderContent(NamedTuple):
-    """What is in a folder and its subfolders, as sorted paths relative to it and with ``/``.
+    """The content of a folder and its subfolders, as sorted paths relative to it, with ``/``.
 
     Attributes:
         images: The images.
-        others: Files that are not images, and folders that are ignored.
+        others: Files that are not images, and folders that are not read.
     """
 
     images: list[str]
@@ -51,7 +51,7 @@ class FolderContent(NamedTuple):
 
 
 def is_image(path: str) -> bool:
-    """Returns whether a file is taken for an image, judged by its name.
+    """Returns whether a file is an image, by its name. Hidden files are not.
 
     Raises:
         ImageError: If it is an image of a kind that is not read.
@@ -66,18 +66,19 @@ def is_image(path: str) -> bool:
 
 
 def is_class_folder(name: str) -> bool:
-    """Returns whether a folder of this name holds images: not hidden, not made by a file manager."""
+    """Returns whether a folder of this name can hold images: it is not hidden and not made by a file manager."""
     return not name.startswith(".") and name not in ("__MACOSX", "@eaDir")
 
 
 def image_files(folder: Path, bad: list[ImageError] | None = None) -> FolderContent:
-    """Returns the images under a folder, none if there is no such folder.
+    """Returns the images under a folder, or nothing if there is no such folder.
 
-    Links to folders are followed. Each folder is read once, so that a link to a folder above ends.
+    Links to folders are followed. Each folder is read once, so that links cannot lead in a circle.
 
     Args:
         folder: The folder.
-        bad: Receives the errors of what cannot be read, which is then left out. ``None``: the first one is raised.
+        bad: A list to which errors are added; what cannot be read is then left out. With ``None`` the first error
+            is raised.
 
     Raises:
         ImageError: If an image is of a kind that is not read, something named like an image is not a regular file,
@@ -93,7 +94,7 @@ def image_files(folder: Path, bad: list[ImageError] | None = None) -> FolderCont
         return FolderContent([], [])
     images: list[str] = []
     others: list[str] = []
-    # A link to a folder above would bring in the images of other classes.
+    # A link to a folder above would add the images of other classes.
     above = {*folder.absolute().parents, *folder.resolve().parents}
     seen = {(status.st_dev, status.st_ino) for status in map(os.stat, above)}
     folders: list[str] = [""]
@@ -135,10 +136,10 @@ def image_files(folder: Path, bad: list[ImageError] | None = None) -> FolderCont
 
 
 def open_image(path: str | Path) -> BinaryIO:
-    """Opens a file to read it; what is not a regular file is not opened, because a pipe could wait forever.
+    """Returns a file that is opened for reading. A pipe or a device is not opened: it could wait forever.
 
     Raises:
-        OSError: If it cannot be opened.
+        OSError: If the file cannot be opened.
         ImageError: If it is a pipe or a device.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
@@ -147,13 +148,13 @@ def open_image(path: str | Path) -> BinaryIO:
 
 
 def ignored_files(paths: Collection[str]) -> Iterator[str]:
-    """Yields one line that names files that are not images, if there are any."""
+    """Yields one line with the names of files that are not images, if there are any."""
     if paths:
         yield f"ignored: {some(sorted(paths))}"
 
 
 def some(names: Sequence[str]) -> str:
-    """Returns the first names, and how many more there are; line breaks in them are shown as such."""
+    """Returns the first names as text, with the number of the others. Line breaks in names are escaped."""
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return ", ".join(_printable(names[:NAMED])) + more
 

@@ -1,4 +1,4 @@
-"""Image files of every kind to 8-bit RGB, or one clear line that names the file."""
+"""Decoding of image files to 8-bit RGB. What cannot be decoded is an error of one line that names the file."""
 
 import struct
 import threading
@@ -14,15 +14,15 @@ from torch import Tensor
 from pyg_bgformer.errors import InputError, one_line
 
 IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What Pillow may take a file for. It knows more formats, and starts other programs to read some of them."""
+"""Formats that are read. Pillow knows more, and starts other programs to read some of them."""
 
 MAX_PIXELS = 120_000_000
-"""Largest image that is decoded, above the largest cameras. A file of a few kilobytes can claim any size."""
+"""Number of pixels of the largest image that is decoded, above those of cameras. A tiny file can claim any size."""
 
 Box = tuple[int, int, int, int]
-"""Left, upper, right and lower edge in pixels from an image's upper left corner, right and lower exclusive."""
+"""Left, upper, right and lower edge in pixels from an image's upper left corner; right and lower are exclusive."""
 
-# What Pillow raises on damaged input depends on the format: each of these was seen for some decoder.
+# Pillow's decoders raise different errors for damaged files. Each of these was seen.
 DECODING_ERRORS = (
     OSError,
     SyntaxError,
@@ -34,15 +34,14 @@ DECODING_ERRORS = (
 )
 
 FILTERS = threading.Lock()
-"""Held while the warning filters are changed."""
+"""A lock on Python's warning filters, which all threads share."""
 
 
 class ImageError(InputError):
-    """An image that cannot be read; the message is one line that names the file.
+    """Raised for an image that cannot be read. The message is one line that names the file.
 
-    A ``DataLoader`` raises what went wrong in a worker process again with the worker's traceback as its
-    message. This class keeps the last line of such a text, so that the user sees the same line whatever
-    the number of workers is.
+    A ``DataLoader`` raises an error of a worker process again, with the worker's traceback as its message. This
+    class keeps only the last line of such a message. So the user sees the same line with any number of workers.
     """
 
     def __init__(self, message: str) -> None:
@@ -50,26 +49,26 @@ class ImageError(InputError):
 
 
 def decode_rgb(stream: BinaryIO, where: str) -> Image.Image:
-    """Decodes an image file to 8-bit RGB, upright.
+    """Returns the image in a file in 8-bit RGB, upright.
 
-    The EXIF rotation is applied; grey, palette, CMYK and 16-bit images are converted (16 bits by scaling
-    0..65535 to 0..255), and transparency is laid over white. Of several frames the first is taken.
+    The EXIF rotation is applied. Grey, palette, CMYK and 16-bit images are converted; 16 bits are scaled from
+    0..65535 to 0..255. Transparency is laid over white. Of several frames the first is used.
 
     Args:
         stream: The file, opened in binary mode.
-        where: How the file is called in an error message.
+        where: Name of the file in messages.
 
     Raises:
-        ImageError: If the file is empty, damaged, too large, no image of :data:`IMAGE_FORMATS`, or of a pixel type
+        ImageError: If the file is empty, damaged, too large, no image of :data:`IMAGE_FORMATS`, or has pixels
             without a defined range.
     """
     if not stream.read(1):
         raise ImageError(f"{where}: the file is empty; expected an image: replace or remove it")
     stream.seek(0)
     try:
-        # Warning filters are one for all threads, which must not set them back across each other.
+        # Without the lock, threads would restore each other's warning filters.
         with FILTERS, warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is another one
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # check_size has its own limit
             image = Image.open(stream, formats=IMAGE_FORMATS)
         with image:
             check_size(image, where)
@@ -90,7 +89,7 @@ def decode_rgb(stream: BinaryIO, where: str) -> Image.Image:
 
 
 def check_size(image: Image.Image, where: str) -> None:
-    """Checks the size that an image claims, before its pixels are decoded.
+    """Raises an error for an image that claims to be too large. Its pixels are not decoded yet.
 
     Raises:
         ImageError: If it has more than :data:`MAX_PIXELS` pixels.
@@ -103,13 +102,13 @@ def check_size(image: Image.Image, where: str) -> None:
 
 
 def to_rgb(image: Image.Image, where: str) -> Image.Image:
-    """Converts an image of any mode to 8-bit RGB.
+    """Returns an image of any mode in 8-bit RGB.
 
     Raises:
         ImageError: If its values have no defined range.
     """
     if image.mode.startswith("I") or image.mode == "F":
-        # Grey of more than 8 bits: Pillow's own conversion would cut values off at 255.
+        # Grey values of more than 8 bits: Pillow's own conversion would clip them at 255.
         values = np.asarray(image).astype(np.float64)
         low, high = values.min(), values.max()
         if image.mode == "F" or low < 0 or high > 65535:
@@ -127,21 +126,21 @@ def to_rgb(image: Image.Image, where: str) -> Image.Image:
 def to_tensor(image: Image.Image) -> Tensor:
     """Returns an RGB image as a uint8 tensor of shape ``(3, height, width)``.
 
-    In memory the channels come last, as Pillow has them: torchvision resizes such tensors twice as fast.
+    In memory the channels come last, as in Pillow. Torchvision resizes such tensors twice as fast.
     """
     return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1)
 
 
 def crop_to_box(image: Image.Image, box: Box, where: str) -> Image.Image:
-    """Returns the part of an image that is in a box; what of the box is beyond the image is left out.
+    """Returns the part of an image inside a box. A box may extend beyond the image.
 
     Args:
         image: The whole image.
         box: Its annotated box.
-        where: How the image is called in a message.
+        where: Name of the image in messages.
 
     Raises:
-        ImageError: If nothing of the box is inside the image.
+        ImageError: If box and image do not overlap.
     """
     left, upper, right, lower = box
     inside = max(left, 0), max(upper, 0), min(right, image.width), min(lower, image.height)

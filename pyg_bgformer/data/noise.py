@@ -1,4 +1,4 @@
-"""Training images with wrong labels, or noise in place of the image: how much of it a method bears."""
+"""Training images with wrong labels or with noise instead of the image, to measure how robust a method is."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,20 +12,20 @@ from pyg_bgformer.data.dataset import ImageDataset
 from pyg_bgformer.data.samples import ImageSamples
 
 LABELS, IMAGES = 1, 2
-"""Streams of random numbers: which labels are wrong says nothing of which images are noise."""
+"""Two streams of random numbers, so that the choice of labels and the choice of images are independent."""
 
 
 def mislabelled(dataset: ImageDataset, share: float, seed: int) -> ImageDataset:
     """Returns the dataset with wrong labels on a share of its training images.
 
-    ``round(share * n)`` of the n training images are drawn, and for each of them one of the other training
-    classes. With one seed, what is wrong at a smaller share is wrong, with the same label, at a larger one. All
-    other images, and the column ``original_class``, stay as they are. A small class may lose all its images.
+    ``round(share * n)`` of the n training images are drawn, and for each of them one of the other training classes.
+    With the same seed, a larger share has the wrong labels of a smaller share and more. The other images and the
+    column ``original_class`` do not change. A small class may lose all its images.
 
     Args:
-        dataset: With its training classes numbered from 0.
-        share: In [0, 1].
-        seed: Decides which, and which label.
+        dataset: A dataset whose training classes are numbered from 0.
+        share: Share of the training images, in [0, 1].
+        seed: Decides the images and their wrong labels.
     """
     rows, classes = dataset.rows("train"), dataset.counts()["train"].classes
     generator = np.random.default_rng([seed, LABELS])
@@ -38,15 +38,16 @@ def mislabelled(dataset: ImageDataset, share: float, seed: int) -> ImageDataset:
 
 
 class NoisySamples(ImageSamples):
-    """Training samples of which a share shows noise: pixels drawn independently and uniformly.
+    """Training samples of which a share are noise: their pixels are drawn independently and uniformly.
 
-    ``round(share * n)`` of the n rows are drawn; with one seed, what is noise at a smaller share is the same noise
-    at a larger one. It is drawn at the size that the encoder sees: a larger one, shrunk, would be plain grey.
+    ``round(share * n)`` of the n rows are drawn. With the same seed, a larger share has the noise images of a
+    smaller share and more. Noise has the size that the encoder sees, because larger noise would become grey when
+    resized.
 
     Args:
         dataset, rows, transform, cache: See :class:`ImageSamples`.
-        share: In [0, 1].
-        seed: Decides which, and their pixels.
+        share: Share of the rows, in [0, 1].
+        seed: Decides the rows and their pixels.
         size: Side of the noise in pixels.
     """
 

@@ -14,26 +14,25 @@ from pyg_bgformer.data.dataset import ImageDataset
 from pyg_bgformer.data.images import to_tensor
 
 LARGEST_BATCHED = 64
-"""Side in pixels of the largest images that are augmented together."""
+"""Largest side in pixels of images that are augmented together."""
 
 
 class ImageSamples(Dataset[tuple[Tensor, int, int]]):
-    """Samples ``(image, label, row)`` of an :class:`ImageDataset`, to be loaded by a ``DataLoader``.
+    """Samples ``(image, label, row)`` of an :class:`ImageDataset`, for a ``DataLoader``.
 
-    ``samples[(position, seed)]`` runs the transform with torch's CPU generator seeded by ``seed`` and then
-    sets the generator back: what comes out depends on the image and the seed alone, not on the worker
-    process or on what was loaded before. ``samples[position]`` runs the transform as it is, for transforms
-    without randomness.
+    ``samples[(position, seed)]`` seeds torch's CPU generator, runs the transform, and restores the generator. So
+    the result depends on the image and the seed alone, not on the worker process or on what was loaded before.
+    ``samples[position]`` only runs the transform. It is meant for transforms without randomness.
 
     Args:
-        dataset: Where images and labels come from.
-        rows: The rows to take; ``position`` counts within them. E.g. ``dataset.rows("train")``.
-        transform: From uint8 ``(3, height, width)`` to float32 ``(3, image_size, image_size)``, or to a
+        dataset: The source of images and labels.
+        rows: Rows of the dataset, for example ``dataset.rows("train")``. A position counts within them.
+        transform: A function from uint8 ``(3, height, width)`` to float32 ``(3, image_size, image_size)``, or to a
             :class:`~pyg_bgformer.data.cuts.Cut`.
-        cache: Decoded images to read instead of the files.
+        cache: Decoded images, which are read instead of the files.
 
     Attributes:
-        labels (numpy.ndarray): Label of each position, int64; what :class:`PKSampler` takes.
+        labels (numpy.ndarray): Label of each position, int64, as samplers take them.
     """
 
     def __init__(
@@ -60,9 +59,9 @@ class ImageSamples(Dataset[tuple[Tensor, int, int]]):
         return prepared, int(self.labels[position]), row
 
     def __getitems__(self, indices: Sequence[int | tuple[int, int]]) -> list[tuple[Tensor, int, int]]:
-        """Returns the samples of a batch, the same as one by one; a ``DataLoader`` asks for them here.
+        """Returns the samples of a batch, the same as one by one. A ``DataLoader`` calls this method.
 
-        Small images are augmented together, which is faster. Large ones gain nothing: their time goes into pixels.
+        Small images are augmented together, which is faster. With large images the pixels take the time.
         """
         transform, draws = self.transform, [index for index in indices if isinstance(index, tuple)]
         seeded = len(draws) == len(indices)
@@ -79,7 +78,7 @@ class ImageSamples(Dataset[tuple[Tensor, int, int]]):
 
 
 def _seeded(transform: Callable[[Tensor], Any], image: Tensor, seed: int) -> Any:
-    # torch.manual_seed would seed the accelerators too, which fork_rng(devices=[]) does not set back
+    # torch.manual_seed would also seed accelerators, which fork_rng(devices=[]) does not restore.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return transform(image)

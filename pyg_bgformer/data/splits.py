@@ -1,4 +1,4 @@
-"""Which classes are set aside: to choose settings on, or to score an encoder on."""
+"""Splits by class: classes that are set aside to choose settings, or to score an encoder."""
 
 import hashlib
 import math
@@ -10,20 +10,20 @@ from pyg_bgformer.data.image_files import some
 from pyg_bgformer.errors import InputError
 
 FEW = 5
-"""Classes; scores of fewer vary much with which classes they are."""
+"""Number of classes below which scores depend much on which classes they are."""
 
 
 def validation_part(dataset: ImageDataset, folds: int, fold: int) -> ImageDataset:
-    """Returns the dataset with some of the training classes to test on, and the others to train.
+    """Returns the dataset with one fold of the training classes to test on, and the others to train on.
 
-    Folds are blocks of consecutive classes, as train and test are in the benchmarks, where neighbours may be
-    alike. A dataset with a split ``val`` of its own has this one fold. The official test images are in no split of
-    the result. Rows stay what they are in ``dataset``.
+    Folds are blocks of consecutive classes, because train and test of the benchmarks are such blocks too, and
+    neighbouring classes may be similar. A dataset with a split ``val`` has this split as its only fold. The
+    official test images are in no split of the result. Rows keep their numbers.
 
     Args:
-        dataset: With its official splits.
-        folds: Number of blocks, at least 2.
-        fold: Which of them is set aside, from 0.
+        dataset: A dataset with its official splits.
+        folds: Number of folds, at least 2.
+        fold: Number of the fold that is set aside, from 0.
 
     Raises:
         InputError: If ``folds`` or ``fold`` is out of range, or a part would have fewer than two classes.
@@ -38,7 +38,7 @@ def validation_part(dataset: ImageDataset, folds: int, fold: int) -> ImageDatase
                 f"protocol.fold: found fold {fold}, but {dataset.name} has a split val of its own, which is the "
                 "only fold; use protocol.fold: 0, or move its classes into train"
             )
-        order = list(range(labels.max() + 1))  # those of train come first already
+        order = list(range(labels.max() + 1))  # the training classes come first already
     else:
         classes = int(labels[train].max()) + 1
         first, last = fold * classes // folds, (fold + 1) * classes // folds
@@ -48,7 +48,7 @@ def validation_part(dataset: ImageDataset, folds: int, fold: int) -> ImageDatase
                 "use fewer folds"
             )
         held_out = train & (labels >= first) & (labels < last)
-        # Labels of the classes that are trained on must be 0, 1, 2, ...: the fold's classes move behind them.
+        # Labels of the training classes must be 0, 1, 2, ..., so the classes of the fold move behind them.
         order = [*range(first), *range(last, classes), *range(first, last), *range(classes, labels.max() + 1)]
     table = dataset.table.assign(
         split=np.select([held_out, train], ["test", "train"], UNUSED), label=np.argsort(order)[labels]
@@ -57,19 +57,19 @@ def validation_part(dataset: ImageDataset, folds: int, fold: int) -> ImageDatase
 
 
 def hold_out(dataset: ImageDataset, share: float, seed: int) -> ImageDataset:
-    """Returns a dataset whose test is a share of its classes, drawn by a seed; the others are trained on.
+    """Returns a dataset that tests a random share of its classes and trains on the others.
 
-    The order of the draw depends on the seed and on the names of the classes alone. A class that is added later
-    changes the place of no other one in it.
+    A hash of the seed and the name puts the classes in order, and the first ones are held out. A class that is
+    added later does not change the order of the others.
 
     Args:
-        dataset: All of its images are used.
-        share: Of the classes, rounded up, at least 2 classes; 0 holds nothing out, 1 holds all classes out. A
-            single class is not held out.
-        seed: Decides the draw.
+        dataset: A dataset, of which all images are used.
+        share: Share of the classes that is held out, rounded up to at least 2 classes. 0 holds nothing out, 1 holds
+            all classes out. A single class is not held out.
+        seed: Decides which classes these are.
 
     Raises:
-        InputError: If fewer than two classes would be left to train on.
+        InputError: If fewer than 2, but not 0, classes would be left to train on.
     """
     names = dataset.table["original_class"]
     order = sorted(set(names), key=lambda name: hashlib.sha256(f"{seed}\n{name}".encode()).digest())

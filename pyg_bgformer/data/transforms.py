@@ -1,4 +1,4 @@
-"""Augmentation and preparation of images for an encoder."""
+"""Transforms of training and test images for an encoder."""
 
 from collections.abc import Sequence
 
@@ -22,25 +22,27 @@ def train_transform(
 ) -> BatchedTransform:
     """Returns the augmentation of training images.
 
-    It is a random crop, resized (bicubic, antialiased), perhaps mirrored, normalised, perhaps with a part erased.
-
-    Takes a uint8 RGB tensor ``(3, height, width)``, gives float32 ``(3, image_size, image_size)``. All its
-    randomness comes from torch's global generator, which :class:`ImageSamples` seeds for each sample. The
-    defaults are those of A. Ermolov et al., Hyperbolic Vision Transformers, CVPR 2022, section 4.1.
+    It crops a random part, resizes it (bicubic, antialiased), mirrors it at random, normalises it, and erases a
+    random rectangle. It takes a uint8 RGB tensor ``(3, height, width)`` and returns float32 ``(3, image_size,
+    image_size)``. All its randomness comes from torch's global generator, which :class:`ImageSamples` seeds for
+    each sample. The defaults are those of A. Ermolov et al., Hyperbolic Vision Transformers, CVPR 2022, section
+    4.1.
 
     Args:
         image_size: Side of the result in pixels.
-        crop_scale: Smallest and largest part of the image's area that is cut out, in (0, 1].
-        crop_ratio: Smallest and largest width : height of the cut.
-        flip: Mirror every second image; switch off where left and right mean something.
-        random_erasing: Share of the images of which a rectangle, 2 to 40% of the area, becomes the mean colour;
+        crop_scale: Smallest and largest share of the image's area in a crop, in (0, 1].
+        crop_ratio: Smallest and largest width over height of a crop.
+        flip: Mirror half of the images. Switch it off where left and right differ in meaning.
+        random_erasing: Share of the images in which a rectangle of 2 to 40 % of the area becomes the mean colour,
             from Z. Zhong et al., Random Erasing Data Augmentation, AAAI 2020.
-        mean: Per channel, of values in 0..1, subtracted.
-        std: Per channel, of values in 0..1, divided by.
-        normalised: Otherwise the result is uint8, a quarter of the bytes, and the encoder normalises it.
+        mean: Mean of each channel of values in [0, 1], which is subtracted.
+        std: Standard deviation of each channel, by which the result is divided.
+        normalised: Whether to normalise. Otherwise the result is uint8, a quarter of the bytes, and the encoder
+            normalises it.
 
     Raises:
-        InputError: If a number is outside its range, or images are to be erased that are not normalised.
+        InputError: If a number is outside its range, or ``random_erasing`` is set for images that are not
+            normalised.
     """
     _check_size(image_size)
     if random_erasing and not normalised:
@@ -66,21 +68,20 @@ def eval_transform(
     std: Sequence[float],
     normalised: bool = True,
 ) -> v2.Compose:
-    """Returns the preparation of test images.
+    """Returns the transform of test images.
 
-    It brings the shorter side to ``resize`` (bicubic, antialiased), cuts a square from the centre, and normalises.
-
-    Takes a uint8 RGB tensor ``(3, height, width)``, gives float32 ``(3, image_size, image_size)``.
+    It resizes the shorter side to ``resize`` (bicubic, antialiased), crops a square from the centre, and normalises
+    it. It takes a uint8 RGB tensor ``(3, height, width)`` and returns float32 ``(3, image_size, image_size)``.
 
     Args:
         image_size: Side of the result in pixels.
-        resize: Length of the shorter side before the cut, at least ``image_size``.
-        mean: Per channel, of values in 0..1, subtracted.
-        std: Per channel, of values in 0..1, divided by.
-        normalised: Otherwise the result is uint8, and the encoder normalises it.
+        resize: Length of the shorter side before the crop, at least ``image_size``.
+        mean: Mean of each channel of values in [0, 1], which is subtracted.
+        std: Standard deviation of each channel, by which the result is divided.
+        normalised: Whether to normalise. Otherwise the result is uint8, and the encoder normalises it.
 
     Raises:
-        InputError: If ``resize`` is below ``image_size`` (the cut would have a black border), or a number is
+        InputError: If ``resize`` is below ``image_size``, with which crops would have black borders, or a number is
             outside its range.
     """
     norm = _normalised(mean, std) if normalised else []
@@ -88,14 +89,14 @@ def eval_transform(
 
 
 def centre_crop(image_size: int, *, resize: int) -> list[v2.Transform]:
-    """Returns the part of :func:`eval_transform` that cuts the image.
+    """Returns the first steps of :func:`eval_transform`: resizing and cropping.
 
     Args:
         image_size: Side of the result in pixels.
-        resize: Length of the shorter side before the cut, at least ``image_size``.
+        resize: Length of the shorter side before the crop, at least ``image_size``.
 
     Raises:
-        InputError: ``resize`` is below ``image_size``, or ``image_size`` below 1.
+        InputError: If ``resize`` is below ``image_size``, or ``image_size`` is below 1.
     """
     _check_size(image_size)
     if resize < image_size:

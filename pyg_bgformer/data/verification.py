@@ -1,4 +1,4 @@
-"""What is in a dataset's folder, against what its authors published."""
+"""Reports that compare the folder of a dataset with what its authors published."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 SAMPLES_PER_CLASS = (2, 4, 5, 8, 16)
-"""Images per class that samplers ask for, from pairs to the many of small datasets."""
+"""Numbers of images per class for which a report counts the classes with fewer images."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,10 @@ class Coverage:
 
     Attributes:
         smallest: Images of the smallest class.
-        median: Half of the classes have at most, half at least as many.
+        median: Median of the images per class.
         largest: Images of the largest class.
-        below: By K, how many classes have fewer than K images: a batch with K of each class repeats some of theirs.
+        below: For each K, the number of classes with fewer than K images. Batches with K images of each class
+            repeat images of these classes.
     """
 
     smallest: int
@@ -35,7 +36,7 @@ class Coverage:
 
     @classmethod
     def of(cls, sizes: np.ndarray) -> "Coverage":
-        """Returns the coverage of classes of these sizes, shape ``(classes,)``."""
+        """Returns the coverage of classes of the given sizes, shape ``(classes,)``."""
         below = {k: int((sizes < k).sum()) for k in SAMPLES_PER_CLASS}
         return cls(int(sizes.min()), float(np.median(sizes)), int(sizes.max()), below)
 
@@ -47,19 +48,19 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Verification:
-    """The outcome of :meth:`ImageDataset.verify`; ``str()`` is a readable report.
+    """The result of :meth:`ImageDataset.verify`. ``str()`` makes a readable report of it.
 
     Attributes:
         name: The dataset's name.
-        where: Its folder, or a word for where its images come from.
-        found: Classes and images found, by split.
+        where: Its folder, or ``bundled``.
+        found: Numbers of classes and images, by split.
         expected: The official numbers by split; empty if there are none.
-        decoded: How many images decoded to RGB; ``None`` where this was not asked for.
+        decoded: Number of images that decoded to RGB, or ``None`` if they were not decoded.
         coverage: Images per class, by split.
-        shared_classes: Classes that are both in train and in another split. A sound dataset has none, except a
-            user's folder that tests its trained classes.
+        shared_classes: Classes in two of train, val and test. A sound dataset has none, except a user's folder that
+            tests its trained classes.
         problems: One line for each thing that is wrong.
-        notes: One line for each thing that a user should know and is not wrong.
+        notes: One line for each other thing that a user should know.
     """
 
     name: str
@@ -74,7 +75,7 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Returns whether nothing is wrong: complete, class-disjoint and, where asked for, all images decode."""
+        """Returns whether there are no problems."""
         return not self.problems
 
     def __str__(self) -> str:
@@ -92,7 +93,7 @@ class Verification:
 
 
 def count_lines(found: Mapping[str, SplitCount], expected: Mapping[str, SplitCount]) -> list[str]:
-    """Returns what is found against what is expected, first in all and then by split, a line each.
+    """Returns a line for the numbers in all, and one for each split: what was found, of what was expected.
 
     >>> count_lines({"train": SplitCount(2, 10)}, {"train": SplitCount(3, 1500)})
     ['in all: 2 of 3 classes, 10 of 1,500 images', 'train: 2 of 3 classes, 10 of 1,500 images']
@@ -104,7 +105,7 @@ def count_lines(found: Mapping[str, SplitCount], expected: Mapping[str, SplitCou
 
 
 def total(counts: Mapping[str, SplitCount]) -> SplitCount:
-    """Returns the sum over splits; classes of query and gallery are the same ones and count once."""
+    """Returns the sum over splits. Query and gallery have the same classes, which count once."""
     classes = [count.classes for split, count in counts.items() if split != "gallery"]
     return SplitCount(sum(classes), sum(count.images for count in counts.values()))
 

@@ -7,20 +7,20 @@ import sys
 import threading
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What Ctrl-C, a scheduler and a closed terminal send to all processes of a run."""
+"""Signals that Ctrl-C, a scheduler and a closed terminal send to all processes of a run."""
 
 PR_SET_PDEATHSIG = 1
 
 
 def leave_signals_to_main(_: int) -> None:
-    """Prepares a worker process: signals that stop a run are for the main process, which ends its workers.
+    """Makes a worker process ignore the signals that stop a run: the main process handles them for its workers.
 
-    SIGTERM ends a worker only where the main process sends it, as Python does to processes that are left when it
-    exits. On Linux a worker also dies with the main process, however that ends. This is a ``worker_init_fn``.
+    On Linux, SIGTERM ends a worker only if the main process sent it, as Python does at its exit. There a worker
+    also dies with the main process, however that ends. This function is a ``worker_init_fn`` of a ``DataLoader``.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    if sys.platform != "linux":  # there PyTorch's handler ends a worker, and the main process says so
+    if sys.platform != "linux":  # elsewhere PyTorch's handler ends a worker at SIGTERM
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_exit_when_main_asks, args=(os.getppid(),), daemon=True).start()

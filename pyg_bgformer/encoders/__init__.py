@@ -1,4 +1,4 @@
-"""Encoders: a backbone, its pooling and an embedding head, built by name.
+"""Encoders: backbone, pooling and embedding head, built by name.
 
 >>> import torch
 >>> encoder = build_encoder("conv4", embedding_dim=64)

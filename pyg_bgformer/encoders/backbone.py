@@ -1,4 +1,4 @@
-"""What every backbone offers, whichever library its network comes from."""
+"""The base of all backbones, from whichever library their networks come."""
 
 from collections.abc import Sequence
 
@@ -11,21 +11,21 @@ from pyg_bgformer.errors import InputError
 Normalisation = tuple[float, float, float]
 
 NEARBY = 32
-"""Pixels up and down within which :meth:`Backbone.check_image_size` looks for sizes that work."""
+"""Largest difference in pixels of the image sizes that :meth:`Backbone.check_image_size` tries instead."""
 
 
 class Backbone(nn.Module):
-    """A network without its classifier that turns images into pooled features.
+    """A network without its classifier, which turns images into pooled features.
 
     Subclasses implement ``forward(images (B, 3, H, W)) -> (B, feature_dim)``.
 
     Args:
-        net: The network. Its parameters have the names of the library's weight files, without the classifier.
-        mean: Subtracted from RGB images in 0..1, per channel, as the weights expect.
-        std: Divided by, per channel.
-        image_size: Side in pixels of images that the network certainly takes.
-        head_prefixes: Key prefixes of a weight file that belong to the classifier and are left out.
-        patch_embedding: Name of the patch embedding inside ``net``; ``None`` for a network without one.
+        net: The network. Its parameters have the same names as in the library's weight files.
+        mean: Mean of each channel of RGB images in [0, 1], which is subtracted as the weights expect.
+        std: Standard deviation of each channel, by which the result is divided.
+        image_size: Side in pixels of images that the network is known to take.
+        head_prefixes: Prefixes of the classifier's keys in a weight file. These keys are not loaded.
+        patch_embedding: Name of the patch embedding inside ``net``, or ``None`` for a network without one.
 
     Attributes:
         feature_dim: Channels of the pooled features; set by :meth:`measure`.
@@ -57,10 +57,9 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def measure(self, image_size: int) -> None:
-        """Sets ``feature_dim`` from one black image.
+        """Sets ``feature_dim`` by a forward pass of one black image.
 
-        A trial is used because the libraries name the number of pooled channels in a different way for
-        every family of networks.
+        The libraries have no common name for the number of pooled channels, so it is measured.
 
         Args:
             image_size: Side of the image in pixels.
@@ -72,20 +71,20 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def check_image_size(self, size: int, name: str) -> None:
-        """Refuses an image size that the network does not take, after one forward pass of one black image.
+        """Raises an error if the network does not take images of a size, by a forward pass of one black image.
 
         Args:
             size: Side of the images in pixels.
-            name: How an error calls the network.
+            name: Name of the network in messages.
 
         Raises:
-            InputError: If the network fails; the line names the nearest sizes it takes.
+            InputError: If the network fails. The message names the nearest sizes that it takes.
         """
         modes = {module: module.training for module in self.modules()}
         self.eval()
         try:
             self(torch.zeros(1, 3, size, size, device=next(self.parameters()).device))
-        except Exception as error:  # every library refuses sizes in its own way
+        except Exception as error:  # each network refuses sizes by an error of its own
             smaller, larger = range(size - 1, max(size - NEARBY, 0), -1), range(size + 1, size + NEARBY)
             near = [found for found in (self._first_size(smaller), self._first_size(larger)) if found]
             takes = " and ".join(f"{found} px" for found in near or [self.image_size])
@@ -96,7 +95,7 @@ class Backbone(nn.Module):
                 module.training = training
 
     def _first_size(self, sizes: range) -> int | None:
-        """Returns the first size that the network takes, by trials on the meta device, which computes nothing."""
+        """Returns the first size that the network takes, or None. The meta device computes shapes only."""
         state = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         shapes = {name: tensor.to("meta") for name, tensor in state.items()}
         for size in sizes:
@@ -109,6 +108,6 @@ class Backbone(nn.Module):
 
 
 def three_numbers(values: Sequence[float]) -> Normalisation:
-    """Returns one number a channel."""
+    """Returns three numbers, one for each channel, as a tuple of floats."""
     red, green, blue = (float(value) for value in values)
     return red, green, blue

@@ -1,4 +1,4 @@
-"""Encoders by name."""
+"""Encoders by name, with random, published or saved weights."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -32,7 +32,7 @@ OWN = "backbone.net."
 """Prefix of the backbone's keys in ``encoder.safetensors``."""
 
 ENCODERS: Registry[Callable[[str], Backbone]] = Registry("encoder")
-"""Backbones by name, besides those of torchvision and timm. Each is a class or function that takes the pooling.
+"""Backbones by name, besides those of torchvision and timm. Each is a class or function of the pooling.
 
 >>> @ENCODERS.register("my_network")  # doctest: +SKIP
 ... def my_network(pooling: str) -> Backbone:
@@ -57,33 +57,30 @@ def build_encoder(
 ) -> Encoder:
     """Returns an encoder by name, in training mode.
 
-    Random initial values come from torch's generator, as for every torch module.
+    Random initial values come from torch's global generator, as for every torch module.
 
     Args:
         name: A name of :data:`ENCODERS` (``"conv4"``), ``"torchvision/<model>"`` or ``"timm/<model>"`` with or
             without a ``.<tag>``.
-        weights: ``None`` for random weights; nothing is fetched, even where the name has a tag. Or the path of a
-            local file in the library's own key layout, or of an earlier run; see
-            :mod:`~pyg_bgformer.encoders.weights`. Or a tag: torchvision's ``IMAGENET1K_V1`` and so on, a timm tag,
-            ``"pretrained"`` for the tag in a timm name.
+        weights: A tag (``"IMAGENET1K_V1"``; ``"pretrained"`` for the tag in a timm name), a file of weights with
+            the keys of torchvision or timm, or the folder of an earlier run. Without it the weights are random.
         pooling: ``"average"``, ``"max"`` or ``"avgmax"`` (the sum of both) over the feature map. Vision
-            transformers give their class token instead and refuse anything but the default.
-        embedding_dim: Size of the embedding.
-        frozen_batchnorm: Whether BatchNorm's statistics and affine parameters stay as they are loaded.
-        frozen_patch_embedding: Whether a vision transformer's patch embedding stays as it is loaded.
-        head_norm: Whether a BatchNorm over the features comes before the embedding's linear map.
-        feature_norm: Normalisation of the backbone's features without parameters: ``"layer"`` of each image's
-            features, ``"batch"`` of each feature over the batch (over running statistics when deployed). Methods,
-            head and deployment all see the normalised features.
-        frozen: Whether the whole backbone stays as it is loaded. Training then computes its outputs once
-            (``data.views`` of each image) and trains the head, and what a method adds, on them.
-        pca_dim: With ``frozen``, number of principal components of the training images to which the backbone's
+            transformers return their class token instead, and accept only the default.
+        embedding_dim: Size of the embeddings.
+        frozen_batchnorm: Keep the loaded statistics and parameters of BatchNorm.
+        frozen_patch_embedding: Keep the loaded patch embedding of a vision transformer.
+        head_norm: Put a BatchNorm before the linear map of the head.
+        feature_norm: Normalisation of the features, without parameters. ``"layer"`` normalises the features of each
+            image, ``"batch"`` each feature over the batch (by running statistics at test time). Methods and head
+            get the normalised features.
+        frozen: Keep the loaded weights of the whole backbone. Training then computes its outputs once
+            (``data.views`` of each image), and trains only the head and what the method adds.
+        pca_dim: With ``frozen``, the number of principal components of the training images to which the backbone's
             outputs are reduced. The projection becomes part of the encoder.
 
     Raises:
-        InputError: If the name, tag or pooling is unknown; a file does not exist or does not fit (its missing,
-            unexpected and misshaped keys are listed); a tag is not cached and there is no network; or the network
-            does not have the part to freeze.
+        InputError: If the name, tag or pooling is unknown, a file does not exist or does not fit, weights are not
+            cached and cannot be downloaded, or an option does not fit the network.
     """
     spec = EncoderSpec(
         name,
@@ -114,10 +111,10 @@ def build_encoder(
 
 
 def encoder_options(name: str) -> dict[str, Option]:
-    """Returns what a recipe may set besides an encoder's name: the options of :func:`build_encoder`.
+    """Returns the options that a recipe can set for an encoder: those of :func:`build_encoder`.
 
     Args:
-        name: The encoder.
+        name: The encoder. Models of torchvision and timm are not looked up here.
 
     Raises:
         InputError: If there is no such encoder.
@@ -139,7 +136,7 @@ def _backbone(name: str, pooling: str) -> Backbone:
 def _registered(name: str) -> Callable[[str], Backbone]:
     if name not in ENCODERS:
         known = [*ENCODERS, f"{TORCHVISION}MODEL", f"{TIMM}MODEL[.TAG]"]
-        raise InputError(f"unknown encoder '{name}'; known are {', '.join(known)}")
+        raise InputError(f"unknown encoder '{name}'; choose one of: {', '.join(known)}")
     return ENCODERS.find(name)
 
 
@@ -160,7 +157,7 @@ def _with_file(spec: EncoderSpec, given: str) -> Encoder:
 def _with_saved_encoder(
     spec: EncoderSpec, backbone: Backbone, path: Path, tensors: Mapping[str, Tensor]
 ) -> Encoder:
-    """Returns an encoder that starts from an earlier one: its backbone, and the rest of it where that fits."""
+    """Returns an encoder with the backbone of an earlier encoder, and with the rest of it if that fits."""
     described = path.name == TENSORS and (path.parent / DESCRIPTION).exists()
     earlier = read_description(path.parent) if described else None
     if earlier is not None:

@@ -1,4 +1,4 @@
-"""The four-block ConvNet of the few-shot literature."""
+"""Conv4, the convolutional network with four blocks of the few-shot literature."""
 
 from torch import Tensor, nn
 
@@ -10,12 +10,12 @@ SMALLEST_IMAGE = 16
 
 
 class Conv4(Backbone):
-    r"""Four blocks of 3x3 convolution, BatchNorm, ReLU and 2x2 max-pooling, 64 channels each, from
-    `"Matching Networks for One Shot Learning" <https://arxiv.org/abs/1606.04080>`_ (section 4.1.1); also
-    the network of `"Prototypical Networks" <https://arxiv.org/abs/1703.05175>`_.
+    r"""Four blocks of 3x3 convolution, BatchNorm, ReLU and 2x2 max-pooling with 64 channels each, from the
+    `"Matching Networks for One Shot Learning" <https://arxiv.org/abs/1606.04080>`_ paper (section 4.1.1). The
+    `"Prototypical Networks" <https://arxiv.org/abs/1703.05175>`_ paper has the same network.
 
-    An Omniglot drawing of 28 x 28 pixels becomes one position of 64 channels, exactly the literature's
-    network; a larger image keeps a map, which is pooled.
+    An image of 28 x 28 pixels, as the papers take, becomes one position of 64 channels. Larger images become a
+    feature map, which is pooled.
 
     Args:
         pooling: ``"average"``, ``"max"`` or ``"avgmax"``, the sum of both.
@@ -23,6 +23,9 @@ class Conv4(Backbone):
     Shapes:
         - **input:** images (B, 3, H, W), H and W at least 16, normalised with mean 0.5 and std 0.5.
         - **output:** (B, 64).
+
+    Raises:
+        InputError: If ``pooling`` is unknown. In the forward pass: if images are smaller than 16 pixels.
     """
 
     def __init__(self, pooling: str = "average") -> None:
@@ -33,7 +36,7 @@ class Conv4(Backbone):
         self.feature_dim = 64
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns pooled features (B, 64); raises InputError for images under 16 pixels."""
+        """Returns pooled features (B, 64) of images (B, 3, H, W)."""
         if min(images.shape[-2:]) < SMALLEST_IMAGE:
             height, width = images.shape[-2:]
             raise InputError(
@@ -46,7 +49,7 @@ def _block(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1),
         nn.BatchNorm2d(channels_out),
-        # ReLU and the maximum may change places: pooled first, a quarter of the values is left for ReLU
+        # The maximum before ReLU gives the same values as after it, and leaves ReLU a quarter of them.
         nn.MaxPool2d(2),
         nn.ReLU(inplace=True),
     )

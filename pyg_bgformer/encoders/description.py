@@ -1,4 +1,4 @@
-"""A saved model: ``encoder.safetensors``, and ``encoder.json`` with all that is needed to use it."""
+"""A saved model: ``encoder.safetensors`` with its tensors, and ``encoder.json`` with all that their use needs."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -17,27 +17,27 @@ from pyg_bgformer.typed import checked
 TENSORS = "encoder.safetensors"
 DESCRIPTION = "encoder.json"
 SCHEMA = 1
-"""Number of the format of ``encoder.json``; another number is another format."""
+"""Number of the format of ``encoder.json``. It is raised when the format changes."""
 LARGEST_IMAGE, LARGEST_NUMBER = 2**14, 1e3
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelDescription:
-    """What ``encoder.json`` says.
+    """The content of ``encoder.json``.
 
     Args:
         schema: See :data:`SCHEMA`.
         encoder: What the encoder is built from.
-        mean: Subtracted from RGB images in 0..1, per channel. It is stored because published weights of one network
-            differ in it.
-        std: Divided by, per channel.
+        mean: Mean of each channel of RGB images in [0, 1], which is subtracted. It is stored because published
+            weights of the same network differ in it.
+        std: Standard deviation of each channel, by which the result is divided.
         image_size: Side in pixels of the images that the encoder sees.
-        resize: Shorter side in pixels to which images are resized before the centre is cut out.
+        resize: Shorter side in pixels to which images are resized before the centre crop.
         geometry: Name and options of the space of the embeddings.
-        weights_tag: Where the backbone's first weights came from.
-        weights_hash: Their SHA-256; :obj:`None` for random weights.
+        weights_tag: Where the backbone's initial weights came from.
+        weights_hash: SHA-256 of these weights, or :obj:`None` for random weights.
         training: How the model was trained, as plain values for people to read.
-        scores: How it was tested, as fractions from 0 to 1 by name; :obj:`None` for undefined ones.
+        scores: Test scores by name, from 0 to 1, or :obj:`None` for an undefined score.
         license: Identifier of the licence.
         sha256: SHA-256 of ``encoder.safetensors``.
     """
@@ -58,18 +58,18 @@ class ModelDescription:
 
 
 def read_description(folder: Path) -> ModelDescription:
-    """Returns what ``encoder.json`` in a folder says.
+    """Returns the content of ``encoder.json`` in a folder.
 
     Args:
         folder: The folder.
 
     Raises:
-        InputError: If there is no such file, it is damaged or of another format, or a number is out of its range.
+        InputError: If the file is missing, is damaged, has another format, or holds a number out of its range.
     """
     path = folder / DESCRIPTION
     if not path.is_file():
         raise InputError(
-            f"no model in '{folder}': {DESCRIPTION} is missing (a run has it when it is finished)"
+            f"no model in '{folder}': {DESCRIPTION} is missing (a run writes it when it is finished)"
         )
     content = read_json(path, "model description")
     found = content.get("schema") if isinstance(content, dict) else None
@@ -92,14 +92,14 @@ def read_description(folder: Path) -> ModelDescription:
 
 
 def read_saved_tensors(folder: Path, description: ModelDescription) -> dict[str, Tensor]:
-    """Returns the tensors that a description belongs to.
+    """Returns the tensors of a saved model, after their checksum was compared.
 
     Args:
         folder: The folder of both files.
         description: From :func:`read_description`.
 
     Raises:
-        InputError: If there is no such file, or it differs from the one that was saved in a single bit.
+        InputError: If the file is missing, cannot be read, or has another checksum than the description says.
     """
     path = folder / TENSORS
     if not path.is_file():
@@ -114,12 +114,12 @@ def read_saved_tensors(folder: Path, description: ModelDescription) -> dict[str,
 def write_model(folder: Path, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
     """Writes ``encoder.safetensors`` and ``encoder.json``.
 
-    The description comes last, because it carries the hash of the tensors. An interrupted write is thus recognised
-    by :func:`read_saved_tensors`.
+    The description is written last, with the checksum of the tensors. :func:`read_saved_tensors` therefore
+    recognises an interrupted write.
 
     Args:
-        folder: It exists.
-        tensors: Tensors of an encoder.
+        folder: A folder that exists.
+        tensors: Tensors of an encoder by name.
         description: Arguments of :class:`ModelDescription` without ``sha256``.
 
     Raises:
@@ -127,7 +127,7 @@ def write_model(folder: Path, tensors: dict[str, Tensor], description: dict[str,
         InputError: If the description holds something that is not a plain value.
     """
     plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
-    text = _as_json(ModelDescription(**description, sha256=""))  # before anything is written
+    _as_json(ModelDescription(**description, sha256=""))  # raises an error before anything is written
     with atomic_path(folder / TENSORS) as path:
         save_file(plain, path)
     text = _as_json(ModelDescription(**description, sha256=file_hash(folder / TENSORS)))

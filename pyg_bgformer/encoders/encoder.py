@@ -1,4 +1,4 @@
-"""Backbone, pooling, feature normalisation and embedding head as one module."""
+"""The encoder: backbone, pooling, feature normalisation and embedding head as one module."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ FeatureNorm = Literal["none", "layer", "batch"]
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """What an encoder is built from; with its tensors it is the whole encoder.
+    """What an encoder is built from. The specification and the tensors are the whole encoder.
 
     Attributes:
         name, pooling, embedding_dim, frozen, pca_dim, frozen_batchnorm, frozen_patch_embedding, head_norm,
@@ -37,33 +37,36 @@ class EncoderSpec:
 
 
 class Encoder(nn.Module):
-    """A backbone and a linear embedding head: one image, one vector, whatever else is in the batch.
+    """A backbone and a linear embedding head, which turn each image into one vector.
 
-    In training mode an unfrozen BatchNorm sees the batch; in evaluation mode nothing does.
+    In evaluation mode the vector of an image does not depend on the rest of the batch. In training mode it does if
+    there is a BatchNorm that is not frozen.
 
     Args:
-        backbone: The network that gives pooled features.
-        spec: What the encoder was asked to be.
-        weights_tag: Where the backbone's weights came from: a tag, a file's name, or ``"random"``.
-        weights_hash: SHA-256 of those weights; ``None`` for random ones.
-        notes: Lines for the user about those weights, such as keys that were left out.
+        backbone: The network that computes pooled features.
+        spec: What the encoder is built from.
+        weights_tag: Where the backbone's weights came from: a tag, the name of a file, or ``"random"``.
+        weights_hash: SHA-256 of these weights, or ``None`` for random ones.
+        notes: Lines for the user about these weights, for example keys that were left out.
 
     Attributes:
         reduction: With ``pca_dim``, the projection on principal components that :meth:`fit_pca` sets. It is not
             trained.
-        feature_norm: What :meth:`features` applies to the backbone's pooled features. It has no parameters; with
-            ``batch`` it keeps running statistics, which are used in evaluation mode.
-        head: ``nn.Linear(feature_dim, embedding_dim)``, orthogonal weight and zero bias; with ``head_norm``
-            after a ``nn.BatchNorm1d(feature_dim)``.
-        feature_dim, embedding_dim: Sizes of the features, after the reduction, and of the embedding.
-        mean, std: Normalisation of RGB images in 0..1 that the weights expect, three numbers each.
+        feature_norm: The normalisation of the pooled features. It has no parameters. With ``batch`` it has running
+            statistics, which are used in evaluation mode.
+        head: ``nn.Linear(feature_dim, embedding_dim)`` with an orthogonal weight and a zero bias. With
+            ``head_norm``, a ``nn.BatchNorm1d(feature_dim)`` comes before it.
+        feature_dim, embedding_dim: Sizes of the features, after the reduction, and of the embeddings.
+        mean, std: Mean and standard deviation of each channel of RGB images in [0, 1], as the weights expect.
 
     Shapes:
-        - **input:** images (B, 3, H, W), normalised with ``mean`` and ``std``; uint8 images are normalised here.
+        - **input:** images (B, 3, H, W), normalised with ``mean`` and ``std``, or uint8 images, which are
+          normalised here.
         - **output:** (B, embedding_dim), not normalised.
 
     Raises:
-        InputError: If the embedding has no dimension, or a part to be frozen does not exist.
+        InputError: If ``embedding_dim`` is below 1, ``pca_dim`` or ``feature_norm`` does not fit, or a part to be
+            frozen does not exist.
     """
 
     def __init__(
@@ -103,7 +106,7 @@ class Encoder(nn.Module):
         self.freeze_backbone(spec.frozen)
 
     def features(self, x: Tensor) -> Tensor:
-        """Returns pooled, reduced and normalised features (B, feature_dim).
+        """Returns pooled features (B, feature_dim), after the reduction and the normalisation.
 
         Args:
             x: Images (B, 3, H, W), or outputs of the backbone (B, F) that were computed earlier.
@@ -113,7 +116,7 @@ class Encoder(nn.Module):
         return features
 
     def normalised(self, images: Tensor) -> Tensor:
-        """Returns images (B, 3, H, W) as the backbone takes them; those that are not uint8 are so already."""
+        """Returns uint8 images (B, 3, H, W) normalised for the backbone. Other images are returned unchanged."""
         if images.dtype != torch.uint8:
             return images
         # filled on the device: to copy them there, the program would wait for all that a GPU has still to do
@@ -125,13 +128,13 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def fit_pca(self, outputs: Tensor) -> None:
-        """Sets the reduction to the principal components of outputs of the backbone.
+        """Sets the reduction to the projection on the principal components of outputs of the backbone.
 
         Args:
-            outputs: ``(M, F)``, M at least ``pca_dim``.
+            outputs: ``(M, F)``, M and F at least ``pca_dim``.
 
         Raises:
-            InputError: If there are fewer outputs, or the backbone has fewer channels, than components.
+            InputError: If ``pca_dim`` is not set, or is larger than M or F.
         """
         if not isinstance(self.reduction, nn.Linear):
             raise InputError("pca_dim is not set: there is no reduction to fit")
@@ -141,7 +144,7 @@ class Encoder(nn.Module):
                 f"pca_dim: found {components}, expected at most {min(outputs.shape)}: there are {len(outputs)} "
                 f"training images of {outputs.size(1)} channels"
             )
-        # in float64: a covariance squares the rounding of its data
+        # In float64, because the covariance squares rounding errors.
         pca = PCA(components, svd_solver="covariance_eigh").fit(outputs.double().cpu().numpy())
         weight = torch.from_numpy(pca.components_).to(self.reduction.weight)
         self.reduction.weight.copy_(weight)
@@ -153,13 +156,13 @@ class Encoder(nn.Module):
         return embeddings
 
     def freeze_backbone(self, frozen: bool) -> None:
-        """Freezes the whole backbone for a warm-up, or makes trainable again what was so by construction.
+        """Freezes the whole backbone for a warm-up, or ends the warm-up.
 
-        A frozen backbone is in evaluation mode too: its BatchNorm statistics stay where they are. An encoder that
-        was built ``frozen`` stays so.
+        A frozen backbone is in evaluation mode too, so its BatchNorm statistics do not change. At the end of the
+        warm-up, only the parts that were trainable before become trainable again.
 
         Args:
-            frozen: Whether to freeze it.
+            frozen: Whether to freeze the backbone.
         """
         frozen = frozen or self.spec.frozen
         self.backbone_frozen = frozen
@@ -168,7 +171,7 @@ class Encoder(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Sets training or evaluation mode; frozen parts stay in evaluation mode."""
+        """Sets training or evaluation mode. Frozen parts stay in evaluation mode."""
         super().train(mode)
         if self.backbone_frozen:
             self.backbone.eval()
@@ -178,19 +181,19 @@ class Encoder(nn.Module):
         return self
 
     def check_image_size(self, size: int) -> None:
-        """Refuses an image size that the backbone does not take, after one forward pass of one image.
+        """Raises an error if the backbone does not take images of a size, by a forward pass of one image.
 
         Args:
             size: Side of the images in pixels.
 
         Raises:
-            InputError: If the backbone fails; the line names the nearest sizes it takes.
+            InputError: If the backbone fails. The message names the nearest sizes that it takes.
         """
         self.backbone.check_image_size(size, self.spec.name)
 
     @property
     def trains_batchnorm(self) -> bool:
-        """Whether statistics of a batch enter the backbone's outputs in training mode."""
+        """Returns whether the backbone's outputs in training mode depend on statistics of the batch."""
         return not (self.spec.frozen or self.spec.frozen_batchnorm) and bool(self._batchnorms())
 
     def _batchnorms(self) -> list[nn.Module]:
@@ -212,7 +215,7 @@ class Encoder(nn.Module):
 def _projection(channels: int, components: int, frozen: bool) -> nn.Linear:
     if not frozen:
         raise InputError(
-            "pca_dim: principal components need a backbone that stays as it is; set frozen: true"
+            "pca_dim: principal components need a backbone that is not trained; set frozen: true"
         )
     if not 1 <= components <= channels:
         raise InputError(f"pca_dim: found {components}, expected 1 to {channels}, the backbone's channels")

@@ -1,4 +1,4 @@
-"""Global pooling: from a feature map to one vector an image."""
+"""Global pooling, which turns the feature map of an image into one vector."""
 
 from typing import Literal, get_args
 
@@ -10,7 +10,7 @@ Pooling = Literal["average", "max", "avgmax"]
 
 
 def check_pooling(pooling: str) -> None:
-    """Refuses a pooling that does not exist.
+    """Raises an error for an unknown pooling.
 
     Args:
         pooling: Its name.
@@ -23,10 +23,10 @@ def check_pooling(pooling: str) -> None:
 
 
 def global_pool(feature_map: Tensor, pooling: str) -> Tensor:
-    """Returns a feature map pooled over its positions, ``(B, C)``.
+    """Returns feature maps pooled over their positions, ``(B, C)``.
 
     Args:
-        feature_map: ``(B, C, H, W)``, any floating type.
+        feature_map: ``(B, C, H, W)`` in any floating-point type.
         pooling: ``"average"``, ``"max"``, or ``"avgmax"`` for the sum of both.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Weights published under a tag: from the local cache, or fetched where there is a network."""
+"""Weights that are published under a tag. They come from the local cache, or are downloaded."""
 
 import os
 import re
@@ -20,22 +20,22 @@ from pyg_bgformer.errors import InputError, did_you_mean, one_line
 
 HUB_SECONDS = 5.0
 TIMM_FILE = "model.safetensors"
-# DenseNet's published files were written before layer names lost their inner dot.
+# DenseNet's published files have layer names of an older version, such as norm.1 for norm1.
 OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12])\.(.+)$")
 
 
 def torchvision_weights(name: str, tag: str) -> tuple[str, Mapping[str, Tensor]]:
-    """Returns the weights of a torchvision model under one of its tags, for example ``IMAGENET1K_V1``.
+    """Returns the weights that torchvision publishes for a model under a tag.
 
     Args:
         name: The model.
-        tag: The tag.
+        tag: The tag, for example ``IMAGENET1K_V1`` or ``DEFAULT``.
 
     Returns:
-        The tag's own name (``DEFAULT`` is resolved, so that it can be recorded) and its tensors.
+        The name of the tag, to which ``DEFAULT`` is resolved, and the tensors by name.
 
     Raises:
-        InputError: If there is no such tag, or it is not cached and cannot be fetched.
+        InputError: If there is no such tag, or its weights are not cached and cannot be downloaded.
     """
     tags = torchvision_tags(name)
     if tag not in tags.__members__:
@@ -44,7 +44,7 @@ def torchvision_weights(name: str, tag: str) -> tuple[str, Mapping[str, Tensor]]
     owner = f"{TORCHVISION}{name} {weights.name}"
     _refuse_offline(weights.url, owner)
     try:
-        # The files are pickles of tensors: weights_only keeps anything else in them from running.
+        # The files are pickles. With weights_only nothing in them is executed.
         tensors = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:
         raise _not_fetched(owner, error, weights.url) from error
@@ -52,27 +52,30 @@ def torchvision_weights(name: str, tag: str) -> tuple[str, Mapping[str, Tensor]]
 
 
 def timm_checkpoint(name: str, weights: str) -> tuple[str, dict[str, Any]]:
-    """Returns where timm finds the weights of a model.
+    """Returns how timm loads the weights of a model.
 
     Args:
         name: The model, with or without a tag.
-        weights: A tag, or ``"pretrained"``: the tag in the name, else timm's default.
+        weights: A tag, or ``"pretrained"`` for the tag in the name. Without a tag in the name, ``"pretrained"``
+            stands for timm's default tag.
 
     Returns:
-        The full name with its tag, and the options of ``timm.create_model`` that load the weights.
+        The model's full name with its tag, and the options of ``timm.create_model`` that load the weights.
 
     Raises:
-        InputError: If there is no such tag, it is not the one in the name, or it is not cached and cannot be
-            fetched.
+        InputError: If there is no such tag, it differs from the tag in the name, or its weights are not cached and
+            cannot be downloaded.
     """
     architecture, _, tag = name.partition(".")
     known = timm_tags(architecture)
     if not known:
-        raise InputError(f"timm publishes no weights for {TIMM}{architecture}: take weights: null or a file")
+        raise InputError(f"timm publishes no weights for {TIMM}{architecture}: use weights: null or a file")
     if weights != "pretrained" and weights not in known:
         raise InputError(f"{TIMM}{architecture} has no weights '{weights}'; {did_you_mean(weights, known)}")
     if weights != "pretrained" and tag and weights != tag:
-        raise InputError(f"weights '{weights}' contradict the tag in '{TIMM}{name}': name one of the two")
+        raise InputError(
+            f"weights '{weights}' contradict the tag in '{TIMM}{name}': give only one of the two"
+        )
     if weights == "pretrained" and not tag:
         default: Any = timm.get_pretrained_cfg(architecture, allow_unregistered=False)
         tag = str(default.tag or "") if default else ""
@@ -91,18 +94,18 @@ def timm_checkpoint(name: str, weights: str) -> tuple[str, dict[str, Any]]:
 
 
 def hub_file(repository: str, filename: str, **options: Any) -> Path:
-    """Returns a file of the Hugging Face hub: the cached one, or it is fetched.
+    """Returns the path of a file of the Hugging Face hub, from the local cache or after a download.
 
-    A file that is not cached is asked for once before it is fetched. The download itself retries a host that
-    cannot be reached for half a minute. With ``HF_HUB_OFFLINE`` in the environment nothing is asked for.
+    Without a network the download would retry for half a minute. So a short request for the file comes first. With
+    ``HF_HUB_OFFLINE`` in the environment there is no request at all.
 
     Args:
-        repository: For example ``"timm/resnet18.a1_in1k"``.
-        filename: Path of the file in it.
+        repository: Name of the repository, for example ``"timm/resnet18.a1_in1k"``.
+        filename: Path of the file in the repository.
         **options: ``revision``, ``cache_dir`` or ``token``, as for ``hf_hub_download``.
 
     Raises:
-        OSError: If the file is not cached and cannot be fetched.
+        OSError: If the file is not cached and cannot be downloaded.
     """
     try:
         return Path(hf_hub_download(repository, filename, local_files_only=True, **options))
@@ -112,12 +115,14 @@ def hub_file(repository: str, filename: str, **options: Any) -> Path:
         url = hf_hub_url(repository, filename, revision=options.get("revision"))
         get_hf_file_metadata(url, timeout=HUB_SECONDS, token=options.get("token"))
         return Path(hf_hub_download(repository, filename, **options))
-    except Exception as error:  # the hub's transport has exceptions of its own, which vary by version
+    except (
+        Exception
+    ) as error:  # the hub's library raises errors of several HTTP libraries, depending on its version
         raise OSError(one_line(error)) from error
 
 
 def _refuse_offline(url: str, owner: str) -> None:
-    """torch.hub does not know ``HF_HUB_OFFLINE``; one switch is enough."""
+    """Raises an error for a download by torch.hub if ``HF_HUB_OFFLINE`` is set, which torch.hub does not read."""
     cached = os.path.join(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
     if constants.HF_HUB_OFFLINE and not os.path.isfile(cached):
         raise _not_fetched(owner, "HF_HUB_OFFLINE is set", url)
@@ -125,7 +130,7 @@ def _refuse_offline(url: str, owner: str) -> None:
 
 def _not_fetched(owner: str, reason: object, url: str) -> InputError:
     return InputError(
-        f"weights {owner} are not cached and cannot be fetched ({one_line(reason)}): get {url} where there is a "
-        "network and give the path of that file as the weights (--weights FILE, in a recipe encoder.weights), or "
-        "null for random weights"
+        f"weights {owner} are not cached and cannot be downloaded ({one_line(reason)}): download {url} where there "
+        "is a network and give the path of that file as the weights (--weights FILE, in a recipe encoder.weights), "
+        "or null for random weights"
     )

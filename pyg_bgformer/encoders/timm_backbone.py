@@ -18,24 +18,23 @@ PREFIX = "timm/"
 class TimmBackbone(Backbone):
     """A timm network without its classifier.
 
-    A network that ends in a feature map is pooled by timm's own pooling layer, at the place where the
-    network has it. A vision transformer gives what its weights were trained to give (the class token for
-    the ``vit_*`` models): ``pooling`` does not apply to it. Vision transformers take images of any size
-    that is a multiple of their patch, where timm supports it.
+    If a network ends in a feature map, timm's own pooling layer pools it. A vision transformer returns what its
+    weights were trained for, in the ``vit_*`` models the class token; ``pooling`` does not apply to it. Where timm
+    supports it, vision transformers take images of any size that is a multiple of their patch size.
 
     Args:
         name: The model's name in timm with or without a weights tag, for example
-            ``"vit_small_patch16_224.augreg_in21k"``; the tag decides ``mean`` and ``std``.
+            ``"vit_small_patch16_224.augreg_in21k"``. The tag decides ``mean`` and ``std``.
         pooling: ``"average"``, ``"max"`` or ``"avgmax"``, the sum of both.
-        **checkpoint: timm options that name the weights to load; none: random weights.
+        **checkpoint: Options of ``timm.create_model`` that name the weights. Without them the weights are random.
 
     Shapes:
         - **input:** images (B, 3, H, W) normalised with ``mean`` and ``std``.
         - **output:** (B, feature_dim).
 
     Raises:
-        InputError: If a network without a feature map is given another pooling than the default, or the weights
-            cannot be read.
+        InputError: If the pooling is unknown, a network without a feature map gets another pooling than the
+            default, or the weights cannot be read.
     """
 
     def __init__(self, name: str, pooling: str = "average", **checkpoint: Any) -> None:
@@ -45,7 +44,7 @@ class TimmBackbone(Backbone):
         else:
             _check_poolable(name, pooling)
             net = _create(name, global_pool=pooling, **checkpoint)
-        if pooling == "avgmax":  # timm's is the mean of both
+        if pooling == "avgmax":  # timm computes the mean of both, not the sum
             for part in [part for part in net.modules() if isinstance(part, SelectAdaptivePool2d)]:
                 part.add_module("pool", nn.Sequential(part.pool, Double()))
         config: Any = net.pretrained_cfg
@@ -62,13 +61,13 @@ class TimmBackbone(Backbone):
         self.measure(self.image_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns pooled (or class-token) features (B, feature_dim) of images (B, 3, H, W)."""
+        """Returns pooled or class-token features (B, feature_dim) of images (B, 3, H, W)."""
         features: Tensor = self.net(images)
         return features
 
 
 class Double(nn.Module):
-    """Twice its input: makes timm's mean of average and max pooling the sum of both."""
+    """Doubles its input. It turns timm's mean of average and max pooling into their sum."""
 
     def forward(self, features: Tensor) -> Tensor:
         """Returns ``2 * features``."""
@@ -76,9 +75,9 @@ class Double(nn.Module):
 
 
 def check_timm_name(name: str) -> None:
-    """Refuses a model or a tag that timm does not have.
+    """Raises an error for a model or a tag that timm does not have.
 
-    Names such as ``hf-hub:...`` and ``local-dir:...``, which would fetch a stranger's files, are not models.
+    Names such as ``hf-hub:...`` and ``local-dir:...`` are refused too: they would load files that anyone can write.
 
     Args:
         name: The model, with or without a tag.
@@ -108,7 +107,7 @@ def _create(name: str, **options: Any) -> nn.Module:
         try:
             return timm.create_model(name, num_classes=0, dynamic_img_size=True, **options)
         except TypeError as error:
-            # timm has no list of the networks that take this option; the others refuse it by name.
+            # timm has no list of the networks that take this option. The others name it in their error.
             if "dynamic_img_size" not in str(error):
                 raise
         return timm.create_model(name, num_classes=0, **options)
@@ -119,7 +118,7 @@ def _create(name: str, **options: Any) -> nn.Module:
 
 
 def _check_poolable(name: str, pooling: str) -> None:
-    with torch.random.fork_rng(devices=[]):  # the look must not change the network built next
+    with torch.random.fork_rng(devices=[]):  # so that the network built next has the same random weights
         parts = list(_create(name).modules())
     if not any(isinstance(part, SelectAdaptivePool2d) for part in parts):
         raise InputError(f"pooling '{pooling}' does not apply to {PREFIX}{name}: it has no feature map")

@@ -13,27 +13,30 @@ from pyg_bgformer.encoders.pooling import check_pooling, global_pool
 from pyg_bgformer.errors import InputError, did_you_mean
 
 PREFIX = "torchvision/"
-# Everything after the last feature map, under the names that torchvision's families give it.
+# The names that torchvision's networks give to what comes after the last feature map.
 HEADS = ("avgpool", "dropout", "flatten", "fc", "classifier", "head", "heads", "aux1", "aux2", "AuxLogits")
-# MaxViT cuts its input into a fixed number of windows; the others take any size from 75 px on.
+# MaxViT cuts its input into a fixed number of windows. The other networks take any size of at least 75 px.
 _TRIAL_SIZE = {"maxvit_t": 224}
 
 
 class TorchvisionBackbone(Backbone):
-    """A torchvision network up to its last feature map, then global pooling.
+    """A torchvision network up to its last feature map, followed by global pooling.
 
-    Average pooling gives the features that the network's own classifier sees, tested for every family;
-    where the family has a LayerNorm after pooling (ConvNeXt, MaxViT) that is kept. AlexNet and VGG have
-    two hidden layers inside the classifier: those go with it.
+    Average pooling gives the features that the network's own classifier sees. ConvNeXt and MaxViT keep the
+    LayerNorm that follows their pooling. AlexNet and VGG lose two hidden layers, which are part of their
+    classifiers.
 
     Args:
         name: The model's name in torchvision, for example ``"resnet50"``.
         pooling: ``"average"``, ``"max"`` or ``"avgmax"``, the sum of both.
 
     Shapes:
-        - **input:** images (B, 3, H, W) normalised with ``mean`` and ``std``. GoogLeNet and Inception take
-          ImageNet-normalised images like the others and rescale them inside, as their weights expect.
+        - **input:** images (B, 3, H, W), normalised with ``mean`` and ``std``. GoogLeNet and Inception rescale them
+          as their weights expect.
         - **output:** (B, feature_dim).
+
+    Raises:
+        InputError: If ``pooling`` is unknown.
     """
 
     def __init__(self, name: str, pooling: str = "average") -> None:
@@ -59,19 +62,23 @@ class TorchvisionBackbone(Backbone):
         if self.pooled_norm is None:
             return pooled
         norm: Any = self.net.get_submodule(self.pooled_norm)
-        # The weights alone: ConvNeXt's norm takes maps and MaxViT's takes vectors, the maths is one.
+        # ConvNeXt's norm takes maps and MaxViT's takes vectors. On pooled vectors both compute the same.
         return F.layer_norm(pooled, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
 
 class TorchvisionViT(Backbone):
-    """A torchvision vision transformer; its features are the class token after the last norm.
+    """A torchvision vision transformer. Its features are the class token after the last norm.
 
     Args:
         name: The model's name in torchvision, for example ``"vit_b_16"``.
 
     Shapes:
-        - **input:** images (B, 3, S, S), S the size the model is made for (224 px).
+        - **input:** images (B, 3, S, S), with S the size that the model is made for (224 px), normalised with
+          ``mean`` and ``std``.
         - **output:** (B, feature_dim).
+
+    Raises:
+        InputError: In the forward pass, if images have another size.
     """
 
     def __init__(self, name: str) -> None:
@@ -84,7 +91,7 @@ class TorchvisionViT(Backbone):
         self.measure(net.image_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns class-token features (B, feature_dim); raises InputError for another image size."""
+        """Returns class-token features (B, feature_dim) of images (B, 3, S, S)."""
         size = self.net.image_size
         height, width = images.shape[-2:]
         if not height == width == size:
@@ -100,10 +107,10 @@ def torchvision_backbone(name: str, pooling: str = "average") -> Backbone:
 
     Args:
         name: The model's name, without the ``torchvision/`` prefix.
-        pooling: As for :class:`TorchvisionBackbone`; a vision transformer takes the default only.
+        pooling: See :class:`TorchvisionBackbone`. A vision transformer accepts the default only.
 
     Raises:
-        InputError: If there is no such model, or the pooling does not apply to it.
+        InputError: If there is no such model, or the pooling is unknown or does not apply to it.
     """
     known = models.list_models(module=models)
     if name not in known:
@@ -111,18 +118,18 @@ def torchvision_backbone(name: str, pooling: str = "average") -> Backbone:
     if not name.startswith("vit_"):
         return TorchvisionBackbone(name, pooling)
     if pooling != "average":
-        raise InputError(f"pooling '{pooling}' does not apply to {PREFIX}{name}: it gives its class token")
+        raise InputError(f"pooling '{pooling}' does not apply to {PREFIX}{name}: it returns its class token")
     return TorchvisionViT(name)
 
 
 def torchvision_tags(name: str) -> type[WeightsEnum]:
-    """Returns the weights that torchvision publishes for a model, as its enumeration."""
+    """Returns the enumeration of the weights that torchvision publishes for a model."""
     tags: type[WeightsEnum] = models.get_model_weights(name)
     return tags
 
 
 def _bare_model(name: str) -> nn.Module:
-    # GoogLeNet and Inception would otherwise have two extra classifiers that change the training output.
+    # Otherwise GoogLeNet and Inception have extra classifiers, and in training mode return their outputs too.
     options = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
     net: nn.Module = models.get_model(name, weights=None, **options)
     return net
@@ -134,7 +141,7 @@ def _normalisation(name: str) -> tuple[list[float], list[float]]:
 
 
 def _keep_pooled_norm(net: nn.Module) -> str | None:
-    """Reduces the classifier to the LayerNorm it starts with; returns the name that weight files use for it."""
+    """Reduces a classifier to the LayerNorm that it starts with, and returns the name of this LayerNorm, if any."""
     if not isinstance(net, models.ConvNeXt | models.MaxVit):
         return None
     index, norm = next((i, m) for i, m in net.classifier.named_children() if isinstance(m, nn.LayerNorm))
@@ -149,7 +156,7 @@ def _remove_head(net: nn.Module) -> None:
 
 
 def _trunk(net: nn.Module) -> Iterator[nn.Module]:
-    """Yields the parts in the order they are registered in, which is torchvision's order of computation."""
+    """Yields the parts in the order of their registration, in which torchvision computes them."""
     for name, part in net.named_children():
         if isinstance(part, nn.ModuleList):
             yield from part
@@ -158,7 +165,7 @@ def _trunk(net: nn.Module) -> Iterator[nn.Module]:
 
 
 def _to_half_range(images: Tensor) -> Tensor:
-    """Returns images normalised with mean 0.5 and std 0.5 of those with ImageNet's mean and std."""
+    """Returns images with mean 0.5 and std 0.5 instead of ImageNet's mean and std."""
     std = images.new_tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
     mean = images.new_tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
     return (images * std + mean - 0.5) / 0.5

@@ -1,4 +1,4 @@
-"""Weights from a local file: found, read without running code, matched key by key, loaded and hashed."""
+"""Weights from local files: they are read without executing code, matched key by key, loaded and hashed."""
 
 import hashlib
 import math
@@ -20,9 +20,9 @@ from pyg_bgformer.errors import InputError, one_line
 
 TORCH_FILES = (".pth", ".pt", ".bin")
 WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.", "net.")
-"""Prefixes that DistributedDataParallel, torch.compile and people's own modules put before every key."""
+"""Prefixes of all keys that DistributedDataParallel, torch.compile and wrapping modules add."""
 UNUSED = ("mask_token", "pre_logits.")
-"""Keys of pretraining or of a classifier, in the weight files of many vision transformers."""
+"""Beginnings of keys in many weight files of vision transformers that only pretraining or the classifier uses."""
 POSITIONS = ("pos_embed", "encoder.pos_embedding")
 SHOWN = 12
 
@@ -31,7 +31,7 @@ def is_weights_file(weights: str) -> bool:
     """Returns whether ``weights`` names a file or folder and not a tag.
 
     Args:
-        weights: It names a file if it holds a folder separator or a known ending.
+        weights: It names a file or folder if it contains a path separator or ends like a weight file.
     """
     return "/" in weights or os.sep in weights or weights.endswith((".safetensors", *TORCH_FILES))
 
@@ -40,8 +40,8 @@ def weights_path(weights: str, in_folder: str) -> Path:
     """Returns the file that ``weights`` names.
 
     Args:
-        weights: A file or folder; ``~`` and environment variables such as ``$HOME`` are expanded.
-        in_folder: Name of the file to take where ``weights`` is a folder.
+        weights: A file or folder. ``~`` and environment variables such as ``$HOME`` are expanded.
+        in_folder: Name of the file to take if ``weights`` is a folder.
 
     Raises:
         InputError: If an environment variable is not set, the ending is unknown, or there is no such file.
@@ -60,13 +60,13 @@ def weights_path(weights: str, in_folder: str) -> Path:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Returns the tensors of a file by name, on the CPU. Nothing in the file is run.
+    """Returns the tensors of a file by name, on the CPU. Nothing in the file is executed.
 
     Args:
-        path: A ``.safetensors`` file, or a file of ``torch.save`` that holds a mapping of names to tensors.
+        path: A ``.safetensors`` file, or a file of ``torch.save`` that holds a mapping from names to tensors.
 
     Raises:
-        InputError: If the file cannot be read, is truncated or holds something else than tensors.
+        InputError: If the file cannot be read, is truncated or holds anything but tensors.
     """
     if path.suffix in TORCH_FILES:
         return _torch_tensors(path)
@@ -97,14 +97,14 @@ def _torch_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def without_wrappers(tensors: Mapping[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:
-    """Returns the tensors without the prefixes that all their keys share, one or several.
+    """Returns the tensors without the prefixes of :data:`WRAPPERS` that all their keys share.
 
     >>> list(without_wrappers({"module.model.a": torch.zeros(1), "module.model.b": torch.zeros(1)}, {"a", "b"}))
     ['a', 'b']
 
     Args:
         tensors: Tensors by name.
-        expected: Keys of the network. Nothing is removed as soon as one of them is found.
+        expected: Keys of the network. As soon as one of them is found, no more prefixes are removed.
     """
     found = dict(tensors)
     while found and not any(key in expected for key in found):
@@ -118,24 +118,24 @@ def without_wrappers(tensors: Mapping[str, Tensor], expected: Collection[str]) -
 def fit_tensors(
     net: nn.Module, tensors: Mapping[str, Tensor], *, source: str, ignored: tuple[str, ...] = ()
 ) -> list[str]:
-    """Loads ``tensors`` into ``net``: every tensor of the network is set, each cast to the network's type.
+    """Loads ``tensors`` into ``net``. Every tensor of the network is set, and keeps the network's type.
 
-    BatchNorm's ``num_batches_tracked`` may be missing; old files do not have it. Position embeddings of another
-    image size are resampled. Keys without use for the network are left out: those that start with one of
-    ``ignored``, and those of :data:`UNUSED`.
+    BatchNorm's ``num_batches_tracked`` may be missing, because old files do not have it. Position embeddings of
+    another image size are resampled. Keys that the network does not use are left out if they start with one of
+    ``ignored`` or :data:`UNUSED`.
 
     Args:
         net: The network.
         tensors: Tensors by name.
-        source: How messages call them.
+        source: Name of the tensors in messages.
         ignored: Prefixes of a classifier's keys.
 
     Returns:
         Lines that say what was left out or resampled.
 
     Raises:
-        InputError: If keys are missing, unexpected, misshaped or of another kind of number. They are listed, and
-            nothing is loaded.
+        InputError: If keys are missing or unexpected, or tensors have another shape or kind of number. The message
+            lists them, and nothing is loaded.
     """
     expected = net.state_dict()
     unused = [key for key in tensors if key not in expected and key.startswith((*ignored, *UNUSED))]
@@ -167,7 +167,7 @@ def fit_tensors(
     if any(problems.values()):
         found = "; ".join(f"{len(keys)} {what} ({listed(keys)})" for what, keys in problems.items() if keys)
         raise InputError(f"weights '{source}' do not fit the network: {found}")
-    # torch keeps layout versions beside the keys; a file of tensors has none, and the layout was checked.
+    # torch stores versions of layouts beside the keys. A file of tensors has none, so the network's are used.
     state: OrderedDict[str, Tensor] = OrderedDict(
         {key: given.get(key, value) for key, value in expected.items()}
     )
@@ -177,14 +177,14 @@ def fit_tensors(
 
 
 def _resampled(given: Tensor, expected: Tensor, net: Any) -> Tensor | None:
-    """Returns position embeddings ``(1, N, C)`` for the network's grid of patches, or nothing where none fit."""
+    """Returns position embeddings ``(1, N, C)`` for the network's grid of patches, or None if they do not fit."""
     if given.ndim != 3 or expected.ndim != 3 or given.shape[2] != expected.shape[2]:
         return None
     if hasattr(net, "patch_embed"):
         height, width = net.patch_embed.grid_size
     else:
         height = width = net.image_size // net.patch_size
-    prefix = expected.shape[1] - height * width  # class token and the like
+    prefix = expected.shape[1] - height * width  # class and register tokens
     side = math.isqrt(max(given.shape[1] - prefix, 0))
     if side == 0 or side**2 + prefix != given.shape[1]:
         return None
@@ -193,13 +193,13 @@ def _resampled(given: Tensor, expected: Tensor, net: Any) -> Tensor | None:
 
 
 def file_hash(path: Path) -> str:
-    """Returns SHA-256 of a file's bytes, in hexadecimal."""
+    """Returns the SHA-256 of the bytes of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
-    """Returns SHA-256 over names, types, shapes and bytes in the order of the names, in hexadecimal."""
+    """Returns the SHA-256 of the names, types, shapes and bytes of tensors in hexadecimal, whatever their order."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -209,7 +209,7 @@ def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
 
 
 def listed(keys: Iterable[str]) -> str:
-    """Returns the first keys in alphabetical order, and how many more there are."""
+    """Returns the first keys in alphabetical order as text, with the number of the others."""
     names = sorted(keys)
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{', '.join(names[:SHOWN])}{more}"

@@ -216,11 +216,14 @@ def build_method(config: Config, num_classes: int, encoder: Encoder | None = Non
             num_classes=num_classes,
             embedding_dim=encoder.embedding_dim,
         )
-        built = method(encoder, loss, geometry, num_classes, **config.method.options)
     except InputError:
         raise
-    except ValueError as error:  # our modules check their own arguments
-        raise InputError(f"method {config.method.name}, loss {config.loss.name}: {error}") from error
+    except ValueError as error:  # parts of a user's own may raise it
+        raise InputError(f"geometry {config.geometry.name}, loss {config.loss.name}: {error}") from error
+    try:
+        built = method(encoder, loss, geometry, num_classes, **config.method.options)
+    except ValueError as error:
+        raise InputError(f"method {config.method.name}: {error}") from error
     # The layout in memory that convolutions are fastest in: MobileNetV2 trains 1.7 times as fast on a CPU.
     return built.to(memory_format=torch.channels_last)
 

@@ -1,4 +1,4 @@
-"""Losses by name: our own, and all of pytorch-metric-learning's."""
+"""Losses by name: our own and those of pytorch-metric-learning."""
 
 import inspect
 from collections.abc import Mapping
@@ -29,10 +29,10 @@ def loss_options(name: str) -> dict[str, Option]:
     """Returns the options that a recipe can set for a loss.
 
     Args:
-        name: A name in :data:`LOSSES`, or of a loss of pytorch-metric-learning.
+        name: A name in :data:`LOSSES`, or the name of a loss of pytorch-metric-learning.
 
     Raises:
-        InputError: If there is no loss of that name.
+        InputError: If there is no loss of that name, or it needs more than embeddings and labels.
     """
     if name in LOSSES:
         return signature_options(LOSSES.find(name), given=("geometry", "num_classes", "embedding_dim"))
@@ -45,9 +45,9 @@ def build_loss(
     """Returns a loss ``(embeddings (N, D), labels (N,)) -> scalar``. Its parameters are its proxies, if it has any.
 
     Args:
-        name: A name in :data:`LOSSES`, or of a loss of pytorch-metric-learning.
+        name: A name in :data:`LOSSES`, or the name of a loss of pytorch-metric-learning.
         options: Options as in :func:`loss_options`.
-        geometry: Space of the embeddings. The losses of the library know only the sphere.
+        geometry: Space of the embeddings. The losses of pytorch-metric-learning need the sphere.
         num_classes: Number of training classes, for losses with proxies or a classifier.
         embedding_dim: Size of the embeddings.
 

@@ -22,16 +22,16 @@ COMPONENTS: dict[str, ModuleType] = {
     "miner": miners,
     "loss": losses,
 }
-"""Options that are objects of the library: a recipe writes a name, or a mapping with ``name`` and its options."""
+"""Options that are objects of the library. A recipe writes a name, or a mapping with ``name`` and more options."""
 
 ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
     "triplet": ("triplet_margin", {}),
     "info_nce": ("nt_xent", {}),
-    # The temperature 1/9 of "ProxyNCA++" (arXiv 2004.01113, section 3.3). The class already has the softmax over
-    # all proxies.
+    # "ProxyNCA++" (arXiv 2004.01113, section 3.3) has a softmax over all proxies, as the library's class has, and
+    # a temperature of 1/9.
     "proxy_nca_pp": ("proxy_nca", {"softmax_scale": 9}),
 }
-"""Names from the literature, the name of the class, and the options that the former implies."""
+"""Names from the literature: for each the name of the library's class, and the options that it implies."""
 
 UNUSABLE = {
     losses.GenericPairLoss: "it is a base class for writing losses",
@@ -40,26 +40,26 @@ UNUSABLE = {
     losses.SelfSupervisedLoss: "it takes two views of each image instead of labels",
     losses.VICRegLoss: "it takes two views of each image instead of labels",
 }
-"""Losses that embeddings and labels alone cannot feed, and why."""
+"""Losses that cannot be computed from embeddings and labels alone, and why."""
 
 ENDINGS = r"(Loss|Miner|Reducer|Regularizer)$"
 BASES = re.compile(r"^Base|Mixin$|^BatchedDistance$|^MultipleReducers$|^EmbeddingsAlready")
 SIZES = ("num_classes", "embedding_size", "descriptors_dim")
-"""Arguments of the library's losses that the recipe's data and encoder decide."""
+"""Arguments of the library's losses that the program supplies from the data and the encoder."""
 
 FIXED = ("mat_based_loss", "collect_stats", "weight_init_func")
-"""Arguments that a recipe cannot set: subclasses set them, or they are switches and functions for programs."""
+"""Arguments that a recipe cannot set: the library's subclasses set them, or they are for programs only."""
 
 
 class MetricLearningLoss(nn.Module):
     """A loss of pytorch-metric-learning, with an optional miner, as ``(embeddings, labels) -> scalar``.
 
-    It is computed in float32 outside autocast. Its parameters are its proxies. Tensors that the library keeps as
-    plain attributes become buffers, so that they follow the module to its device and into its state.
+    It is computed in float32 outside autocast. Its parameters are its proxies. Tensors that the library stores as
+    plain attributes become buffers, so that they move to the module's device and are part of its state.
 
     Args:
         loss: A loss of the library.
-        miner: A miner of the library, which picks pairs or triplets for the loss.
+        miner: A miner of the library, which chooses pairs or triplets for the loss.
 
     Shapes:
         - **input:** embeddings :math:`(N, D)` of any floating-point type, labels :math:`(N)`
@@ -80,7 +80,7 @@ class MetricLearningLoss(nn.Module):
                     module.register_buffer(name, value)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Returns the loss of one batch."""
+        """Returns the loss of a batch: embeddings ``(N, D)``, labels ``(N,)``."""
         try:
             with torch.autocast(embeddings.device.type, enabled=False):
                 embeddings = embeddings.float()
@@ -90,9 +90,8 @@ class MetricLearningLoss(nn.Module):
                 loss = self.loss(embeddings, labels, *picked)
         except (AssertionError, ValueError) as error:
             raise InputError(f"{type(self.loss).__name__} cannot use the batch: {one_line(error)}") from error
-        for (
-            module
-        ) in self.modules():  # statistics kept for the next step must not hold this step's autograd graph
+        # Statistics that are kept for the next step must not hold the autograd graph of this step.
+        for module in self.modules():
             for name, value in module.named_buffers(recurse=False):
                 setattr(module, name, value.detach())
         return loss
@@ -100,11 +99,13 @@ class MetricLearningLoss(nn.Module):
 
 class CrossBatchMemoryLoss(MetricLearningLoss):
     """A loss against a memory of earlier batches, from the `"Cross-Batch Memory for Embedding Learning"
-    <https://arxiv.org/abs/1912.06798>`_ paper. The position in the memory is part of the module's state.
+    <https://arxiv.org/abs/1912.06798>`_ paper.
+
+    The next position in the memory is part of the module's state, so that a resumed run continues there.
     """
 
     def get_extra_state(self) -> Tensor:
-        """Returns the next position in the memory, and whether it has been filled once."""
+        """Returns the next position in the memory, and whether the memory has been filled once."""
         return torch.tensor([self.loss.queue_idx, self.loss.has_been_filled])
 
     def set_extra_state(self, state: Tensor) -> None:
@@ -120,8 +121,8 @@ def metric_learning_loss(
     """Returns a loss of pytorch-metric-learning.
 
     Args:
-        name: The class's name in any spelling (``multi_similarity``, ``arcface``, ``ProxyAnchorLoss``), or one of
-            :data:`ALIASES`.
+        name: The name of a class in any spelling (``multi_similarity``, ``arcface``, ``ProxyAnchorLoss``), or one
+            of :data:`ALIASES`.
         options: The loss's options as in :func:`metric_learning_options`.
         num_classes: Number of classes, for losses with proxies.
         embedding_dim: Size of the embeddings, for losses with proxies.
@@ -165,7 +166,7 @@ def metric_learning_options(name: str) -> dict[str, Option]:
 
 
 def metric_learning_names() -> list[str]:
-    """Returns the names of all the library's losses that embeddings and labels alone can feed."""
+    """Returns the names of all losses of the library that can be computed from embeddings and labels alone."""
     return [name for name, owner in _classes(losses).items() if owner not in UNUSABLE]
 
 
@@ -199,7 +200,7 @@ def _classes(room: ModuleType) -> dict[str, type[nn.Module]]:
 
 
 def _key(name: str) -> str:
-    """Returns a name without upper case, underscores, its ending, and British spelling."""
+    """Returns a name to compare by: lower case, American spelling, without underscores and ending."""
     name = re.sub(r"[^a-z0-9]", "", name.lower().replace("++", "pp").replace("normalised", "normalized"))
     return re.sub(ENDINGS.lower(), "", name)
 
@@ -207,8 +208,8 @@ def _key(name: str) -> str:
 def _constructor_options(owner: type) -> dict[str, Any]:
     """Returns the keyword arguments that a class takes, with their defaults or :data:`REQUIRED`.
 
-    The library passes ``**kwargs`` up its inheritance, so the constructors of the bases are read as well, up to the
-    first one that takes no ``**kwargs``.
+    The library's constructors pass ``**kwargs`` on to those of their base classes. These are therefore read too, up
+    to the first one without ``**kwargs``.
     """
     options: dict[str, Any] = {}
     for base in owner.__mro__[: owner.__mro__.index(nn.Module)]:
@@ -222,20 +223,20 @@ def _constructor_options(owner: type) -> dict[str, Any]:
 
 
 def _option_type(key: str, default: Any) -> Any:
-    """Returns what a recipe may write for an option that the library documents by its default alone."""
+    """Returns the type of an option. The library has no annotations: only the default tells the type."""
     if key in COMPONENTS:
         return str | dict[str, Any] if default is REQUIRED else str | dict[str, Any] | None
     if isinstance(default, bool):
         return bool
     if isinstance(default, str):
-        return int | float | str  # words such as "all" stand beside numbers
+        return int | float | str  # some options take a number or a word such as "all"
     return int | float if isinstance(default, int | float) else Any
 
 
 def _create(
     owner: type[nn.Module], options: Mapping[str, Any], given: Mapping[str, Any], what: str
 ) -> nn.Module:
-    """Returns an object of the library, made from a recipe's options and from what the package sets itself."""
+    """Returns an object of the library, made from the options of a recipe and from ``given`` arguments."""
     known = {key: default for key, default in _constructor_options(owner).items() if key not in given}
     for key, value in options.items():
         if key not in known:
@@ -253,12 +254,14 @@ def _create(
     made = {key: _component(key, value, what) for key, value in options.items()}
     try:
         return owner(**given, **made)
-    except Exception as error:  # whatever a constructor of the library raises is about the values given
+    except (
+        Exception
+    ) as error:  # the library's constructors raise many kinds of errors, all about their arguments
         raise InputError(f"{what} does not accept its options: {one_line(error)}") from error
 
 
 def _component(key: str, value: Any, what: str) -> Any:
-    """Returns the object of the library that an option names; other values are returned unchanged."""
+    """Returns the object of the library that an option names. Other values are returned unchanged."""
     if key not in COMPONENTS or not isinstance(value, str | Mapping):
         return value
     options = {"name": value} if isinstance(value, str) else dict(value)
@@ -269,10 +272,10 @@ def _component(key: str, value: Any, what: str) -> Any:
 
 
 def _check_square(labels: Tensor) -> None:
-    """Raises an error unless a batch has as many classes as images of each, class after class.
+    """Raises an error unless a batch has as many classes as images of each class, class after class.
 
-    The library's SmoothAP cuts the batch into K groups of P images where it means P groups of K. For other batches
-    its value belongs to no class structure.
+    The library's SmoothAP cuts the batch into K groups of P images, where P groups of K are meant. Only for K = P
+    these groups are the classes.
     """
     _, counts = torch.unique_consecutive(labels, return_counts=True)
     if len(labels.unique()) != len(counts) or bool((counts != len(counts)).any()):

@@ -1,4 +1,4 @@
-"""The N-pair loss as GCA-HNG trains with it."""
+"""The N-pair loss in the form of GCA-HNG."""
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +8,7 @@ from pyg_bgformer.errors import check_range
 from pyg_bgformer.losses.class_slots import class_slots
 from pyg_bgformer.losses.registry import LOSSES
 from pyg_bgformer.precision import wide
+from pyg_bgformer.ranges import NonNegativeFloat
 
 
 @LOSSES.register("n_pair")
@@ -16,8 +17,9 @@ class NPairLoss(nn.Module):
     N-pair Loss Objective" <https://papers.nips.cc/paper/6200>`_ paper, in the form of the `"Globally
     Correlation-Aware Hard Negative Generation" <https://doi.org/10.1007/s11263-024-02288-0>`_ paper.
 
-    Of :math:`C` classes with :math:`K` samples :math:`\mathbf{z}_{ck}` each, the first sample in the batch is the
-    anchor and each other one a positive. The negatives are the samples of other classes in the positive's slot:
+    A batch has :math:`C` classes with :math:`K` samples :math:`\mathbf{z}_{ck}` each, numbered in the order of the
+    batch. The first sample of a class is the anchor, each other one a positive. The negatives for positive
+    :math:`k` are the samples :math:`k` of the other classes:
 
     .. math::
         \ell = \frac{1}{K - 1} \sum_{k=2}^{K} \frac{1}{C} \sum_{c=1}^{C} - \log \frac{e^{\mathbf{z}_{c1}^{\top}
@@ -25,7 +27,8 @@ class NPairLoss(nn.Module):
         \Vert \mathbf{z}_{ck} \Vert^2
 
     Args:
-        regularisation (float): Weight :math:`\lambda` of the embeddings' squared lengths. (default: :obj:`0.003`)
+        regularisation (float): Weight :math:`\lambda` of the squared lengths of the embeddings, at least 0.
+            (default: :obj:`0.003`)
 
     Shapes:
         - **input:** embeddings :math:`(N, D)`, not normalised, labels :math:`(N)` in any order
@@ -33,16 +36,16 @@ class NPairLoss(nn.Module):
 
     Raises:
         InputError: If ``regularisation`` is negative. In the forward pass: if the classes of the batch do not all
-            have the same number of samples, at least two.
+            have the same number of samples, at least 2.
     """
 
-    def __init__(self, *, regularisation: float = 3e-3) -> None:
+    def __init__(self, *, regularisation: NonNegativeFloat = 3e-3) -> None:
         super().__init__()
         check_range("regularisation", regularisation, at_least=0)
         self.regularisation = regularisation
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Returns the loss of one batch."""
+        """Returns the loss of a batch: embeddings ``(N, D)``, labels ``(N,)``."""
         slots = class_slots(labels, "the N-pair loss")
         with torch.autocast(embeddings.device.type, enabled=False):
             z = wide(embeddings)[slots]  # (K, C, D)
@@ -52,7 +55,7 @@ class NPairLoss(nn.Module):
             return loss + self.regularisation / 4 * z.square().sum() / slots.size(1)
 
     def synthetic(self, embeddings: Tensor, negatives: Tensor, labels: Tensor) -> Tensor:
-        r"""Returns the loss of every sample against the negatives made for it.
+        r"""Returns the loss of all samples, each against the synthetic negatives that were made for it.
 
         .. math::
             \ell = \frac{1}{K} \sum_{k=1}^{K} \left[ \frac{1}{C} \sum_{a=1}^{C} - \log
@@ -60,13 +63,16 @@ class NPairLoss(nn.Module):
             \tilde{\mathbf{n}}_{kab}}} + \frac{\lambda}{4} \left( \frac{\Vert \mathbf{z}_k \Vert^2}{C} +
             \frac{\Vert \tilde{\mathbf{n}}_k \Vert^2}{C^2} \right) \right]
 
-        where :math:`\tilde{\mathbf{n}}_{kaa}` is the anchor's positive, the next sample of its class.
+        Here :math:`\tilde{\mathbf{n}}_{kaa}` is the positive of the anchor: the next sample of its class.
 
         Args:
             embeddings (Tensor): :math:`(N, D)`, not normalised.
             negatives (Tensor): :math:`(K, C, C, D)`, of
                 :func:`~pyg_bgformer.losses.negative_synthesis.synthesise_negatives`.
             labels (Tensor): :math:`(N)`.
+
+        Raises:
+            InputError: As in the forward pass.
         """
         slots = class_slots(labels, "the N-pair loss")
         with torch.autocast(embeddings.device.type, enabled=False):

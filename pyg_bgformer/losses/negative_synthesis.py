@@ -1,4 +1,4 @@
-"""Hard negatives made by moving real ones towards an anchor, and what keeps their makers in check."""
+"""Synthetic negatives of GCA-HNG, which are real ones moved towards an anchor, and penalties for their network."""
 
 import torch
 import torch.nn.functional as F
@@ -7,45 +7,47 @@ from torch import Tensor
 from pyg_bgformer.precision import wide
 
 EPSILON = 1e-6
-"""Added to each channel of a difference before its length is taken, so that equal samples have a gradient."""
+"""Added to each channel of a difference before its length is computed, so that equal samples have a gradient."""
 
 
 def synthesise_negatives(
     z: Tensor, weights: Tensor, slots: Tensor, draws: Tensor, pull: float | Tensor
 ) -> Tensor:
-    r"""For each sample and each class one negative, from the `"Globally Correlation-Aware Hard Negative Generation"
-    <https://doi.org/10.1007/s11263-024-02288-0>`_ paper.
+    r"""Returns a negative of each class for each sample, from the `"Globally Correlation-Aware Hard Negative
+    Generation" <https://doi.org/10.1007/s11263-024-02288-0>`_ paper.
 
-    A negative :math:`\mathbf{x}` that is farther from the anchor :math:`\mathbf{a}` than the positive is
-    (:math:`d^- > d^+`) moves towards the anchor, each channel by its own weight :math:`\mathbf{w}`, and at most
-    to the positive's distance:
+    A negative :math:`\mathbf{x}` moves towards the anchor :math:`\mathbf{a}` if it is farther from it than the
+    positive (:math:`d^- > d^+`). Each channel moves by its own weight :math:`\mathbf{w}`, at most as far as to the
+    positive's distance:
 
     .. math::
         \hat{\mathbf{x}} = \mathbf{a} + \frac{d^+ + (d^- - d^+) \, g \, \mathbf{w}}{d^-} \odot
         (\mathbf{x} - \mathbf{a})
 
-    Others stay. The :math:`K` candidates of a class become one by random interpolation, :math:`\mathbf{m}
-    \leftarrow \hat{\mathbf{x}}_n + u_{kn} (\mathbf{m} - \hat{\mathbf{x}}_n)` for :math:`n = 2, \dots, K`. Those
-    of the anchor's own class are made too, so that the result is one tensor; they mean nothing. The candidates
-    are a tensor of :math:`K C \cdot C K \cdot D` numbers, as large as the weights; the result has
-    :math:`K C \cdot C \cdot D`.
+    Other negatives stay where they are. Random interpolation makes one negative of the :math:`K` candidates of a
+    class: :math:`\mathbf{m} \leftarrow \hat{\mathbf{x}}_n + u_{kn} (\mathbf{m} - \hat{\mathbf{x}}_n)` for
+    :math:`n = 2, \dots, K`, starting from :math:`\mathbf{m} = \hat{\mathbf{x}}_1`. The entries for the anchor's own
+    class are computed too, so that the result is one tensor, but they have no meaning. The candidates are a tensor
+    of :math:`K C \cdot C K \cdot D` numbers, as many as the weights.
 
     Args:
-        z (Tensor): Embeddings :math:`(N, D)`.
-        weights (Tensor): Channel weights :math:`(N, N, D)`, row of the anchor, column of the negative.
-        slots (Tensor): Positions :math:`(K, C)`, of :func:`~pyg_bgformer.losses.class_slots`.
-        draws (Tensor): :math:`u` in [0, 1), :math:`(K, K - 1)`.
-        pull (float or Tensor): :math:`g` in [0, 1]; 1 leaves most to the weights.
+        z (Tensor): Embeddings :math:`(N, D)`, :math:`N = K C`.
+        weights (Tensor): Channel weights :math:`(N, N, D)` in [0, 1]: row of the anchor, column of the negative.
+        slots (Tensor): Positions :math:`(K, C)`, from :func:`~pyg_bgformer.losses.class_slots.class_slots`.
+        draws (Tensor): Random numbers :math:`u` in [0, 1), :math:`(K, K - 1)`.
+        pull (float or Tensor): :math:`g` in [0, 1]. With 0 negatives move to the positive's distance, with 1 only
+            the weights decide.
 
     Returns:
-        Tensor: :math:`(K, C, C, D)`: for the k-th sample of class a, the negative of class b.
+        Tensor: :math:`(K, C, C, D)` in float32, or in float64 for float64 embeddings: for sample k of class a, the
+        negative of class b.
     """
     with torch.autocast(z.device.type, enabled=False):
         z, weights = wide(z), wide(weights)
         grouped = z[slots]  # (K, C, D)
         anchor = grouped[:, :, None, None, :]  # (K, C, 1, 1, D)
         positive = grouped.roll(-1, dims=0)[:, :, None, None, :]
-        away = grouped - anchor  # (K, C, K, C, D): from the anchor to each sample
+        away = grouped - anchor  # (K, C, K, C, D), from the anchor to each sample
         near, far = _length(anchor - positive), _length(-away)
         scale = (near + (far - near) * weights[slots[:, :, None, None], slots] * pull) / far
         candidates = torch.where(far > near, anchor + scale * away, grouped)
@@ -53,7 +55,14 @@ def synthesise_negatives(
 
 
 def pulled_share(z: Tensor, slots: Tensor) -> Tensor:
-    """Share of (anchor, negative) pairs whose negative is farther than the positive, and so is moved: a scalar."""
+    """Returns the share of pairs of anchor and negative whose negative is farther than the positive, a scalar.
+
+    These are the negatives that :func:`synthesise_negatives` moves.
+
+    Args:
+        z: Embeddings ``(N, D)``.
+        slots: Positions ``(K, C)``.
+    """
     with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
         grouped = z.float()[slots]
         near = (grouped - grouped.roll(-1, dims=0)).norm(dim=-1)  # (K, C)
@@ -64,16 +73,21 @@ def pulled_share(z: Tensor, slots: Tensor) -> Tensor:
 
 
 def similarity_penalty(z: Tensor, negatives: Tensor, slots: Tensor, official_mask: bool = False) -> Tensor:
-    """Mean of 1 - cosine between anchors and the negatives ``(K, C, C, D)`` made for them; own classes count as 0.
+    """Returns the mean of ``1 - cosine`` between anchors and the negatives made for them, a scalar.
 
-    With ``official_mask`` the entries that count as 0 are those that the authors' code picks: of the anchor in
-    row i (k-major), the class in place i // K.
+    Entries for an anchor's own class count as 0.
+
+    Args:
+        z: Embeddings ``(N, D)``.
+        negatives: ``(K, C, C, D)``, from :func:`synthesise_negatives`.
+        slots: Positions ``(K, C)``.
+        official_mask: Let the entries count as 0 that the authors' code masks. For the anchor in row i of the
+            ``K * C`` rows it masks class ``i // K``, where ``i % C`` is meant.
     """
     num_slots, num_classes = slots.shape
     with torch.autocast(z.device.type, enabled=False):
-        cosine = F.cosine_similarity(z[slots][:, :, None].to(negatives.dtype), negatives, dim=-1).flatten(
-            0, 1
-        )
+        anchors = z[slots][:, :, None].to(negatives.dtype)
+        cosine = F.cosine_similarity(anchors, negatives, dim=-1).flatten(0, 1)
     row = torch.arange(num_slots * num_classes, device=z.device)
     own = row // num_slots if official_mask else row % num_classes
     keep = own[:, None] != torch.arange(num_classes, device=z.device)
@@ -81,10 +95,15 @@ def similarity_penalty(z: Tensor, negatives: Tensor, slots: Tensor, official_mas
 
 
 def diversity_penalty(weights: Tensor) -> Tensor:
-    r"""How alike the channel weights :math:`(N, N, D)` of a sample's pairs are.
+    r"""Returns a penalty for channel weights that are similar for all pairs of a sample, a scalar.
 
     .. math::
         0.01 \left( 1 - \sqrt{\frac{1}{N^2} \sum_{r,c} \Vert \mathbf{w}_{rc} - \bar{\mathbf{w}}_r \Vert^2} \right)
+
+    As in the authors' code it is not divided by the number of channels, so it can be negative.
+
+    Args:
+        weights (Tensor): Channel weights :math:`(N, N, D)`.
     """
     with torch.autocast(weights.device.type, enabled=False):
         weights = wide(weights)
@@ -97,7 +116,7 @@ def _length(difference: Tensor) -> Tensor:
 
 
 def _merged(candidates: Tensor, draws: Tensor) -> Tensor:
-    """``(K, C, K, C, D) -> (K, C, C, D)``: the K candidates of each class interpolated one after another."""
+    """Returns candidates ``(K, C, K, C, D)`` with the K of each class interpolated into one, ``(K, C, C, D)``."""
     merged, *others = candidates.unbind(dim=2)
     for draw, candidate in zip(draws.t(), others, strict=True):
         merged = candidate + draw[:, None, None, None] * (merged - candidate)

@@ -1,4 +1,4 @@
-"""Pairwise cross-entropy: each sample must find its class among the other classes of the batch."""
+"""Pairwise cross-entropy: each sample is classified among the classes of the batch."""
 
 from typing import Literal
 
@@ -9,15 +9,16 @@ from pyg_bgformer.errors import InputError, check_choice, check_range
 from pyg_bgformer.geometry import Geometry, Sphere
 from pyg_bgformer.losses.class_slots import class_slots
 from pyg_bgformer.losses.registry import LOSSES
+from pyg_bgformer.ranges import PositiveFloat
 
 
 @LOSSES.register("pairwise_cross_entropy")
 class PairwiseCrossEntropyLoss(nn.Module):
     r"""The cross-entropy over all ordered pairs of sample slots, from the `"Hyperbolic Vision Transformers:
-    Combining Improvements in Metric Learning" <https://arxiv.org/abs/2203.10833>`_ paper, used to train BGFormer.
+    Combining Improvements in Metric Learning" <https://arxiv.org/abs/2203.10833>`_ paper. It trains BGFormer.
 
-    Of :math:`C` classes with :math:`K` samples each, sample :math:`i` of a class is an anchor and sample
-    :math:`j \neq i` its positive. Its negatives are samples :math:`i` and :math:`j` of all other classes:
+    A batch has :math:`C` classes with :math:`K` samples each. Sample :math:`i` of a class is an anchor, and sample
+    :math:`j \neq i` its positive. Its negatives are the samples :math:`i` and :math:`j` of all other classes:
 
     .. math::
         \ell = \sum_{i \neq j} \frac{1}{C} \sum_{c=1}^{C} - \log \frac{e^{s(z_{ci}, z_{cj}) / \tau}}
@@ -25,9 +26,10 @@ class PairwiseCrossEntropyLoss(nn.Module):
 
     Args:
         tau (float): Temperature :math:`\tau`, > 0. (default: :obj:`0.2`)
-        geometry (Geometry, optional): Gives the similarity :math:`s`. (default: the sphere)
-        reduction (str): ``"sum"`` over the :math:`K (K - 1)` ordered pairs as in the original, or their
-            ``"mean"``. (default: ``"sum"``)
+        geometry (Geometry, optional): Space of the embeddings, with the similarity :math:`s`.
+            (default: the sphere)
+        reduction (str): ``"sum"`` over the :math:`K (K - 1)` ordered pairs as in the original, or ``"mean"``.
+            (default: ``"sum"``)
 
     Shapes:
         - **input:** embeddings :math:`(N, D)` in the geometry's space, labels :math:`(N)` in any order
@@ -35,13 +37,13 @@ class PairwiseCrossEntropyLoss(nn.Module):
 
     Raises:
         InputError: If an option is out of its range. In the forward pass: if there is not one label per row, or the
-            classes of the batch do not all have the same number of samples, at least two.
+            classes of the batch do not all have the same number of samples, at least 2.
     """
 
     def __init__(
         self,
         *,
-        tau: float = 0.2,
+        tau: PositiveFloat = 0.2,
         geometry: Geometry | None = None,
         reduction: Literal["sum", "mean"] = "sum",
     ) -> None:
@@ -53,7 +55,7 @@ class PairwiseCrossEntropyLoss(nn.Module):
         self.reduction = reduction
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Returns the loss of one batch."""
+        """Returns the loss of a batch: embeddings ``(N, D)``, labels ``(N,)``."""
         if labels.shape != embeddings.shape[:1]:
             found = f"{tuple(labels.shape)} for {tuple(embeddings.shape)}"
             raise InputError(f"labels must have one entry per row of the embeddings, found {found}")

@@ -1,4 +1,4 @@
-"""Methods by name; one paper a file. Adding one is a file with a registered :class:`Method`, imported here."""
+"""Methods by name, one paper a file. A new method is a file with a registered :class:`Method`, imported here."""
 
 from pyg_bgformer.methods.batchformer import BatchFormer
 from pyg_bgformer.methods.bgformer import BGFormer

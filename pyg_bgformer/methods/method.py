@@ -13,7 +13,7 @@ from pyg_bgformer.registry import Option, Registry, signature_options
 
 
 class ParameterGroup(TypedDict):
-    """Parameters that share optimiser settings. A setting that is not given here is the recipe's."""
+    """Parameters that share optimiser settings. Settings that are not given here are those of the recipe."""
 
     name: str
     params: list[nn.Parameter]
@@ -28,9 +28,10 @@ class Update(NamedTuple):
     Attributes:
         loss: The scalar to minimise.
         terms: Scalars to log, by name. A name is used once in a batch.
-        groups: Names of the parameter groups that move; :obj:`None` for all. Others get no gradient.
-        zero_filled: How parameters are treated that the loss does not reach, but that an earlier step moved. With
-            :obj:`True` they get a gradient of zero, so momentum and weight decay still move them. With
+        groups: Names of the parameter groups that this step changes, or :obj:`None` for all. Parameters of other
+            groups get no gradient.
+        zero_filled: Concerns parameters that this loss does not depend on, but that an earlier step changed. With
+            :obj:`True` they get a gradient of zero, so momentum and weight decay still change them. With
             :obj:`False` they get no gradient, and the optimiser leaves them alone.
     """
 
@@ -41,11 +42,11 @@ class Update(NamedTuple):
 
 
 class KReciprocalRefinement(NamedTuple):
-    """At test time each image is refined in a batch with its k-reciprocal neighbours.
+    """Settings of the refinement at test time, where each image is refined together with similar test images.
 
     Attributes:
-        k: Neighbours of an image.
-        batch: Size of a batch, the image itself included.
+        k: Number of nearest neighbours among which reciprocal ones are looked for.
+        batch: Number of images that are refined together, the image itself included.
     """
 
     k: int
@@ -53,23 +54,23 @@ class KReciprocalRefinement(NamedTuple):
 
 
 class Method(nn.Module):
-    """An encoder, what its training adds to it, and a loss.
+    """The base of all methods: an encoder, a loss, and what only training needs.
 
-    A subclass is one paper. It implements :meth:`forward` and, where it has parameters of its own,
+    A subclass is one paper. It implements :meth:`forward` and, if it has parameters of its own,
     :meth:`parameter_groups`. A method with a batch graph also implements :meth:`edges`. The keyword-only arguments
-    of the constructor are the options that a recipe may set under ``method``. The engine knows nothing else of it.
+    of the constructor are the options that a recipe may set under ``method``. The engine uses nothing else of it.
 
     A method sees features and labels, never images: the engine encodes a batch with ``encoder.features``.
 
     Args:
-        encoder (Encoder): Backbone and embedding head; what is deployed.
-        loss (Module): ``(embeddings (N, D), labels (N,)) -> scalar``; its parameters are its proxies.
+        encoder (Encoder): Backbone and embedding head. It alone is deployed.
+        loss (Module): ``(embeddings (N, D), labels (N,)) -> scalar``. Its parameters are its proxies.
         geometry (Geometry): The space of the embeddings.
         num_classes (int): Number of training classes, for methods with a classifier.
     """
 
     test_refinement: KReciprocalRefinement | None = None
-    """The policy by which test images refine each other, or :obj:`None`; see :meth:`refine_batches`."""
+    """How test images refine each other, or :obj:`None` if they do not; see :meth:`refine_batches`."""
 
     def __init__(self, encoder: Encoder, loss: nn.Module, geometry: Geometry, num_classes: int) -> None:
         super().__init__()
@@ -79,19 +80,19 @@ class Method(nn.Module):
         self.num_classes = num_classes
 
     def forward(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Returns ``loss``, every term of it by name, and any other scalars to log (detached).
+        """Returns the ``loss``, each of its terms by name, and other scalars to log, which are detached.
 
         Args:
             features: Backbone features ``(N, F)`` of the whole batch, with gradient.
-            labels: Their classes ``(N,)``.
+            labels: Their classes ``(N,)`` int64, numbered from 0.
         """
         raise NotImplementedError
 
     def updates(self, features: Tensor, labels: Tensor) -> Iterator[Update]:
-        """Yields the optimiser steps on one batch: by default a single one, on ``loss``.
+        """Yields the optimiser steps on one batch. By default this is a single step on the ``loss``.
 
         A method that takes several steps overrides this generator. The engine carries out each update before it
-        asks for the next one, which therefore sees the moved parameters. Only one update can send gradients into
+        asks for the next one, which therefore sees the changed parameters. Only one update can send gradients into
         the encoder: later ones use ``features.detach()``.
 
         Args:
@@ -102,26 +103,33 @@ class Method(nn.Module):
         yield Update(terms["loss"], terms)
 
     def edges(self, features: Tensor, labels: Tensor) -> Edges:
-        """Returns the batch graph as the method sees it; a method without a graph returns an empty dict.
+        """Returns the edges of the batch graph as the method uses it. By default there are none.
 
         The engine logs ``same_class_attention`` and ``edge_homophily`` of the first entry. It calls this method in
-        eval mode and without gradient.
+        evaluation mode and without gradient.
 
         Args:
             features: Backbone features ``(N, F)``.
             labels: Their classes ``(N,)``.
+
+        Returns:
+            Edge indices ``(2, E)`` and weights ``(E,)`` or ``(E, H)`` of each layer, by the name of the layer.
         """
         return {}
 
     def close_epoch(self, means: dict[str, float]) -> None:
-        """Receives the means of all logged scalars at the end of an epoch. State kept from them must be a buffer.
+        """Receives the means of all logged scalars at the end of an epoch. By default it does nothing.
+
+        A method that keeps values from here keeps them in buffers, so that checkpoints contain them.
 
         Args:
             means: Mean of each scalar over the batches of the epoch, by name.
         """
 
     def embed(self, images: Tensor) -> Tensor:
-        """Returns embeddings ``(N, D)`` in the geometry's space, in eval mode independent of each other.
+        """Returns embeddings ``(N, D)`` in the geometry's space.
+
+        In evaluation mode the embedding of an image does not depend on the other images.
 
         Args:
             images: Normalised images ``(N, 3, S, S)``.
@@ -129,13 +137,14 @@ class Method(nn.Module):
         return self.geometry.project(self.encoder(images))
 
     def extract(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns the features that are evaluated, computed in one pass.
+        """Returns the vectors that are evaluated, from one pass of the encoder.
 
         Args:
             images: Normalised images ``(N, 3, S, S)``.
 
         Returns:
-            ``backbone``, unit vectors ``(N, F)`` before the head, and ``embedding``, the result of :meth:`embed`.
+            ``backbone``: the features before the head as unit vectors ``(N, F)``, float32. ``embedding``: the
+            result of :meth:`embed`.
         """
         features = self.encoder.features(images)
         return {
@@ -144,18 +153,21 @@ class Method(nn.Module):
         }
 
     def refine_batches(self, embeddings: Tensor) -> Tensor:
-        """Returns refined unit vectors ``(G, D)`` of the first image of each of G small batches.
+        """Returns refined unit vectors ``(G, D)``, one for the first image of each of G small batches.
 
-        The engine calls it where :attr:`test_refinement` is set. The refined vectors are evaluated in addition to
-        those of :meth:`extract`, never instead of them, because they depend on the other test images.
+        The engine calls it if :attr:`test_refinement` is set. Refined vectors depend on the other test images.
+        They are therefore evaluated in addition to those of :meth:`extract`, never instead of them.
 
         Args:
-            embeddings: ``(G, n, D)``: an image and its neighbours, for each of G images.
+            embeddings: ``(G, n, D)``: for each of G images its own embedding, then those of its neighbours.
         """
         raise NotImplementedError
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Returns all parameters, each in exactly one group: ``backbone``, ``head``, ``loss``, the method's own."""
+        """Returns the parameters of ``backbone``, ``head`` and ``loss``. A method with others adds groups for them.
+
+        Each trainable parameter must be in exactly one group.
+        """
         return [
             {"name": "backbone", "params": list(self.encoder.backbone.parameters())},
             {"name": "head", "params": list(self.encoder.head.parameters())},
@@ -164,7 +176,7 @@ class Method(nn.Module):
 
 
 METHODS: Registry[type[Method]] = Registry("method")
-"""Methods by the name that a recipe writes: ``@METHODS.register("gat")`` above a class adds one."""
+"""Methods by name. ``@METHODS.register("gat")`` above a class adds it under the name ``gat``."""
 
 
 def method_options(name: str) -> dict[str, Option]:

@@ -1,4 +1,4 @@
-"""The encoder with a loss on its embeddings: what every batch-graph method is compared with."""
+"""Plain training: a loss on the embeddings of the encoder. Every batch-graph method is compared with it."""
 
 from torch import Tensor
 
@@ -7,8 +7,8 @@ from pyg_bgformer.methods.method import METHODS, Method
 
 @METHODS.register("plain")
 class Plain(Method):
-    """Trains the encoder by the loss alone. It has no options."""
+    """Trains the encoder with the loss alone. It has no options."""
 
     def forward(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Returns ``loss``."""
+        """Returns the ``loss``."""
         return {"loss": self.loss(self.geometry.project(self.encoder.head(features)), labels)}

@@ -1,9 +1,9 @@
-"""What the paths of the layers share: the choice of a path, edges as matrices, and products along edges.
+"""What the backends of the layers share: the choice of a backend, edges as matrices, and products along edges.
 
 A message-passing layer copies the features of both ends of every edge: ``E x D`` numbers for each of query, key
-and value, and again for their gradients. The two products that it needs are matrix products with a sparse operand.
-Scores are a *sampled dense-dense product*, the weighted sum is a *sparse-dense product*, and so are their
-gradients. With compressed rows, memory is ``O(N D + E H)`` for ``H`` heads.
+and value, and again for their gradients. The sparse backend avoids these copies. Scores are a *sampled dense-dense
+product*, weighted sums a *sparse-dense product*, and so are their gradients. With compressed rows, memory is
+``O(N D + E H)`` for ``H`` heads.
 """
 
 import functools
@@ -22,39 +22,40 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Backend = Literal["auto", "message", "sparse", "dense"]
-"""How a layer computes; all backends give the same numbers.
+"""How a layer computes. All backends give the same numbers.
 
-``message``: PyG message passing, one message per edge; this is the definition. ``sparse``: the same sums as
-products with a sparse matrix, in memory linear in the edges. ``dense``: over all pairs of nodes with a mask.
-``auto``: the faster of the last two, as measured by ``benchmarks/layers.py``. ``torch.compile`` and
-``torch.export`` take ``dense``, ``auto`` (which is then dense) and ``message``.
+``message``: PyG message passing, one message for each edge; this is the definition. ``sparse``: products with a
+sparse matrix, in memory linear in the edges. ``dense``: products over all pairs of nodes with a mask. ``auto``: the
+faster of the last two, as measured by ``benchmarks/layers.py``. ``torch.compile`` and ``torch.export`` work with
+``dense``, ``message`` and ``auto``, which is then dense.
 """
 
 Edges = dict[str, tuple[Tensor, Tensor]]
-"""The edges ``(2, E)`` and weights, ``(E,)`` or per head ``(E, H)``, of each of a network's layers.
+"""The edges ``(2, E)`` and weights, ``(E,)`` or ``(E, H)`` with heads, of each layer of a network.
 
-Networks return them with ``return_attention_weights``. A key is the layer's name as a submodule, in the order of
-the forward pass: ``network.get_submodule(key)`` is the layer that has these edges."""
+Networks return them with ``return_attention_weights``. The keys are names of submodules in the order of the forward
+pass: ``network.get_submodule(key)`` is the layer that has these edges."""
 
 DENSE_UP_TO = 160
-"""Nodes up to which ``auto`` is dense on a CPU: the fixed costs of sparse products exceed their savings."""
+"""Largest number of nodes with which ``auto`` is always dense on a CPU. There, fixed costs make sparse slower."""
 
 DENSE_FROM_SHARE = 1 / 9
-"""Share of all pairs that are edges from which ``auto`` is dense on a CPU."""
+"""Smallest share of edges in all pairs with which ``auto`` is dense on a CPU for more nodes."""
 
 DENSE_UP_TO_ON_GPU = 3072
-"""Nodes up to which ``auto`` is dense on a GPU: on an NVIDIA H200 dense takes 0.6 of the time of sparse with 2048
-nodes, 1.25 with 4096 and 3.8 with 8192, with 10 neighbours as with 30 (``benchmarks/gpu.py --parts backends``)."""
+"""Largest number of nodes with which ``auto`` is dense on a GPU. On an NVIDIA H200, dense takes 0.6 of the time of
+sparse with 2048 nodes, 1.25 with 4096 and 3.8 with 8192, with 10 neighbours as with 30
+(``benchmarks/gpu.py --parts backends``)."""
 
 FLAT = 16
-"""Spread of values, in rounding errors of the largest of them, up to which they count as equal."""
+"""Values count as equal if they differ by at most this many rounding errors of the largest of them."""
 
 
 def pick_backend(backend: Backend, edge_index: Tensor, num_nodes: int) -> Backend:
-    """Returns the backend that runs; only ``auto`` is resolved.
+    """Returns the backend that computes: the given one or, for ``auto``, the faster one.
 
     Args:
-        backend: What the layer was built with.
+        backend: The layer's backend.
         edge_index: Edges ``(2, E)``.
         num_nodes: Number of nodes.
     """
@@ -71,8 +72,8 @@ def pick_backend(backend: Backend, edge_index: Tensor, num_nodes: int) -> Backen
 def not_compiled(reason: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Returns a decorator for a function that cannot be compiled.
 
-    ``torch.compile`` runs the function as it is and compiles what is around it. With ``fullgraph=True`` it ends
-    with the reason, and so does ``torch.export``.
+    ``torch.compile`` runs such a function uncompiled and compiles the code around it. With ``fullgraph=True`` it
+    raises an error with the reason. ``torch.export`` raises an :class:`~pyg_bgformer.errors.InputError` with it.
 
     Args:
         reason: What cannot be compiled, and what to use instead.
@@ -93,7 +94,7 @@ def not_compiled(reason: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 NO_SPARSE = "backend='sparse' cannot be compiled or exported; use 'auto', 'dense' or 'message'"
-"""Why compiling the sparse paths ends: torch.compile knows no tensors with compressed rows."""
+"""Why the sparse backend cannot be compiled: torch.compile does not support tensors with compressed rows."""
 
 
 def check_heads(in_channels: int, heads: int) -> None:
@@ -111,7 +112,7 @@ def check_heads(in_channels: int, heads: int) -> None:
 
 
 def edge_counts(edge_index: Tensor, num_nodes: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Returns ``(N, N)``: the number of edges to the node of the row from the node of the column.
+    """Returns the number of edges ``(N, N)`` to the node of the row from the node of the column.
 
     Args:
         edge_index: Edges ``(2, E)``.
@@ -125,21 +126,21 @@ def edge_counts(edge_index: Tensor, num_nodes: int, dtype: torch.dtype = torch.f
 
 
 def edge_mask(counts: Tensor) -> Tensor:
-    """Returns what to add to attention scores: 0 for an edge, -inf for none, log 2 for an edge given twice.
+    """Returns a mask ``(N, N)`` to add to attention scores: -inf for no edge, 0 for one edge, log n for n edges.
 
     Args:
-        counts: ``(N, N)`` of :func:`edge_counts`.
+        counts: ``(N, N)``, from :func:`edge_counts`.
     """
     return counts.clamp(min=1).log_().masked_fill_(counts == 0, -torch.inf)  # the logarithm of 0 is slow
 
 
 def same_graph(batch: Tensor | None, num_nodes: int, device: torch.device) -> Tensor:
-    """Returns ``(N, N)``: whether two nodes belong to the same graph of a PyG ``Batch``.
+    """Returns a mask ``(N, N)``: whether two nodes belong to the same graph of a PyG ``Batch``.
 
     Args:
         batch: Graph of each node ``(N,)``, or :obj:`None` for a single graph.
         num_nodes: Number of nodes N.
-        device: Where the result is.
+        device: Device of the result.
     """
     if batch is None:
         return torch.ones(num_nodes, num_nodes, dtype=torch.bool, device=device)
@@ -147,12 +148,12 @@ def same_graph(batch: Tensor | None, num_nodes: int, device: torch.device) -> Te
 
 
 def complete_edges(num_nodes: int, num_graphs: int = 1, device: torch.device | None = None) -> Tensor:
-    """Returns all pairs of nodes of each graph, self loops included, sorted by source: ``(2, G * N ** 2)``.
+    """Returns all pairs of nodes of each graph ``(2, G * N ** 2)``, self loops included, sorted by source.
 
     Args:
-        num_nodes: Nodes N of each graph.
-        num_graphs: Graphs G, whose nodes are numbered consecutively.
-        device: Where the result is.
+        num_nodes: Number of nodes N of each graph.
+        num_graphs: Number of graphs G. Their nodes are numbered consecutively.
+        device: Device of the result.
     """
     nodes = torch.arange(num_graphs * num_nodes, device=device).view(num_graphs, num_nodes)
     source = nodes[:, :, None].expand(-1, -1, num_nodes)
@@ -164,13 +165,13 @@ def rescale(values: Tensor, low: Tensor, high: Tensor, *, flat: float) -> Tensor
 
     Args:
         values: The values.
-        low: Smallest value, in a shape that broadcasts.
-        high: Largest value.
-        flat: The result where ``low`` and ``high`` are equal to within rounding.
+        low: The smallest values, in a shape that broadcasts.
+        high: The largest values.
+        flat: The result where ``low`` and ``high`` are equal within rounding.
     """
     spread = high - low
     rounding = FLAT * torch.finfo(values.dtype).eps * torch.maximum(high.abs(), low.abs())
-    equal = spread <= rounding  # a comparison that lets NaN through
+    equal = spread <= rounding  # False for NaN, so that NaN stays in the result
     return ((values - low) / spread.masked_fill(equal, 1.0)).masked_fill(equal, flat)
 
 
@@ -198,17 +199,17 @@ class CompressedEdges(NamedTuple):
 
     @property
     def target(self) -> Tensor:
-        """The target of each edge ``(H E,)``, ascending."""
+        """Returns the target of each edge ``(H E,)``, ascending."""
         return torch.arange(self.rowptr.numel() - 1, device=self.rowptr.device).repeat_interleave(
             self.rowptr.diff(), output_size=self.source.numel()
         )
 
 
 def compress_edges(edge_index: Tensor, num_nodes: int, heads: int = 1) -> CompressedEdges:
-    """Returns an edge index ``(2, E)`` in any order in its compressed form.
+    """Returns edges in compressed form.
 
     Args:
-        edge_index: Edges ``(2, E)``.
+        edge_index: Edges ``(2, E)`` in any order.
         num_nodes: Number of nodes.
         heads: Number of attention heads.
 
@@ -216,7 +217,7 @@ def compress_edges(edge_index: Tensor, num_nodes: int, heads: int = 1) -> Compre
         InputError: If an edge names a node outside the graph.
     """
     num_edges = edge_index.size(1)
-    # The products do not all check: they would read past the end of the features.
+    # Some of the products do not check indices: they would read past the end of the features.
     if num_edges and int(edge_index.max()) >= num_nodes:
         raise InputError(f"edge_index names node {int(edge_index.max())}, but there are {num_nodes} nodes")
     source, target = edge_index.to(_smallest_type(num_nodes))  # smaller integers are sorted in less time
@@ -231,12 +232,12 @@ def compress_edges(edge_index: Tensor, num_nodes: int, heads: int = 1) -> Compre
     wide = torch.promote_types(torch.int32, _smallest_type(heads * max(num_nodes, num_edges)))
 
     def copies(index: Tensor, step: int) -> Tensor:
-        """Returns the index once per head, shifted, in a type that the products need not convert."""
+        """Returns a shifted copy of the index for each head, in a type that the products do not convert."""
         shifts = step * torch.arange(heads, dtype=wide, device=index.device)
         return (index.to(wide) + shifts[:, None]).flatten()
 
     def pointer(begins: Tensor) -> Tensor:
-        """Returns where the edges of each node begin and, at last, where they end."""
+        """Returns the position of the first edge of each node and, as the last entry, the number of edges."""
         return F.pad(copies(begins, num_edges), (0, 1), value=heads * num_edges)
 
     return CompressedEdges(
@@ -250,21 +251,21 @@ def compress_edges(edge_index: Tensor, num_nodes: int, heads: int = 1) -> Compre
 
 
 def heads_as_nodes(parts: Tensor) -> tuple[Tensor, ...]:
-    """Returns the features of all heads of each part, one head after another: ``(P, H, N, d) -> P x (H N, d)``.
+    """Returns features ``(P, H, N, d)`` as P tensors ``(H N, d)``, with one head after another.
 
     Args:
-        parts: What the products along edges need, such as query, key and value.
+        parts: Features that the products along edges need, such as queries, keys and values.
     """
     out: tuple[Tensor, ...] = _HeadsAsNodes.apply(parts)
     return out
 
 
 def edge_dot(target_x: Tensor, source_x: Tensor, edges: CompressedEdges, scale: float = 1.0) -> Tensor:
-    """Returns the scaled inner products of both ends of each edge, ``(H N, d), (H N, d) -> (H E,)``.
+    """Returns the scaled inner product of the features of both ends of each edge, ``(H E,)``.
 
     Args:
-        target_x: Features of the targets in float32 or float64.
-        source_x: Features of the sources.
+        target_x: Features of the targets ``(H N, d)`` in float32 or float64.
+        source_x: Features of the sources ``(H N, d)``.
         edges: The edges.
         scale: Factor of the products.
     """
@@ -273,11 +274,11 @@ def edge_dot(target_x: Tensor, source_x: Tensor, edges: CompressedEdges, scale: 
 
 
 def edge_sum(weight: Tensor, source_x: Tensor, edges: CompressedEdges) -> Tensor:
-    """Returns the weighted sums over the edges into each node, ``(H E,), (H N, d) -> (H N, d)``.
+    """Returns the weighted sum over the edges into each node, ``(H N, d)``.
 
     Args:
-        weight: Weight of each edge in float32 or float64.
-        source_x: Features of the sources.
+        weight: Weight of each edge ``(H E,)`` in float32 or float64.
+        source_x: Features of the sources ``(H N, d)``.
         edges: The edges.
     """
     out: Tensor = _EdgeSum.apply(weight, source_x, edges)
@@ -285,10 +286,10 @@ def edge_sum(weight: Tensor, source_x: Tensor, edges: CompressedEdges) -> Tensor
 
 
 def edge_softmax(scores: Tensor, edges: CompressedEdges) -> Tensor:
-    """Returns the softmax over the edges into each node, ``(H E,) -> (H E,)``.
+    """Returns the softmax over the edges into each node, ``(H E,)``.
 
     Args:
-        scores: Score of each edge in float32 or float64.
+        scores: Score of each edge ``(H E,)`` in float32 or float64.
         edges: The edges.
     """
     if edges.degree:
@@ -304,28 +305,28 @@ def _smallest_type(largest: int) -> torch.dtype:
 
 def _matrix(pointer: Tensor, index: Tensor, values: Tensor) -> Tensor:
     size = (pointer.numel() - 1,) * 2
-    with warnings.catch_warnings():  # torch says once per process that compressed rows are in beta
+    with warnings.catch_warnings():  # torch warns once that compressed rows are in beta
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support", category=UserWarning)
         return torch.sparse_csr_tensor(pointer, index, values, size, check_invariants=False)
 
 
 def _weighted_sum(weight: Tensor, x: Tensor, edges: CompressedEdges, to_source: bool = False) -> Tensor:
-    """Returns ``(H N, d)``: at each target the weighted sum over its sources, or the other way round."""
+    """Returns the weighted sum over the sources of each target, or the targets of each source, ``(H N, d)``."""
     pointer, index = edges.rowptr, edges.source
     if to_source:
         pointer, index, weight = edges.colptr, edges.target_by_source, weight.index_select(0, edges.by_source)
     if x.is_cuda:
-        # Outside autocast, in which backward passes may also run: the product is in full precision.
+        # A backward pass may run under autocast, but the product is in full precision.
         with torch.autocast(x.device.type, enabled=False):
-            return torch.addmm(x, _matrix(pointer, index, weight), x, beta=0.0)  # `@` would add zeros
-    # The same sums of the same order. On a CPU a bag takes half the time of a product with a CSR tensor.
+            return torch.addmm(x, _matrix(pointer, index, weight), x, beta=0.0)  # `@` would first make zeros
+    # The same sums in the same order. On a CPU a bag takes half the time of a product with a CSR tensor.
     return F.embedding_bag(
         index, x.detach(), pointer, mode="sum", per_sample_weights=weight.detach(), include_last_offset=True
     )
 
 
 def _sampled_product(target_x: Tensor, source_x: Tensor, edges: CompressedEdges, scale: float) -> Tensor:
-    """Returns ``(H E,)``: for each edge, the scaled product of both ends."""
+    """Returns the scaled inner product of both ends of each edge, ``(H E,)``."""
     pattern = _matrix(edges.rowptr, edges.source, target_x.new_zeros(edges.source.numel()))
     out: Tensor = torch.sparse.sampled_addmm(
         pattern, target_x, source_x.t(), beta=0.0, alpha=scale, out=pattern
@@ -343,7 +344,7 @@ class _HeadsAsNodes(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         parts, heads, num_nodes, size = ctx.shape
-        # In the memory order of a linear map's output, which reads it next: one copy instead of two.
+        # This is the memory order of the linear map's output, which reads it next: one copy instead of two.
         grad = grads[0].new_empty(num_nodes, parts, heads, size).permute(1, 2, 0, 3)
         for part, of_part in zip(grad, grads, strict=True):
             part.copy_(of_part.view(heads, num_nodes, size))

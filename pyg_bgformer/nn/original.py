@@ -1,4 +1,4 @@
-"""Networks with the weights of checkpoints that the authors' code has written."""
+"""Networks with weights from checkpoints of the authors' code."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ BGFORMER_NAMES = {
     r"^(\d+)\.mlp\.fc1\.": r"\1.mlp.0.",
     r"^(\d+)\.mlp\.fc2\.": r"\1.mlp.2.",
 }
-"""The authors' names and ours, where they differ, as patterns and replacements."""
+"""Patterns of the authors' parameter names and our replacements, where the names differ."""
 
 INTRA_BATCH_NAMES = {
     r"^dim_red\.": "lin.",
@@ -69,13 +69,14 @@ def bgformer_from_original(
 
     The variant (attention, affinity, or visual only), the number of blocks and the sizes are read from the keys
     ``[blocks.]{i}.{norm1,norm2,mlp.fc1,mlp.fc2,vg.*,sg.*,proj,attn.*}``. Keys of the image encoder and its head are
-    ignored. The network computes as the original does: with LayerNorm, and neighbours by the scores.
+    ignored. As in the authors' code, the network has LayerNorm and chooses neighbours by scores. Checkpoints do not
+    contain ``heads``, ``k`` and ``lam``.
 
     Args:
         state_dict: The checkpoint.
-        heads: Attention heads, which are not in a checkpoint.
-        k: Visual neighbours, which are not in a checkpoint.
-        lam: Weight of the visual branch, which is not in a checkpoint.
+        heads: Number of attention heads.
+        k: Number of visual neighbours.
+        lam: Weight of the visual branch, in [0, 1].
         **options: All other options of :class:`~pyg_bgformer.nn.BGFormerLayer`.
 
     Raises:
@@ -109,14 +110,14 @@ def bgformer_from_original(
 def intra_batch_from_original(
     state_dict: Mapping[str, Tensor], *, heads: int, **options: Any
 ) -> IntraBatchNetwork:
-    """Returns the network of Intra-Batch Connections that a checkpoint of the authors' code describes.
+    """Returns the network of Intra-Batch Connections in a checkpoint of the authors' code, with its weights.
 
     Sizes, the number of layers and ``cat`` are read from the keys ``dim_red.*``,
-    ``gnn_model.node_model.layers.{l}.*``, ``bottleneck.0.*`` and ``fc.0.*``.
+    ``gnn_model.node_model.layers.{l}.*``, ``bottleneck.0.*`` and ``fc.0.*``. Checkpoints do not contain ``heads``.
 
     Args:
         state_dict: The checkpoint.
-        heads: Attention heads, which are not in a checkpoint.
+        heads: Number of attention heads.
         **options: All other options of :class:`~pyg_bgformer.nn.IntraBatchLayer`.
 
     Raises:
@@ -137,12 +138,12 @@ def intra_batch_from_original(
 def gca_from_original(state_dict: Mapping[str, Tensor], *, heads: int, **options: Any) -> GCANetwork:
     """Returns the graph network of GCA-HNG that a checkpoint of the authors' code describes, with its weights.
 
-    Keys may carry the full model's prefix ``gnn.``. Keys of its other parts are ignored, and so is ``update_node``,
-    which the authors' code never uses.
+    Keys may have the prefix ``gnn.`` of the full model. Keys of its other parts are ignored, and so is
+    ``update_node``, which the authors' code never uses. Checkpoints do not contain ``heads``.
 
     Args:
         state_dict: The checkpoint, of the network alone or of the full model.
-        heads: Attention heads, which are not in a checkpoint.
+        heads: Number of attention heads.
         **options: ``dropout`` and ``backend`` of :class:`~pyg_bgformer.nn.GCANetwork`.
 
     Raises:
@@ -163,11 +164,11 @@ def gca_from_original(state_dict: Mapping[str, Tensor], *, heads: int, **options
 
 
 def rename(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    """Returns the tensors under other names.
+    """Returns the tensors under new names.
 
     Args:
         tensors: Tensors by name.
-        names: Patterns and their replacements, applied to every name one after another.
+        names: Patterns and their replacements, which are applied to every name one after another.
     """
     renamed = {}
     for key, value in tensors.items():
@@ -178,12 +179,12 @@ def rename(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str,
 
 
 def fill(model: Network, tensors: Mapping[str, Tensor], method: str) -> Network:
-    """Returns the model with these weights.
+    """Returns the model itself, with these weights.
 
     Args:
         model: The model.
-        tensors: Its state by our names.
-        method: What the message calls the model.
+        tensors: All tensors of its state, by our names.
+        method: Name of the method in messages.
 
     Raises:
         InputError: If names are missing or unexpected, or shapes differ.

@@ -201,7 +201,7 @@ def test_a_plugin_adds_an_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_options_are_those_of_the_signature() -> None:
     options = encoder_options("timm/resnet18")
     assert set(options) == set(EncoderSpec.__dataclass_fields__) - {"name"} | {"weights"}
-    with pytest.raises(InputError, match="unknown encoder 'conv5'; known are conv4"):
+    with pytest.raises(InputError, match="unknown encoder 'conv5'; choose one of: conv4"):
         encoder_options("conv5")
 
 
@@ -258,7 +258,7 @@ def test_frozen_patch_embedding() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("conv5", {}, "unknown encoder 'conv5'; known are conv4, torchvision/MODEL, timm/MODEL"),
+        ("conv5", {}, "unknown encoder 'conv5'; choose one of: conv4, torchvision/MODEL, timm/MODEL"),
         (
             "torchvision/resnet51",
             {},

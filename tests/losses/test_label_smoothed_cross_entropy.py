@@ -58,10 +58,7 @@ def test_a_recipe_finds_it_and_it_knows_its_sizes() -> None:
     name = "label_smoothed_cross_entropy"
     loss = build_loss(name, {"smoothing": 0.2}, geometry=Sphere(), num_classes=7, embedding_dim=6)
     assert loss.classifier.weight.shape == (7, 6)
-    assert {key: option.type for key, option in loss_options(name).items()} == {
-        "temperature": float,
-        "smoothing": float,
-    }
+    assert list(loss_options(name)) == ["temperature", "smoothing"]
     assert str(loss).startswith("LabelSmoothedCrossEntropyLoss(\n  temperature=0.2, smoothing=0.2")
 
 

@@ -265,7 +265,7 @@ def test_other_batches_are_refused(images: Tensor, labels: list[int], message: s
 
 @pytest.mark.parametrize("option", ["alpha", "beta", "softmax_factor", "dot_weight", "div_weight"])
 def test_negative_options_are_refused(option: str) -> None:
-    with pytest.raises(ValueError, match=f"{option} must not be negative"):
+    with pytest.raises(ValueError, match=f"{option} must be at least 0"):
         build(**{option: -1.0})
 
 

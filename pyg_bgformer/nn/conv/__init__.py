@@ -1,1 +1,1 @@
-"""Layers: one operator a file, like those of ``torch_geometric.nn.conv``."""
+"""Layers, one operator a file, like those of ``torch_geometric.nn.conv``."""

@@ -1,4 +1,4 @@
-"""Propagation by similarity alone: the visual branch without parameters."""
+"""Propagation with similarities as weights, which has no parameters."""
 
 from typing import Any, Optional
 
@@ -26,29 +26,30 @@ from pyg_bgformer.precision import wide
 
 
 class AffinityConv(MessagePassing):
-    r"""The propagation along edges weighted by similarity, the ``affinity`` variant of BGFormer's visual branch,
-    from the `"Rethinking Batch Sample Relationships for Data Representation: A Batch-Graph Transformer based
-    Approach" <https://arxiv.org/abs/2211.10622>`_ paper.
+    r"""The propagation along edges that are weighted by similarity, from the `"Rethinking Batch Sample
+    Relationships for Data Representation: A Batch-Graph Transformer based Approach"
+    <https://arxiv.org/abs/2211.10622>`_ paper. It is the ``affinity`` variant of BGFormer's visual branch.
 
     .. math::
         \mathbf{x}^{\prime}_i = \sum_{j \in \mathcal{N}(i)} \frac{s_{ij} - \min_{j'} s_{ij'}}{\max_{j'} s_{ij'} -
         \min_{j'} s_{ij'}} \mathbf{x}_j, \qquad s_{ij} = \mathbf{x}_i^{\top} \mathbf{x}_j
 
-    with minimum and maximum over :math:`\mathcal{N}(i)`: the most similar neighbour has weight 1, the least
-    similar 0. If all are equally similar, or there is only one, each has weight 1 (the original
-    divides zero by zero). A node without neighbours gets zeros.
+    with the minimum and maximum over :math:`\mathcal{N}(i)`. The most similar neighbour has weight 1, the least
+    similar one 0. If all neighbours are equally similar, or there is only one, each has weight 1. (The authors'
+    code divides zero by zero there.) A node without neighbours gets zeros. An edge that is given twice counts
+    twice.
 
     Args:
-        neighbours (str): ``"graph"`` for given edges, ``"scores"`` for the :math:`k` most similar nodes.
-            (default: ``"graph"``)
-        k (int, optional): With ``"scores"``, the neighbours of each node; :obj:`None` takes all.
-            (default: :obj:`None`)
+        neighbours (str): ``"graph"``: the caller gives the edges. ``"scores"``: each node has the :math:`k` most
+            similar nodes as neighbours, itself included. (default: ``"graph"``)
+        k (int, optional): With ``"scores"``, the number of neighbours of each node, at least 1. :obj:`None` takes
+            all. (default: :obj:`None`)
         backend (str): See :obj:`~pyg_bgformer.nn.ops.Backend`. (default: ``"auto"``)
         **kwargs (optional): Additional arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
 
     Shapes:
         - **input:** node features :math:`(N, D)`, edge indices :math:`(2, E)` (only with ``"graph"``), batch
-          vector :math:`(N)` *(optional; only used with* ``"scores"`` *)*
+          vector :math:`(N)` *(optional; used only with* ``"scores"`` *)*
         - **output:** node features :math:`(N, D)` or, with ``return_attention_weights``, :math:`((N, D), ((2, E),
           (E)))`
 
@@ -81,17 +82,19 @@ class AffinityConv(MessagePassing):
     ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
         """Returns the propagated features ``(N, D)``.
 
-        With ``return_attention_weights`` also the edges ``(2, E)`` and their weights ``(E,)``, without gradient.
+        With ``return_attention_weights`` it also returns the edges ``(2, E)`` and their weights ``(E,)``, without
+        gradient.
         """
         check_edges(self.neighbours, edge_index)
-        # A rescaled difference of similarities keeps few digits of half precision.
+        # Differences of similarities, rescaled to [0, 1], would keep few digits in half precision.
         with torch.autocast(x.device.type, enabled=False):
             features = wide(x)
             if edge_index is not None:
                 out = self._propagated(features, edge_index)
             else:
                 chosen = self._most_similar(features.detach(), same_graph(batch, x.size(0), x.device))
-                if self.backend in ("auto", "dense"):  # all pairs have been compared: nothing is left to save
+                # All pairs have been compared, so a sparse path would save nothing.
+                if self.backend in ("auto", "dense"):
                     out = _propagated_dense(features, chosen.to(features.dtype))
                 else:
                     out = self._propagated(features, mask_to_edges(chosen))
@@ -111,7 +114,7 @@ class AffinityConv(MessagePassing):
         weight = self.edge_updater(edge_index, x=x)
         return self.propagate(edge_index, x=x, weight=weight, size=(num_nodes, num_nodes))
 
-    # PyG reads these annotations and knows Optional[...], not `... | None`.
+    # PyG reads these annotations. It understands Optional[...], but not `... | None`.
     def edge_update(self, x_i: Tensor, x_j: Tensor, index: Tensor, dim_size: Optional[int]) -> Tensor:  # noqa: UP045
         """Returns the weight of each edge, ``(E,)``."""
         return _rescaled((x_i * x_j).sum(dim=-1), index, dim_size)
@@ -121,7 +124,7 @@ class AffinityConv(MessagePassing):
         return weight.unsqueeze(-1) * x_j
 
     def _most_similar(self, x: Tensor, allowed: Tensor) -> Tensor:
-        """Returns the chosen neighbours as a mask ``(N, N)``; rows are targets."""
+        """Returns the chosen neighbours as a mask ``(N, N)``. Rows are targets."""
         scores = (x @ x.t()).masked_fill(~allowed, -torch.inf)
         return nearest(scores, scores.size(1) if self.k is None else self.k) & allowed
 
@@ -130,7 +133,7 @@ class AffinityConv(MessagePassing):
 
 
 def _propagated_dense(x: Tensor, counts: Tensor) -> Tensor:
-    """Propagates along ``(N, N)`` counts of edges."""
+    """Returns the propagated features ``(N, D)`` from counts of edges ``(N, N)``."""
     scores, absent = x @ x.t(), counts == 0
     low = scores.masked_fill(absent, torch.inf).amin(dim=1, keepdim=True)
     high = scores.masked_fill(absent, -torch.inf).amax(dim=1, keepdim=True)
@@ -145,7 +148,7 @@ def _propagated_sparse(x: Tensor, edge_index: Tensor) -> Tensor:
 
 
 def _rescaled(scores: Tensor, target: Tensor, num_nodes: int | None) -> Tensor:
-    """Rescales the scores of edges ``(E,)`` among those with the same target."""
+    """Returns the scores ``(E,)`` of edges, rescaled to [0, 1] among the edges with the same target."""
     low = scatter(scores, target, dim=0, dim_size=num_nodes, reduce="min")
     high = scatter(scores, target, dim=0, dim_size=num_nodes, reduce="max")
     return rescale(scores, low[target], high[target], flat=1.0)

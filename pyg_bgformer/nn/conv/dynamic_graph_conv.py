@@ -1,4 +1,4 @@
-"""Propagation along a graph whose weights depend on the features that it refines: DyBGR's propagation."""
+"""The propagation of DyBGR, along a graph whose weights depend on the features that it refines."""
 
 from typing import Any
 
@@ -21,18 +21,18 @@ from pyg_bgformer.precision import wide
 
 
 class DynamicGraphConv(MessagePassing):
-    r"""The propagation along a learned batch graph of DyBGR, from the `"Learning Dynamic Batch-Graph
+    r"""The propagation of DyBGR along a learned batch graph, from the `"Learning Dynamic Batch-Graph
     Representation for Deep Representation Learning" <https://doi.org/10.1007/s11263-024-02175-8>`_ paper.
 
-    Features and the weights of the graph refine each other in turns. The :math:`K` nearest others of each node are
-    chosen once, by distances that labels shorten:
+    Features and the weights of the graph refine each other in turns. The neighbours of each node are chosen once:
+    the :math:`K` nearest other nodes by distances that are shorter within a class,
 
     .. math::
         d_{ij} = \textrm{minmax}_j \left( \Vert \mathbf{x}_i - \mathbf{x}_j \Vert - 2 \beta L_{ij} - 10^{-5}
         \, \textrm{minmax}_j(\mathbf{x}_i^{\top} \mathbf{x}_j) \right)
 
-    where :math:`L` is the label graph, its self loops counted twice, its rows normalised to sum 1. Then, starting
-    from :math:`\mathbf{f}_i = \mathbf{x}_i` and :math:`T` times,
+    where :math:`L` is the label graph with double self loops, whose rows are normalised to sum 1. Then the layer
+    repeats :math:`T` times, starting from :math:`\mathbf{f}_i = \mathbf{x}_i`,
 
     .. math::
         a_{ij} &= \max \left( 0, \frac{1}{K} + \frac{\bar d_i - d_{ij} + \lambda \, \textrm{minmax}_j
@@ -40,26 +40,27 @@ class DynamicGraphConv(MessagePassing):
 
         \mathbf{f}_i &= \epsilon \sum_{j \in \mathcal{N}(i)} a_{ij} \mathbf{x}_j + (1 - \epsilon) \mathbf{x}_i
 
-    :math:`\bar d_i` is the mean distance of the :math:`K` neighbours. :math:`\gamma` is the mean over all nodes of
-    :math:`\frac{1}{2} \sum_{j \in \mathcal{N}(i)} (d_{i, K + 1} - d_{ij})`, where :math:`d_{i, K + 1}` is the
-    distance of the next nearest. The layer has no parameters. Distances, :math:`\gamma`, similarities and weights
-    have gradients; the choice of neighbours has none. A feature that is not finite is not refused: it stays in
-    the output.
+    :math:`\bar d_i` is the mean distance of node :math:`i` from its :math:`K` neighbours. :math:`\gamma` is the
+    mean over all nodes of :math:`\frac{1}{2} \sum_{j \in \mathcal{N}(i)} (d_{i, K + 1} - d_{ij})`, where
+    :math:`d_{i, K + 1}` is the distance of the next nearest node. The layer has no parameters. Gradients flow
+    through distances, :math:`\gamma`, similarities and weights, but not through the choice of neighbours. Features
+    that are not finite are not refused: the output then has values that are not finite.
 
-    The paper leaves some cases open. With ``k`` at or above the number of other nodes, all are neighbours, and the
-    farthest is also the next nearest. A row whose values are all equal has a min-max of 0. If the neighbours of
-    every node are equally far from it, :math:`\gamma` is 0 and the neighbours weigh :math:`1 / K`. Of equally far
-    nodes the one with the lowest index comes first. A single node keeps :math:`1 - \epsilon` of itself.
+    The paper leaves some cases open. If ``k`` is at least the number of other nodes, all are neighbours, and
+    :math:`d_{i, K + 1}` is the distance of the farthest. The min-max of a row of equal values is 0. If all
+    neighbours of each node are equally far from it, :math:`\gamma` is 0 and their weights are :math:`1 / K`. Of
+    equally far nodes, those with the lowest indices are chosen. A single node is multiplied by :math:`1 -
+    \epsilon`.
 
     Args:
-        k (int): Neighbours :math:`K` of each node, without itself. (default: :obj:`30`)
-        beta (float): Weight :math:`\beta` of the label graph in the distances. (default: :obj:`0.5`)
-        lam (float): Weight :math:`\lambda` of the refined features' similarity. (default: :obj:`0.3`)
+        k (int): Number of neighbours :math:`K` of each node, itself not included, at least 1. (default: :obj:`30`)
+        beta (float): Weight :math:`\beta` of the label graph in the distances, at least 0. (default: :obj:`0.5`)
+        lam (float): Weight :math:`\lambda` of the similarity of refined features, at least 0. (default: :obj:`0.3`)
         eps (float): Share :math:`\epsilon` of the neighbours in a refined feature, in [0, 1].
             (default: :obj:`0.5`)
-        num_iterations (int): Number of turns :math:`T`. (default: :obj:`3`)
-        backend (str): See :obj:`~pyg_bgformer.nn.ops.Backend`. All pairs are compared in any case, and
-            ``"auto"`` is ``"dense"``. (default: ``"auto"``)
+        num_iterations (int): Number of repetitions :math:`T`, at least 1. (default: :obj:`3`)
+        backend (str): See :obj:`~pyg_bgformer.nn.ops.Backend`. ``"auto"`` is ``"dense"``: all pairs are compared
+            with any backend. (default: ``"auto"``)
         **kwargs (optional): Additional arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
 
     Shapes:
@@ -69,7 +70,7 @@ class DynamicGraphConv(MessagePassing):
           (E)))`
 
     Raises:
-        InputError: If an option is out of its range.
+        InputError: If an option is unknown or out of its range.
     """
 
     def __init__(
@@ -106,12 +107,13 @@ class DynamicGraphConv(MessagePassing):
     ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
         """Returns the propagated features ``(N, D)``.
 
-        With ``return_attention_weights`` also the chosen edges and their last weights, without gradient.
+        With ``return_attention_weights`` it also returns the chosen edges ``(2, E)`` and their weights ``(E,)`` in
+        the last repetition, without gradient.
         """
-        # Rescaled differences of distances keep few digits of half precision.
+        # Differences of distances, rescaled to [0, 1], would keep few digits in half precision.
         with torch.autocast(x.device.type, enabled=False):
             features = wide(x)
-            # The label graph: edges count 1 and the diagonal 2, with or without self loops; rows sum to 1.
+            # In the label graph edges count 1 and the diagonal 2, with or without self loops. Rows sum to 1.
             itself = torch.eye(x.size(0), dtype=torch.bool, device=x.device)
             counts = edge_counts(semantic_edge_index, x.size(0), features.dtype).masked_fill(itself, 2.0)
             label_graph = counts / counts.sum(dim=1, keepdim=True)
@@ -128,7 +130,7 @@ class DynamicGraphConv(MessagePassing):
 
     @not_compiled("DynamicGraphConv on a batch of graphs cannot be compiled or exported; give it one graph")
     def _refine_each(self, x: Tensor, label_graph: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Refines each graph by itself: extremes, neighbours and the width of the weights are its own."""
+        """Refines each graph by itself, with its own neighbours, extremes and gamma."""
         order = batch.argsort(stable=True)
         graphs = [nodes for nodes in order.split(batch.bincount().tolist()) if len(nodes)]
         parts = [self._refine(x[nodes], label_graph[nodes][:, nodes]) for nodes in graphs]
@@ -139,9 +141,8 @@ class DynamicGraphConv(MessagePassing):
     def _refine(self, x: Tensor, label_graph: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         num_nodes = x.size(0)
         k = min(self.k, num_nodes - 1)
-        distance, neighbours = self._distances(x, label_graph).sort(
-            dim=1, stable=True
-        )  # each node itself first
+        # The node itself comes first.
+        distance, neighbours = self._distances(x, label_graph).sort(dim=1, stable=True)
         near, next_nearest = distance[:, 1 : k + 1], distance[:, min(k + 1, num_nodes - 1)]
         neighbours = neighbours[:, 1 : k + 1]
         target = torch.arange(num_nodes, device=x.device)[:, None].expand(-1, k)
@@ -159,12 +160,12 @@ class DynamicGraphConv(MessagePassing):
         return refined, edge_index, weight
 
     def _distances(self, x: Tensor, label_graph: Tensor) -> Tensor:
-        """Returns ``(N, N)`` in [0, 1], and -1 on the diagonal: no tie makes another node a node's nearest."""
+        """Returns ``(N, N)`` in [0, 1], with -1 on the diagonal: each node is nearest to itself, even with ties."""
         products = x @ x.t()
         squares = x.square().sum(dim=1)
         itself = torch.eye(x.size(0), dtype=torch.bool, device=x.device)
         squared = squares[:, None] + squares - 2 * products
-        distance = squared.clamp(min=1e-12).sqrt().masked_fill(itself, 0.0)  # the root has no slope at 0
+        distance = squared.clamp(min=1e-12).sqrt().masked_fill(itself, 0.0)  # at 0 the root has no gradient
         distance = distance - 2 * self.beta * label_graph - 1e-5 * _min_max(products)
         return _min_max(distance).masked_fill(itself, -1.0)
 
@@ -187,9 +188,6 @@ def _weighted_sum(x: Tensor, edge_index: Tensor, weight: Tensor) -> Tensor:
 
 
 def _min_max(x: Tensor) -> Tensor:
-    """Rescales rows to [0, 1]; a row whose values are all equal becomes 0."""
-    low, high = (
-        x.amin(dim=1, keepdim=True),
-        x.amax(dim=1, keepdim=True),
-    )  # aminmax has no gradient in torch 2.11
-    return rescale(x, low, high, flat=0.0)
+    """Returns the rows rescaled to [0, 1]. A row whose values are all equal becomes 0."""
+    # torch.aminmax has no gradient in torch 2.11.
+    return rescale(x, x.amin(dim=1, keepdim=True), x.amax(dim=1, keepdim=True), flat=0.0)

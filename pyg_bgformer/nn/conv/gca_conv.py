@@ -1,4 +1,4 @@
-"""The two layers by which GCA-HNG's nodes and edges exchange features, over all ordered pairs of a batch."""
+"""The two layers of GCA-HNG in which nodes and edges exchange features, over all ordered pairs of a batch."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ from pyg_bgformer.nn.ops import complete_edges
 
 
 class EdgeToNodeConv(MessagePassing):
-    r"""The sum of the messages that a node's edges send it in GCA-HNG, from the `"Globally Correlation-Aware Hard
-    Negative Generation" <https://doi.org/10.1007/s11263-024-02288-0>`_ paper.
+    r"""The sum of messages from the edges of a node in GCA-HNG, from the `"Globally Correlation-Aware Hard Negative
+    Generation" <https://doi.org/10.1007/s11263-024-02288-0>`_ paper.
 
     .. math::
         \mathbf{x}^{\prime}_r = \sum_{c=1}^{N} \textrm{GELU}(\mathbf{W} \mathbf{e}_{rc} + \mathbf{b})
 
-    over *all* edges whose first index is the node, also those to itself and to its own class.
+    The sum is over *all* edges whose first index is the node, including those to itself and to its own class.
 
     Args:
         in_channels (int): Size :math:`D` of each edge's features.
@@ -29,6 +29,9 @@ class EdgeToNodeConv(MessagePassing):
     Shapes:
         - **input:** edge features :math:`(N, N, D)`, first index first
         - **output:** node features :math:`(N, D)`
+
+    Raises:
+        InputError: If ``backend`` is unknown.
     """
 
     def __init__(self, in_channels: int, backend: MarginBackend = "auto", **kwargs: Any) -> None:
@@ -43,13 +46,12 @@ class EdgeToNodeConv(MessagePassing):
         if self.backend != "message":
             return F.gelu(self.lin(edge_attr)).sum(dim=1)
         num_nodes = edge_attr.size(0)
-        edge_index = complete_edges(num_nodes, device=edge_attr.device).flip(
-            0
-        )  # an edge's first index is its target
+        # The messages go to an edge's first index, so that is its target.
+        edge_index = complete_edges(num_nodes, device=edge_attr.device).flip(0)
         return self.propagate(edge_index, edge_attr=edge_attr.flatten(0, 1), size=(num_nodes, num_nodes))
 
     def message(self, edge_attr: Tensor) -> Tensor:
-        """Returns what each edge sends to its first node, ``(E, D)``."""
+        """Returns the message of each edge to its first node, ``(E, D)``."""
         return F.gelu(self.lin(edge_attr))
 
 
@@ -63,12 +65,13 @@ class NodeToEdgeAttention(MessagePassing):
         \mathbf{t}_r \rangle}{\sqrt{D}}, \frac{\langle \mathbf{W}_q \mathbf{e}_{rc}, \mathbf{W}_k \mathbf{t}_c
         \rangle}{\sqrt{D}} \right)
 
-    with :math:`\mathbf{t} = \textrm{GELU}(\mathbf{W}_t \mathbf{x})`. All maps have biases.
+    with :math:`\mathbf{t} = \textrm{GELU}(\mathbf{W}_t \mathbf{x})`. All linear maps have biases. There is a single
+    attention head.
 
     Args:
         in_channels (int): Size :math:`D` of nodes and edges.
-        dropout (float): Probability of dropping each of the two weights. With it, the pairs :math:`(r, c)` and
-            :math:`(c, r)` differ in training. (default: :obj:`0.1`)
+        dropout (float): Probability of dropping each of the two weights in training, in [0, 1). It makes the edges
+            :math:`(r, c)` and :math:`(c, r)` differ. (default: :obj:`0.1`)
         backend (str): See :obj:`~pyg_bgformer.nn.conv.margin_attention_conv.MarginBackend`. (default: ``"auto"``)
         **kwargs (optional): Additional arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
 
@@ -96,7 +99,7 @@ class NodeToEdgeAttention(MessagePassing):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws all parameters anew."""
+        """Resets all parameters to random initial values."""
         super().reset_parameters()
         self.lin_node.reset_parameters()
         for linear in (self.lin_query, self.lin_key, self.lin_value):
@@ -108,13 +111,13 @@ class NodeToEdgeAttention(MessagePassing):
     ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
         """Returns the new edge features ``(N, N, D)``.
 
-        With ``return_attention_weights`` also all pairs of nodes, row-major, and the weights that each gives to its
-        first and its second node, before dropout and without gradient.
+        With ``return_attention_weights`` it also returns all pairs of nodes ``(2, N^2)``, row-major, and the
+        weights ``(N^2, 2)`` of their first and second nodes, before dropout and without gradient.
         """
         nodes = F.gelu(self.lin_node(x))
         query, key, value = self.lin_query(edge_attr), self.lin_key(nodes), self.lin_value(nodes)
         pairs = complete_edges(x.size(0), device=x.device)
-        if self.backend == "message":  # an edge's first index is its target
+        if self.backend == "message":  # the first index of an edge is its target
             out = self.edge_updater(pairs.flip(0), query=query.flatten(0, 1), key=key, value=value)
             out = out.view_as(edge_attr)
         else:
@@ -133,7 +136,7 @@ class NodeToEdgeAttention(MessagePassing):
         return weight[..., :1] * value_i + weight[..., 1:] * value_j
 
     def _weights(self, first: Tensor, second: Tensor) -> Tensor:
-        """Returns the weights ``(..., 2)`` of an edge's two nodes from its inner products with them."""
+        """Returns the weights ``(..., 2)`` of the two nodes of each edge, from its inner products with them."""
         scores = torch.stack([first, second], dim=-1) / self.lin_query.in_features**0.5
         return scores.softmax(dim=-1)
 

@@ -1,4 +1,4 @@
-"""Propagation along the label graph: samples of one class exchange their features."""
+"""Propagation along the label graph, in which samples of one class exchange their features."""
 
 from typing import Any
 
@@ -21,17 +21,17 @@ from pyg_bgformer.precision import wide
 
 
 class LabelConv(MessagePassing):
-    r"""The propagation along the symmetrically normalised label graph, BGFormer's semantic branch, from the
-    `"Rethinking Batch Sample Relationships for Data Representation: A Batch-Graph Transformer based Approach"
+    r"""The propagation along the symmetrically normalised label graph, which is BGFormer's semantic branch, from
+    the `"Rethinking Batch Sample Relationships for Data Representation: A Batch-Graph Transformer based Approach"
     <https://arxiv.org/abs/2211.10622>`_ paper.
 
     .. math::
         \mathbf{X}^{\prime} = \mathbf{D}^{-1/2} \mathbf{A} \mathbf{D}^{-1/2} (\mathbf{X} \mathbf{W}^{\top} +
         \mathbf{b})
 
-    :math:`A_{ij}` counts the edges from :math:`j` to :math:`i \neq j`, :math:`A_{ii}` is ``self_weight``
-    whether or not the edge index holds self loops, and :math:`D_{ii} = \sum_j A_{ij}`. The weight 2 is that of
-    the original: its label matrix already has a diagonal when the identity is added.
+    :math:`A_{ij}` counts the edges from :math:`j` to :math:`i \neq j`, and :math:`D_{ii} = \sum_j A_{ij}`.
+    :math:`A_{ii}` is ``self_weight``, with or without self loops in the edge index. The authors use the weight 2:
+    they add the identity to a label matrix that already has ones on its diagonal.
 
     Args:
         in_channels (int): Size :math:`D` of each sample.
@@ -61,7 +61,7 @@ class LabelConv(MessagePassing):
         self.lin = nn.Linear(in_channels, in_channels)
 
     def reset_parameters(self) -> None:
-        """Draws all parameters anew."""
+        """Resets all parameters to random initial values."""
         super().reset_parameters()
         self.lin.reset_parameters()
 
@@ -70,8 +70,8 @@ class LabelConv(MessagePassing):
     ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
         """Returns the propagated features ``(N, D)``.
 
-        With ``return_attention_weights`` also the edges, with one self loop per node, and the weight in the
-        normalised label graph that each adds, ``(E,)``.
+        With ``return_attention_weights`` it also returns the edges ``(2, E)``, with one self loop for each node,
+        and their weights ``(E,)`` in the normalised label graph.
         """
         num_nodes, x = x.size(0), self.lin(x)
         dtype = torch.promote_types(x.dtype, torch.float32)
@@ -98,7 +98,7 @@ class LabelConv(MessagePassing):
         return weight.unsqueeze(-1) * x_j
 
     def _weighted(self, edge_index: Tensor, num_nodes: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Returns the edges with one more self loop per node, and the weight of each; given self loops weigh 0."""
+        """Returns the edges with one more self loop for each node, and their weights; given self loops weigh 0."""
         loops = torch.arange(num_nodes, device=edge_index.device)
         others = (edge_index[0] != edge_index[1]).to(dtype)
         weight = torch.cat([others, torch.full_like(loops, self.self_weight, dtype=dtype)])
@@ -115,5 +115,5 @@ class LabelConv(MessagePassing):
 def _weighted_sum(x: Tensor, edge_index: Tensor, weight: Tensor) -> Tensor:
     order = edge_index[1].argsort(stable=True)
     edges = compress_edges(edge_index[:, order], x.size(0))
-    with torch.autocast(x.device.type, enabled=False):  # sparse products exist in full precision only
+    with torch.autocast(x.device.type, enabled=False):  # sparse products need full precision
         return edge_sum(weight[order], wide(x), edges).to(x.dtype)

@@ -1,4 +1,4 @@
-"""Attention of Intra-Batch Connections: a softmax that can also attend to nothing."""
+"""The attention of Intra-Batch Connections, whose softmax can also attend to nothing."""
 
 from typing import Any, Literal
 
@@ -12,13 +12,13 @@ from pyg_bgformer.errors import InputError, check_choice, check_range
 from pyg_bgformer.nn.ops import check_heads, complete_edges, edge_counts, edge_mask
 
 MarginBackend = Literal["auto", "message", "dense"]
-"""How a layer over all pairs of nodes computes; both backends give the same numbers.
+"""How a layer over all pairs of nodes computes. Both backends give the same numbers.
 
-``message``: PyG message passing, one message per edge; this is the definition. ``dense``: over all pairs of nodes.
-``auto``: dense; for given edges of a very large graph, messages."""
+``message``: PyG message passing, one message for each edge; this is the definition. ``dense``: matrix products over
+all pairs of nodes. ``auto``: ``dense``, but ``message`` for given edges of more than 8192 nodes."""
 
 DENSE_UP_TO = 8192
-"""Nodes up to which ``auto`` is dense for given edges; the memory of dense grows with the square of the nodes."""
+"""Largest number of nodes with which ``auto`` is dense for given edges. Dense memory grows with its square."""
 
 
 class MarginAttentionConv(MessagePassing):
@@ -31,15 +31,14 @@ class MarginAttentionConv(MessagePassing):
         \alpha^h_{ij} = \frac{\exp(s^h_{ij})}{1 + \sum_{k \in \mathcal{N}(i)} \exp(s^h_{ik})}, \qquad
         s^h_{ij} = {\mathbf{q}^h_i}^{\top} \mathbf{k}^h_j / \sqrt{D / H}
 
-    so that the weights of a node sum to less than 1. Edge weights :math:`w_{ij}` are 1 where none are given.
-    A node without neighbours gets :math:`\mathbf{b}_o`; an edge given twice counts twice.
+    The attention weights of a node thus sum to less than 1. Without edge weights, all :math:`w_{ij}` are 1. A node
+    without neighbours gets :math:`\mathbf{b}_o`. An edge that is given twice counts twice.
 
     Args:
         in_channels (int): Size :math:`D` of each sample, a multiple of ``heads``.
-        heads (int): Attention heads. (default: :obj:`2`)
-        margin (bool): With :obj:`False` there is no extra logit, and this is the ordinary softmax.
-            (default: :obj:`True`)
-        dropout (float): Probability of dropping an attention weight in training. (default: :obj:`0.1`)
+        heads (int): Number of attention heads. (default: :obj:`2`)
+        margin (bool): Use the extra logit. :obj:`False` gives the ordinary softmax. (default: :obj:`True`)
+        dropout (float): Probability of dropping an attention weight in training, in [0, 1). (default: :obj:`0.1`)
         backend (str): See :obj:`~pyg_bgformer.nn.conv.margin_attention_conv.MarginBackend`. (default: ``"auto"``)
         **kwargs (optional): Additional arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
 
@@ -47,12 +46,12 @@ class MarginAttentionConv(MessagePassing):
         - **input:** node features :math:`(N, D)`, edge indices :math:`(2, E)` and edge weights :math:`(E)`
           *(both optional)*. Without edges the graph is complete, self loops included, and features
           :math:`(*, N, D)` are several such graphs.
-        - **output:** node features of the input's shape or, with ``return_attention_weights``, these with
+        - **output:** node features of the input's shape or, with ``return_attention_weights``, these and
           :math:`((2, E), (E, H))`
 
     Raises:
-        InputError: If ``heads`` does not divide ``in_channels``, or an option is out of its range. In the forward
-            pass: if there are edge weights without edges, or edges for several graphs.
+        InputError: If ``heads`` does not divide ``in_channels``, or an option is unknown or out of its range. In
+            the forward pass: if there are edge weights without edges, or edges for several graphs.
     """
 
     def __init__(
@@ -81,7 +80,7 @@ class MarginAttentionConv(MessagePassing):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws all parameters anew."""
+        """Resets all parameters: Xavier-uniform weights and zero biases, as in the authors' code."""
         super().reset_parameters()
         for lin in (self.query, self.key, self.value, self.proj):
             nn.init.xavier_uniform_(lin.weight)
@@ -94,16 +93,16 @@ class MarginAttentionConv(MessagePassing):
         edge_weight: Tensor | None = None,
         return_attention_weights: bool = False,
     ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
-        r"""Returns the attended features, of the shape of ``x``.
+        r"""Returns the new features, in the shape of ``x``.
 
-        With ``return_attention_weights`` also the edges ``(2, E)`` and the weights :math:`\alpha` of each,
-        ``(E, H)``: before dropout, without gradient and without the edge weights. The nodes of several graphs are
-        numbered consecutively.
+        With ``return_attention_weights`` it also returns the edges ``(2, E)`` and their attention weights
+        :math:`\alpha`, ``(E, H)``: before dropout, without gradient and without the edge weights. The nodes of
+        several graphs are numbered consecutively.
         """
         if edge_index is None and edge_weight is not None:
             raise InputError("edge_weight needs edge_index: give the edges that it weighs")
         if edge_index is not None and x.dim() != 2:
-            raise InputError(f"edges are of one graph: x must be (N, D), found {tuple(x.shape)}")
+            raise InputError(f"edge_index describes one graph: x must be (N, D), found {tuple(x.shape)}")
         num_nodes = x.size(-2)
         dense = self.backend == "dense" or (
             self.backend == "auto" and (edge_index is None or num_nodes <= DENSE_UP_TO)
@@ -125,7 +124,7 @@ class MarginAttentionConv(MessagePassing):
         if edge_index is None:
             alpha = self._alpha(query.transpose(-3, -2), key.transpose(-3, -2), None)  # (*, H, N, N)
             edges = complete_edges(num_nodes, query.shape[:-3].numel(), query.device)
-            return edges, alpha.transpose(-3, -1).flatten(0, -2)  # a source's edges one after another
+            return edges, alpha.transpose(-3, -1).flatten(0, -2)  # sorted by source, as the edges are
         source, target = edge_index
         if not dense:
             scores = (query[target] * key[source]).sum(dim=-1) / query.size(-1) ** 0.5
@@ -150,22 +149,22 @@ class MarginAttentionConv(MessagePassing):
         source, target = edge_index
         weight = torch.zeros_like(counts, dtype=alpha.dtype)
         weight = weight.index_put((target, source), edge_weight.to(alpha.dtype), accumulate=True)
-        # The edges of a pair share the pair's alpha: it is weighed by the mean of their weights.
+        # Alpha of a pair is the sum over its edges, so it is multiplied by the mean of their weights.
         return (alpha * (weight / counts.clamp(min=1)) @ value).transpose(-3, -2)
 
     def _attend_fused(self, query: Tensor, key: Tensor, value: Tensor, counts: Tensor | None) -> Tensor:
-        """Returns the weighted sums ``(*, H, N, d)`` without the weights ever being stored."""
+        """Returns the weighted sums ``(*, H, N, d)`` by a fused kernel, which does not store the weights."""
         mask = None
         if counts is not None:
             mask = torch.cat([edge_mask(counts), self._extra_logit(counts)], dim=1)
         if counts is not None or self.margin:
-            # A key of zeros scores 0 with any query, and its value of zeros adds nothing.
+            # The extra logit is a key of zeros: its score is 0 for every query. Its value of zeros adds nothing.
             key, value = F.pad(key, (0, 0, 0, 1)), F.pad(value, (0, 0, 0, 1))
         dropout = self.dropout if self.training else 0.0
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
 
     def _alpha(self, query: Tensor, key: Tensor, counts: Tensor | None) -> Tensor:
-        """Returns the weight of each pair ``(*, H, N, N)``, of all its edges together; rows are targets."""
+        """Returns the attention weight of each pair ``(*, H, N, N)``, the sum over its edges. Rows are targets."""
         scores = query @ key.transpose(-1, -2) / query.size(-1) ** 0.5
         if counts is None:
             extra = scores.new_zeros(scores.size(-2), 1) if self.margin else None
@@ -177,7 +176,10 @@ class MarginAttentionConv(MessagePassing):
         return torch.cat([scores, extra], dim=-1).softmax(dim=-1)[..., :-1]
 
     def _extra_logit(self, counts: Tensor) -> Tensor:
-        """Returns ``(N, 1)``: 0; without a margin only for nodes without neighbours, whose softmax is empty."""
+        """Returns the extra logit ``(N, 1)``: 0, or -inf without a margin.
+
+        Without a margin it is 0 only for nodes without neighbours, whose softmax would otherwise be empty.
+        """
         extra = counts.new_zeros(counts.size(0), 1)
         return extra if self.margin else extra.masked_fill(counts.amax(dim=1, keepdim=True) > 0, -torch.inf)
 
@@ -209,9 +211,9 @@ class MarginAttentionConv(MessagePassing):
         return alpha.unsqueeze(-1) * value_j
 
     def _softmax(self, scores: Tensor, target: Tensor, num_nodes: int) -> Tensor:
-        """Returns the weights of edges from their scores ``(E, H)`` and the nodes that they lead to."""
+        """Returns the attention weights of edges from their scores ``(E, H)`` and targets ``(E,)``."""
         num_edges = scores.size(0)
-        if self.margin:  # one more edge into each node, with a score of 0, that carries nothing
+        if self.margin:  # the extra logit is one more edge into each node, with score 0 and without a message
             scores = torch.cat([scores, scores.new_zeros(num_nodes, scores.size(1))])
             target = torch.cat([target, torch.arange(num_nodes, device=target.device)])
         return softmax(scores, target, num_nodes=num_nodes)[:num_edges]

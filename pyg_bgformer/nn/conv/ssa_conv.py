@@ -28,12 +28,12 @@ from pyg_bgformer.nn.ops import (
 from pyg_bgformer.precision import wide
 
 Neighbours = Literal["graph", "scores"]
-"""Where a layer's edges come from: they are given (``graph``), or the best scores inside the layer (``scores``)."""
+"""Where a layer's edges come from: the caller gives them (``graph``), or the layer chooses them (``scores``)."""
 
 
 class SSAConv(MessagePassing):
-    r"""The multi-head self-attention along an edge set of BGFormer, from the `"Rethinking Batch Sample
-    Relationships for Data Representation: A Batch-Graph Transformer based Approach"
+    r"""The structure-constrained self-attention of BGFormer, multi-head attention along the edges of a graph, from
+    the `"Rethinking Batch Sample Relationships for Data Representation: A Batch-Graph Transformer based Approach"
     <https://arxiv.org/abs/2211.10622>`_ paper.
 
     .. math::
@@ -42,24 +42,24 @@ class SSAConv(MessagePassing):
         \alpha^h_{ij} = \underset{j \in \mathcal{N}(i)}{\textrm{softmax}}
         \left( {\mathbf{q}^h_i}^{\top} \mathbf{k}^h_j / \sqrt{D / H} \right)
 
-    where :math:`\mathbf{q}, \mathbf{k}, \mathbf{v}` are one linear map of :math:`\mathbf{x}`. The neighbourhood
-    :math:`\mathcal{N}(i)` is given (``neighbours="graph"``) or, as in the original, the :math:`k` highest
-    scores of each head (``"scores"``; gradients flow through the kept scores only). A node without neighbours
-    gets :math:`\mathbf{b}_o`; an edge given twice counts twice.
+    where one linear map of :math:`\mathbf{x}` gives :math:`\mathbf{q}, \mathbf{k}, \mathbf{v}`. With
+    ``neighbours="graph"`` the caller gives the neighbourhoods :math:`\mathcal{N}(i)`. With ``"scores"``, as in the
+    authors' code, each head chooses the :math:`k` nodes with the highest scores, and gradients flow through these
+    scores only. A node without neighbours gets :math:`\mathbf{b}_o`. An edge that is given twice counts twice.
 
     Args:
         in_channels (int): Size :math:`D` of each sample, a multiple of ``heads``.
-        heads (int): Attention heads. (default: :obj:`8`)
-        dropout (float): Probability of dropping an attention weight in training. (default: :obj:`0.`)
+        heads (int): Number of attention heads. (default: :obj:`8`)
+        dropout (float): Probability of dropping an attention weight in training, in [0, 1). (default: :obj:`0.`)
         neighbours (str): ``"graph"`` or ``"scores"``. (default: ``"graph"``)
-        k (int, optional): With ``"scores"``, the neighbours kept per node and head. :obj:`None` keeps all, which
-            is ordinary self-attention over the batch. (default: :obj:`None`)
+        k (int, optional): With ``"scores"``, the number of neighbours of each node and head, at least 1.
+            :obj:`None` keeps all, which is ordinary self-attention over the batch. (default: :obj:`None`)
         backend (str): See :obj:`~pyg_bgformer.nn.ops.Backend`. (default: ``"auto"``)
         **kwargs (optional): Additional arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
 
     Shapes:
         - **input:** node features :math:`(N, D)`, edge indices :math:`(2, E)` (only with ``"graph"``), batch
-          vector :math:`(N)` *(optional; only used with* ``"scores"`` *)*
+          vector :math:`(N)` *(optional; used only with* ``"scores"`` *)*
         - **output:** node features :math:`(N, D)` or, with ``return_attention_weights``, :math:`((N, D), ((2, E),
           (E, H)))`
 
@@ -94,7 +94,7 @@ class SSAConv(MessagePassing):
         self.proj = nn.Linear(in_channels, in_channels)
 
     def reset_parameters(self) -> None:
-        """Draws all parameters anew."""
+        """Resets all parameters to random initial values."""
         super().reset_parameters()
         self.qkv.reset_parameters()
         self.proj.reset_parameters()
@@ -106,11 +106,11 @@ class SSAConv(MessagePassing):
         batch: Tensor | None = None,
         return_attention_weights: bool = False,
     ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Returns the attended features ``(N, D)``.
+        """Returns the new features ``(N, D)``.
 
-        With ``return_attention_weights`` also the edges ``(2, E)`` and their weights ``(E, H)``, before dropout
-        and without gradient. With ``neighbours="scores"`` the edges are those that any head has chosen. Their
-        weight is 0 where a head has not chosen them.
+        With ``return_attention_weights`` it also returns the edges ``(2, E)`` and their weights ``(E, H)``, before
+        dropout and without gradient. With ``neighbours="scores"`` the edges are those that at least one head has
+        chosen. For a head that has not chosen an edge, its weight is 0.
         """
         check_edges(self.neighbours, edge_index)
         num_nodes = x.size(0)
@@ -132,7 +132,7 @@ class SSAConv(MessagePassing):
 
     @torch.no_grad()
     def _weights(self, qkv: Tensor, edge_index: Tensor) -> Tensor:
-        """Returns the weights of given edges, ``(E, H)``."""
+        """Returns the weights ``(E, H)`` of edges that the caller gave."""
         num_nodes, (source, target) = qkv.size(2), edge_index
         if pick_backend(self.backend, edge_index, num_nodes) == "dense":
             scores = _scores(qkv)[:, target, source].t()
@@ -142,7 +142,7 @@ class SSAConv(MessagePassing):
         return softmax(scores / qkv.size(-1) ** 0.5, target, num_nodes=num_nodes)
 
     def _attend(self, qkv: Tensor, edge_index: Tensor) -> Tensor:
-        """Returns ``(H, N, d)`` from ``(3, H, N, d)`` and one edge set for all heads."""
+        """Returns ``(H, N, d)`` from ``(3, H, N, d)`` along the same edges for all heads."""
         num_nodes = qkv.size(2)
         backend = pick_backend(self.backend, edge_index, num_nodes)
         if backend == "dense":
@@ -152,25 +152,28 @@ class SSAConv(MessagePassing):
 
     def _attend_to_best(self, qkv: Tensor, chosen: Tensor) -> Tensor:
         """Returns ``(H, N, d)`` from ``(3, H, N, d)`` and the neighbours of each head ``(H, N, N)``."""
-        if self.backend in ("auto", "dense"):  # all pairs have been scored: nothing is left to save
+        if self.backend in (
+            "auto",
+            "dense",
+        ):  # all pairs have been scored, so a sparse path would save nothing
             mask = torch.zeros_like(chosen, dtype=torch.float32).masked_fill_(~chosen, -torch.inf)
             return self._attend_dense(qkv, mask[None])
-        # Heads with edges of their own are one graph of H x N nodes with one head.
+        # Each head has its own edges. Together they are the edges of one graph of H x N nodes with one head.
         head, target, source = chosen.nonzero(as_tuple=True)
         edge_index = torch.stack([source, target]) + head * qkv.size(2)
         return self._attend(qkv.flatten(1, 2)[:, None], edge_index).view(qkv.shape[1:])
 
     def _best(self, qkv: Tensor, allowed: Tensor) -> Tensor:
-        """Returns ``(H, N, N)``: whether a head attends from the node of the row to the node of the column."""
+        """Returns a mask ``(H, N, N)``: whether the node of the row attends to the node of the column in a head."""
         if self.k is None or self.k >= allowed.size(1):
             return allowed.expand(self.heads, -1, -1)
         return nearest(_scores(qkv).masked_fill_(~allowed, -torch.inf), self.k) & allowed
 
     def _attend_dense(self, qkv: Tensor, mask: Tensor) -> Tensor:
-        """Attends with a mask ``(N, N)`` or ``(1, H, N, N)``: the attention kernels take no other shape."""
+        """Returns ``(H, N, d)`` by a mask ``(N, N)`` or ``(1, H, N, N)``. Attention kernels take no other shape."""
         alone = mask.amax(dim=-1, keepdim=True) == -torch.inf
         query, key, value = qkv[:, None].unbind(0)
-        # A node without neighbours attends to all, so that no row is empty, and is then set to zero.
+        # An empty row would give NaN. So a node without neighbours attends to all nodes, and is then set to zero.
         mask = mask.masked_fill_(alone, 0.0).to(qkv.dtype)
         dropout = self.dropout if self.training else 0.0
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
@@ -180,7 +183,7 @@ class SSAConv(MessagePassing):
     def _attend_sparse(self, qkv: Tensor, edge_index: Tensor) -> Tensor:
         _, heads, num_nodes, size = qkv.shape
         edges = compress_edges(edge_index, num_nodes, heads)
-        with torch.autocast(qkv.device.type, enabled=False):  # sparse products exist in full precision only
+        with torch.autocast(qkv.device.type, enabled=False):  # sparse products need full precision
             query, key, value = heads_as_nodes(wide(qkv))
             alpha = edge_softmax(edge_dot(query, key, edges, scale=size**-0.5), edges)
             alpha = F.dropout(alpha, self.dropout, self.training)
@@ -192,7 +195,7 @@ class SSAConv(MessagePassing):
         size = (value.size(0), value.size(0))
         return self.propagate(edge_index, value=value, alpha=alpha, size=size).transpose(0, 1)
 
-    # PyG reads these annotations and knows Optional[...], not `... | None`.
+    # PyG reads these annotations. It understands Optional[...], but not `... | None`.
     def edge_update(
         self,
         query_i: Tensor,
@@ -215,14 +218,14 @@ class SSAConv(MessagePassing):
 
 
 def check_neighbours(neighbours: str, k: int | None) -> None:
-    """Raises an error for an unknown choice of neighbours, or a ``k`` that does not go with it.
+    """Raises an error for an unknown choice of neighbours, or a ``k`` that does not fit it.
 
     Args:
         neighbours: See :obj:`Neighbours`.
         k: Number of neighbours that the layer chooses.
 
     Raises:
-        InputError: If ``k`` is below 1, or given though the layer chooses no neighbours.
+        InputError: If ``neighbours`` is unknown, or ``k`` is below 1 or given although the layer chooses none.
     """
     check_choice("neighbours", neighbours, ("graph", "scores"))
     if k is not None and (neighbours == "graph" or k < 1):
@@ -230,22 +233,24 @@ def check_neighbours(neighbours: str, k: int | None) -> None:
 
 
 def check_edges(neighbours: Neighbours, edge_index: Tensor | None) -> None:
-    """Raises an error if a layer that needs edges gets none, or one that chooses them gets some.
+    """Raises an error if a layer needs edges and gets none, or chooses edges itself and gets some.
 
     Args:
         neighbours: See :obj:`Neighbours`.
-        edge_index: The layer's edges.
+        edge_index: The edges that the caller gave.
 
     Raises:
         InputError: If the two do not fit.
     """
-    if (edge_index is None) != (neighbours == "scores"):
-        raise InputError("edge_index belongs to neighbours='graph': give both or neither")
+    if edge_index is None and neighbours == "graph":
+        raise InputError("neighbours='graph' needs edge_index; build the graph with batch_graph(x, y)")
+    if edge_index is not None and neighbours == "scores":
+        raise InputError("neighbours='scores' chooses the edges itself; leave edge_index out")
 
 
 @torch.no_grad()
 def _scores(qkv: Tensor) -> Tensor:
-    """Returns the scores ``(H, N, N)`` to choose by, outside autocast: half precision would create ties."""
+    """Returns the scores ``(H, N, N)`` of all pairs, outside autocast: half precision would make some equal."""
     with torch.autocast(qkv.device.type, enabled=False):
         query, key = wide(qkv[:2])
         return query @ key.transpose(1, 2)

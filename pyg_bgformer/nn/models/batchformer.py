@@ -18,20 +18,20 @@ class BatchFormerNetwork(nn.Module):
 
         \mathbf{X}^{\prime\prime} &= \textrm{norm}(\mathbf{X}^{\prime} + \textrm{FFN}(\mathbf{X}^{\prime}))
 
-    As in the original it is :class:`torch.nn.TransformerEncoderLayer` with a feed-forward network as wide as the
-    features. It uses neither a graph nor labels: every sample attends to all of its batch. The DyBGR paper compares
-    with another form under this name, a pre-norm block of a vision transformer. That form is
+    As in the authors' code it is a :class:`torch.nn.TransformerEncoderLayer` with a feed-forward network as wide as
+    the features. It uses neither a graph nor labels: every sample attends to all samples of its batch. The DyBGR
+    paper compares with another form under this name, a pre-norm block of a vision transformer. That form is
     :class:`~pyg_bgformer.nn.BGFormerLayer` with ``branches="full"`` and ``norm="layer"``.
 
     Args:
         in_channels (int): Size :math:`D` of each sample, a multiple of ``heads``.
-        heads (int): Attention heads. (default: :obj:`4`)
-        dropout (float): Probability of dropping attention weights, hidden units and the outputs of both parts.
-            (default: :obj:`0.5`)
+        heads (int): Number of attention heads. (default: :obj:`4`)
+        dropout (float): Probability of dropping attention weights, hidden units, and outputs of attention and
+            feed-forward network, in [0, 1). (default: :obj:`0.5`)
 
     Shapes:
         - **input:** node features :math:`(N, D)`, batch vector :math:`(N)` *(optional)*
-        - **output:** node features :math:`(N, D)` or, with ``return_attention_weights``, these with
+        - **output:** node features :math:`(N, D)` or, with ``return_attention_weights``, these and
           :obj:`~pyg_bgformer.nn.ops.Edges`
 
     Raises:
@@ -51,8 +51,8 @@ class BatchFormerNetwork(nn.Module):
     ) -> Tensor | tuple[Tensor, Edges]:
         """Returns the refined features ``(N, D)``.
 
-        With ``return_attention_weights`` also all pairs of each graph and the attention along them, before dropout
-        and without gradient, as ``{"block.self_attn": ((2, E), (E, H))}``.
+        With ``return_attention_weights`` it also returns all pairs of each graph and their attention weights,
+        before dropout and without gradient, as ``{"block.self_attn": ((2, E), (E, H))}``.
         """
         apart = None if batch is None else ~same_graph(batch, x.size(0), x.device)
         out = self.block(x, src_mask=apart)

@@ -1,4 +1,4 @@
-"""The Batch-Graph Transformer: blocks in which the samples of a mini-batch refine each other."""
+"""BGFormer, the Batch-Graph Transformer: blocks in which the samples of a mini-batch refine each other."""
 
 import math
 from typing import Any, Literal
@@ -31,40 +31,43 @@ class BGFormerLayer(nn.Module):
 
         \mathbf{X}^{\prime\prime} &= \mathbf{X}^{\prime} + \textrm{FFN}(\textrm{norm}(\mathbf{X}^{\prime}))
 
-    VG follows the visual edges, SG the semantic ones. With a single branch (``branches="visual"``, ``"semantic"``,
-    or ``"full"``: ordinary self-attention over the batch) there is no :math:`\lambda`.
+    The visual branch VG follows the visual edges, the semantic branch SG the semantic ones. A block can also have a
+    single branch, without :math:`\lambda`: the visual or the semantic one, or ``"full"``, ordinary self-attention
+    over the batch. ``norm="layer"`` and ``neighbours="scores"`` give the block of the authors' code.
 
     Args:
         in_channels (int): Size :math:`D` of each sample.
-        heads (int): Attention heads. (default: :obj:`8`)
-        k (int, optional): Visual neighbours with ``neighbours="scores"``, where :obj:`None` takes all. With
-            ``"graph"`` the edges are given. (default: :obj:`None`)
+        heads (int): Number of attention heads. They must divide :math:`D`. (default: :obj:`8`)
+        k (int, optional): With ``neighbours="scores"``, the number of visual neighbours. :obj:`None` takes all.
+            With ``"graph"`` the caller gives the edges. (default: :obj:`None`)
         lam (float): Weight :math:`\lambda` of the visual branch, in [0, 1]. (default: :obj:`0.5`)
-        learn_lam (bool): Learn :math:`\lambda`, starting from ``lam`` inside (0, 1). (default: :obj:`False`)
+        learn_lam (bool): Learn :math:`\lambda`. It starts from ``lam``, which must lie in (0, 1).
+            (default: :obj:`False`)
         branches (str): ``"dual"``, ``"visual"``, ``"semantic"`` or ``"full"``. (default: ``"dual"``)
-        visual (str): ``"attention"`` (:class:`SSAConv`) or ``"affinity"`` (:class:`AffinityConv`).
-            (default: ``"attention"``)
-        semantic (str): ``"propagation"`` (:class:`LabelConv`) or ``"attention"`` (:class:`SSAConv` along the
-            semantic edges). (default: ``"propagation"``)
-        neighbours (str): Where visual edges come from: ``"graph"``, or ``"scores"`` as in the original.
+        visual (str): ``"attention"`` (:class:`~pyg_bgformer.nn.SSAConv`) or ``"affinity"``
+            (:class:`~pyg_bgformer.nn.AffinityConv`). (default: ``"attention"``)
+        semantic (str): ``"propagation"`` (:class:`~pyg_bgformer.nn.LabelConv`) or ``"attention"``
+            (:class:`~pyg_bgformer.nn.SSAConv` along the semantic edges). (default: ``"propagation"``)
+        neighbours (str): Where the visual edges come from: ``"graph"``, or ``"scores"`` as in the authors' code.
             (default: ``"graph"``)
-        norm (str): ``"graph"`` (:class:`torch_geometric.nn.GraphNorm`); ``"spread"``, the same, and what the block
-            adds is multiplied by the :func:`spread` of its input; or ``"layer"``. With GraphNorm alone, what the
-            labels add has a fixed size, so features that shrink become labels. With ``"spread"`` it shrinks too.
-            (default: ``"graph"``)
-        self_weight (float): See :class:`LabelConv`. (default: :obj:`2.`)
-        mlp_ratio (float): Hidden size of the feed-forward network in multiples of :math:`D`.
+        norm (str): ``"graph"``: :class:`torch_geometric.nn.GraphNorm`. ``"layer"``: LayerNorm. ``"spread"``:
+            GraphNorm, and the :func:`spread` of the block's input multiplies what the block adds. With GraphNorm
+            alone, the labels add values of a fixed size. An encoder that shrinks its features then reaches a low
+            loss from the labels alone. With ``"spread"`` the added values shrink too. (default: ``"graph"``)
+        self_weight (float): See :class:`~pyg_bgformer.nn.LabelConv`. (default: :obj:`2.`)
+        mlp_ratio (float): Hidden size of the feed-forward network, in multiples of :math:`D`.
             (default: :obj:`4.`)
-        dropout (float): Probability of dropping attention weights and outputs of the feed-forward network.
-            (default: :obj:`0.`)
+        dropout (float): Probability of dropping attention weights and outputs of the feed-forward network, in
+            [0, 1). (default: :obj:`0.`)
         backend (str): See :obj:`~pyg_bgformer.nn.ops.Backend`. (default: ``"auto"``)
 
     Shapes:
-        - **input:** node features :math:`(N, D)`, visual edge indices :math:`(2, E_v)` *(if that branch takes them
-          from the graph)*, semantic edge indices :math:`(2, E_s)` *(if there is that branch)*, batch vector
-          :math:`(N)` *(optional)*
-        - **output:** node features :math:`(N, D)` or, with ``return_attention_weights``, these with
-          ``{"visual": ((2, E), (E, H)), "semantic": ((2, E), (E))}``
+        - **input:** node features :math:`(N, D)`, visual edge indices :math:`(2, E_v)` *(only with a visual branch
+          and* ``neighbours="graph"`` *)*, semantic edge indices :math:`(2, E_s)` *(only with a semantic branch)*,
+          batch vector :math:`(N)` *(optional)*
+        - **output:** node features :math:`(N, D)` or, with ``return_attention_weights``, these and
+          ``{"visual": ((2, E), weights), "semantic": ((2, E), weights)}``. The weights are :math:`(E, H)` for
+          attention, :math:`(E)` otherwise.
 
     Raises:
         InputError: If an option is unknown or out of its range. In the forward pass: if needed edges are missing.
@@ -117,7 +120,7 @@ class BGFormerLayer(nn.Module):
         elif branches in ("dual", "semantic"):
             self.semantic = SSAConv(in_channels, heads, dropout, backend=backend)
 
-        # Attention projects its own output. The two propagations have no projection and share this one.
+        # Attention has its own output projection. LabelConv and AffinityConv have none and share this one.
         unprojected = [
             conv for conv in (self.visual, self.semantic) if conv and not isinstance(conv, SSAConv)
         ]
@@ -141,7 +144,7 @@ class BGFormerLayer(nn.Module):
     ) -> Tensor | tuple[Tensor, Edges]:
         """Returns the refined features ``(N, D)``.
 
-        With ``return_attention_weights`` also the edges and weights of ``"visual"`` and ``"semantic"``.
+        With ``return_attention_weights`` it also returns the edges and weights of ``"visual"`` and ``"semantic"``.
         """
         edges: Edges | None = {} if return_attention_weights else None
         normed, added = _normalised(self.norm1, x, batch), []
@@ -163,7 +166,7 @@ class BGFormerLayer(nn.Module):
         return x if edges is None else (x, edges)
 
     def _branch(self, name: str, edges: Edges | None, *inputs: Tensor | None) -> Tensor:
-        """Returns what a branch adds, and puts its edges and weights into a dictionary, if there is one."""
+        """Returns the output of a branch, and adds the branch's edges and weights to ``edges`` if it is a dict."""
         conv = getattr(self, name)
         out = conv(*inputs, return_attention_weights=edges is not None)
         if edges is not None:
@@ -172,7 +175,7 @@ class BGFormerLayer(nn.Module):
 
 
 class BGFormer(nn.Module):
-    r"""The Batch-Graph Transformer: ``num_layers`` of :class:`BGFormerLayer`, one after another.
+    r"""The Batch-Graph Transformer: ``num_layers`` blocks of :class:`BGFormerLayer`, one after another.
 
     It refines the samples of a batch *during training*. The encoder that feeds it is deployed alone, because a
     refined sample depends on its batch and, through the semantic edges, on the labels.
@@ -180,12 +183,12 @@ class BGFormer(nn.Module):
     Args:
         in_channels (int): Size :math:`D` of each sample.
         num_layers (int): Number of blocks. (default: :obj:`1`)
-        heads (int): Attention heads. (default: :obj:`8`)
+        heads (int): Number of attention heads. (default: :obj:`8`)
         **options: All other options of :class:`BGFormerLayer`.
 
     Shapes:
         - **input:** as in :class:`BGFormerLayer`
-        - **output:** node features :math:`(N, D)` or, with ``return_attention_weights``, these with
+        - **output:** node features :math:`(N, D)` or, with ``return_attention_weights``, these and
           :obj:`~pyg_bgformer.nn.ops.Edges`
 
     Raises:
@@ -207,7 +210,7 @@ class BGFormer(nn.Module):
     ) -> Tensor | tuple[Tensor, Edges]:
         """Returns the refined features ``(N, D)``.
 
-        With ``return_attention_weights`` also the edges and weights of each block's branches, as
+        With ``return_attention_weights`` it also returns the edges and weights of each block's branches, as
         ``{"layers.0.visual": ((2, E), (E, H)), "layers.0.semantic": ((2, E), (E,)), ...}``.
         """
         edges: Edges = {}
@@ -219,15 +222,16 @@ class BGFormer(nn.Module):
 
 
 def spread(x: Tensor, batch: Tensor | None = None) -> Tensor:
-    """Returns how far the nodes of each graph lie apart: the standard deviation across them, as a root mean square
-    over the dimensions.
+    """Returns how far apart the nodes of each graph are.
+
+    It is the standard deviation over the nodes, as a root mean square over the dimensions.
 
     Args:
         x: Node features ``(N, D)``.
-        batch: Graph of each node ``(N,)``; without it all nodes are of one graph.
+        batch: Graph of each node ``(N,)``. Without it all nodes belong to one graph.
 
     Returns:
-        ``(N, 1)``, the value of each node's graph.
+        ``(N, 1)``: for each node the value of its graph.
     """
     if batch is None:
         variance = (x - x.mean(dim=0)).square().mean()
@@ -245,7 +249,7 @@ def _normalised(norm: nn.Module, x: Tensor, batch: Tensor | None) -> Tensor:
         # (torch 2.11).
         centred = x - norm.mean_scale * x.mean(dim=0)
         return norm.weight * centred / (centred.square().mean(dim=0) + norm.eps).sqrt() + norm.bias
-    # There are no more graphs than nodes. The exact number would have to be read from the device.
+    # The number of nodes bounds the number of graphs. To read the exact number, the CPU would wait for the GPU.
     return norm(x, batch, x.size(0))
 
 

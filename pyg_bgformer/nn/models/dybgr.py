@@ -1,4 +1,4 @@
-"""DyBGR: blocks that refine the samples of a mini-batch along a graph that is learned with them."""
+"""DyBGR: blocks that refine the samples of a mini-batch along a graph that depends on them."""
 
 from typing import Any
 
@@ -18,13 +18,14 @@ class DyBGRLayer(nn.Module):
 
         \mathbf{X}^{\prime\prime} &= \mathbf{X}^{\prime} + \textrm{FFN}(\textrm{norm}(\mathbf{X}^{\prime}))
 
-    where :class:`DynamicGraphConv` propagates and norm is LayerNorm. The defaults of ``k``, ``beta``, ``lam``,
-    ``eps`` and ``num_iterations`` are those of the authors' script for CUB-200-2011 with batches of 405.
+    Here propagate is :class:`~pyg_bgformer.nn.DynamicGraphConv` and norm is LayerNorm. The defaults of ``k``,
+    ``beta``, ``lam``, ``eps`` and ``num_iterations`` are those of the authors' script for CUB-200-2011 with batches
+    of 405.
 
     Args:
         in_channels (int): Size :math:`D` of each sample.
-        k (int): Neighbours of each sample. (default: :obj:`30`)
-        **options: All other options of :class:`DynamicGraphConv`.
+        k (int): Number of neighbours of each sample. (default: :obj:`30`)
+        **options: All other options of :class:`~pyg_bgformer.nn.DynamicGraphConv`.
 
     Shapes:
         - **input:** node features :math:`(N, D)`, semantic edge indices :math:`(2, E_s)`, batch vector :math:`(N)`
@@ -52,7 +53,7 @@ class DyBGRLayer(nn.Module):
     ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
         """Returns the refined features ``(N, D)``.
 
-        With ``return_attention_weights`` also the edges and weights of :class:`DynamicGraphConv`.
+        With ``return_attention_weights`` it also returns the edges and weights of the propagation.
         """
         propagated, edges = self.propagation(self.norm1(x), semantic_edge_index, batch, True)
         x = x + propagated
@@ -61,19 +62,19 @@ class DyBGRLayer(nn.Module):
 
 
 class DyBGRNetwork(nn.Module):
-    r"""DyBGR: ``num_layers`` of :class:`DyBGRLayer`, one after another.
+    r"""DyBGR: ``num_layers`` blocks of :class:`DyBGRLayer`, one after another.
 
-    As BGFormer, it refines only during training: a refined sample depends on its batch and on the labels.
+    It is used during training only, as BGFormer is: a refined sample depends on its batch and on the labels.
 
     Args:
         in_channels (int): Size :math:`D` of each sample.
-        num_layers (int): Number of blocks; the authors train two. (default: :obj:`2`)
-        k (int): Neighbours of each sample. (default: :obj:`30`)
+        num_layers (int): Number of blocks. The authors train two. (default: :obj:`2`)
+        k (int): Number of neighbours of each sample. (default: :obj:`30`)
         **options: All other options of :class:`DyBGRLayer`.
 
     Shapes:
         - **input:** as in :class:`DyBGRLayer`
-        - **output:** node features :math:`(N, D)` or, with ``return_attention_weights``, these with
+        - **output:** node features :math:`(N, D)` or, with ``return_attention_weights``, these and
           :obj:`~pyg_bgformer.nn.ops.Edges`
 
     Raises:
@@ -94,7 +95,7 @@ class DyBGRNetwork(nn.Module):
     ) -> Tensor | tuple[Tensor, Edges]:
         """Returns the refined features ``(N, D)``.
 
-        With ``return_attention_weights`` also each block's edges and weights, as
+        With ``return_attention_weights`` it also returns the edges and weights of each block, as
         ``{"layers.0.propagation": ((2, E), (E,)), ...}``.
         """
         edges: Edges = {}

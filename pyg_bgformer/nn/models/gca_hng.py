@@ -1,4 +1,4 @@
-"""The graph network of GCA-HNG: correlations between the samples of a batch, channel by channel."""
+"""The graph network of GCA-HNG, which computes channel weights for all pairs of a batch."""
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,9 @@ class GCALayer(nn.Module):
     r"""One layer of :class:`GCANetwork`, from the `"Globally Correlation-Aware Hard Negative Generation"
     <https://doi.org/10.1007/s11263-024-02288-0>`_ paper.
 
-    Nodes attend to nodes of other classes and add up the messages of their edges. Then edges attend to their two
-    nodes. With :math:`\textrm{N}(\cdot) = \textrm{LayerNorm}(\textrm{GELU}(\cdot))`, one for nodes and one for
-    edges,
+    First the nodes attend to nodes of other classes, and sum the messages of their edges. Then the edges attend to
+    their two nodes. With :math:`\textrm{N}(\cdot) = \textrm{LayerNorm}(\textrm{GELU}(\cdot))`, one LayerNorm for
+    all nodes and one for all edges,
 
     .. math::
         \mathbf{u} &= \textrm{N}(\mathbf{x} + \textrm{attention}(\mathbf{x})), \quad
@@ -29,19 +29,19 @@ class GCALayer(nn.Module):
         \mathbf{e}^{\prime} = \textrm{N}(\mathbf{p} + \textrm{FFN}(\mathbf{p}))
 
     Args:
-        in_channels (int): Size :math:`D` of nodes and edges.
-        heads (int): Attention heads of the nodes. (default: :obj:`4`)
-        dropout (float): See :class:`~pyg_bgformer.nn.conv.gca_conv.NodeToEdgeAttention`. (default: :obj:`0.1`)
+        in_channels (int): Size :math:`D` of nodes and edges, a multiple of ``heads``.
+        heads (int): Number of attention heads of the nodes. (default: :obj:`4`)
+        dropout (float): See :class:`~pyg_bgformer.nn.NodeToEdgeAttention`. (default: :obj:`0.1`)
         backend (str): See :obj:`~pyg_bgformer.nn.conv.margin_attention_conv.MarginBackend`. (default: ``"auto"``)
 
     Shapes:
         - **input:** node features :math:`(N, D)`, edge features :math:`(N, N, D)`, the edges :math:`(2, E)` along
           which nodes attend to each other
         - **output:** node features :math:`(N, D)` and edge features :math:`(N, N, D)` or, with
-          ``return_attention_weights``, these two with :math:`((2, E), (E, H))`
+          ``return_attention_weights``, the pair of these and :math:`((2, E), (E, H))`
 
     Raises:
-        InputError: If ``heads`` does not divide ``in_channels``, or an option is out of its range.
+        InputError: If ``heads`` does not divide ``in_channels``, or an option is unknown or out of its range.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class GCALayer(nn.Module):
     ) -> tuple[Tensor, Tensor] | tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Returns the new features of nodes ``(N, D)`` and edges ``(N, N, D)``.
 
-        With ``return_attention_weights`` also the edges and weights of the nodes' attention.
+        With ``return_attention_weights`` it also returns the edges and weights of the nodes' attention.
         """
         out = self.attention(x, edge_index, return_attention_weights=return_attention_weights)
         attended, edges = out if return_attention_weights else (out, None)
@@ -79,36 +79,37 @@ class GCALayer(nn.Module):
 
 
 class GCANetwork(nn.Module):
-    r"""The graph network that weighs each channel of each pair of samples, from the `"Globally Correlation-Aware
-    Hard Negative Generation" <https://doi.org/10.1007/s11263-024-02288-0>`_ paper.
+    r"""The graph network that computes a weight for each channel of each pair of samples, from the `"Globally
+    Correlation-Aware Hard Negative Generation" <https://doi.org/10.1007/s11263-024-02288-0>`_ paper.
 
-    An edge starts as the product of both samples' features, centred over the channels and of length 1,
+    The first features of an edge are the products of both samples' features, centred and normalised:
 
     .. math::
         \mathbf{e}_{rc} = \hat{\mathbf{z}}_r \odot \hat{\mathbf{z}}_c, \qquad \hat{\mathbf{z}} = \frac{\mathbf{z} -
         \bar{z}}{\Vert \mathbf{z} - \bar{z} \Vert}
 
-    whose channels sum to the samples' Pearson correlation. After the layers, :math:`\sigma(\mathbf{W}
-    \textrm{BN}(\mathbf{e}_{rc}) + \mathbf{b})` are the channel weights of the pair. Batches are complete graphs of
-    any size and order. Nodes attend only to nodes of other classes, which the labels tell. Memory grows with
-    :math:`4 D N^2` numbers a layer.
+    Their sum over the channels is the Pearson correlation of the samples. After the layers,
+    :math:`\sigma(\mathbf{W} \, \textrm{BN}(\mathbf{e}_{rc}) + \mathbf{b})` are the channel weights of the pair. A
+    batch is a complete graph of any size, with its samples in any order. Nodes attend to nodes of other classes
+    only; this is what the labels are for. Each layer stores at least :math:`4 D N^2` numbers for its gradients.
 
     Args:
-        in_channels (int): Size :math:`D` of each sample.
-        num_classes (int): Number of classes that the nodes are classified into.
+        in_channels (int): Size :math:`D` of each sample, a multiple of ``heads``.
+        num_classes (int): Number :math:`C` of classes into which the nodes are classified.
         num_layers (int): Number of layers. (default: :obj:`2`)
-        heads (int): Attention heads of the nodes. (default: :obj:`4`)
-        dropout (float): Dropout of the edges' attention. With it, the pairs :math:`(r, c)` and :math:`(c, r)`
-            differ in training. (default: :obj:`0.1`)
+        heads (int): Number of attention heads of the nodes. (default: :obj:`4`)
+        dropout (float): Dropout of the edges' attention, in [0, 1). It makes the channel weights of :math:`(r, c)`
+            and :math:`(c, r)` differ in training. (default: :obj:`0.1`)
         backend (str): See :obj:`~pyg_bgformer.nn.conv.margin_attention_conv.MarginBackend`. (default: ``"auto"``)
 
     Shapes:
         - **input:** sample features :math:`(N, D)`, labels :math:`(N)`
-        - **output:** class logits :math:`(N, C)` and channel weights :math:`(N, N, D)` in (0, 1), row and column in
-          the samples' order; with ``return_attention_weights`` these two with :obj:`~pyg_bgformer.nn.ops.Edges`
+        - **output:** class logits :math:`(N, C)` and channel weights :math:`(N, N, D)` in (0, 1), rows and columns
+          in the order of the samples. With ``return_attention_weights`` it is the pair of these and
+          :obj:`~pyg_bgformer.nn.ops.Edges`.
 
     Raises:
-        InputError: If ``heads`` does not divide ``in_channels``, or an option is out of its range.
+        InputError: If ``heads`` does not divide ``in_channels``, or an option is unknown or out of its range.
     """
 
     def __init__(
@@ -135,8 +136,8 @@ class GCANetwork(nn.Module):
     ) -> tuple[Tensor, Tensor] | tuple[tuple[Tensor, Tensor], Edges]:
         """Returns class logits ``(N, C)`` and channel weights ``(N, N, D)``.
 
-        With ``return_attention_weights`` also the edges between samples of different classes and the weights of the
-        nodes' attention along them, as ``{"layers.0.attention": ((2, E), (E, H)), ...}``.
+        With ``return_attention_weights`` it also returns the edges between samples of different classes and the
+        nodes' attention weights along them, as ``{"layers.0.attention": ((2, E), (E, H)), ...}``.
         """
         x, edge_attr = self.lin(z), correlations(z)
         edge_index = mask_to_edges(labels[:, None] != labels[None, :])
@@ -152,7 +153,7 @@ class GCANetwork(nn.Module):
 
 
 def correlations(z: Tensor) -> Tensor:
-    """Returns the products ``(N, N, D)`` of samples that are centred over their channels and of length 1.
+    """Returns the products ``(N, N, D)`` of all pairs of samples, each centred over its channels and of length 1.
 
     Args:
         z: Samples ``(N, D)``.

@@ -1,4 +1,4 @@
-"""The network of Intra-Batch Connections: samples of a mini-batch attend to each other and are classified."""
+"""The network of Intra-Batch Connections, in which samples of a mini-batch attend to each other."""
 
 from typing import Any, NamedTuple
 
@@ -21,18 +21,18 @@ class IntraBatchLayer(nn.Module):
         \mathbf{H}^{\prime\prime} &= \textrm{LayerNorm}(\mathbf{H}^{\prime} + \textrm{FFN}(\mathbf{H}^{\prime}))
 
     Args:
-        in_channels (int): Size :math:`D` of each sample.
-        heads (int): Attention heads. (default: :obj:`2`)
-        margin (bool): See :class:`MarginAttentionConv`. (default: :obj:`True`)
-        attention_dropout (float): Probability of dropping an attention weight. (default: :obj:`0.1`)
-        dropout (float): Probability of dropping an entry of the outputs of attention and feed-forward network.
-            (default: :obj:`0.1`)
-        mlp_dropout (float): Probability of dropping a hidden unit of the feed-forward network.
+        in_channels (int): Size :math:`D` of each sample, a multiple of ``heads``.
+        heads (int): Number of attention heads. (default: :obj:`2`)
+        margin (bool): See :class:`~pyg_bgformer.nn.MarginAttentionConv`. (default: :obj:`True`)
+        attention_dropout (float): Probability of dropping an attention weight, in [0, 1). (default: :obj:`0.1`)
+        dropout (float): Probability of dropping an entry of the outputs of attention and feed-forward network, in
+            [0, 1). (default: :obj:`0.1`)
+        mlp_dropout (float): Probability of dropping a hidden unit of the feed-forward network, in [0, 1).
             (default: :obj:`0.1`)
         backend (str): See :obj:`~pyg_bgformer.nn.conv.margin_attention_conv.MarginBackend`. (default: ``"auto"``)
 
     Shapes:
-        - As in :class:`MarginAttentionConv`.
+        - As in :class:`~pyg_bgformer.nn.MarginAttentionConv`.
 
     Raises:
         InputError: If an option is unknown or out of its range.
@@ -71,9 +71,9 @@ class IntraBatchLayer(nn.Module):
         edge_weight: Tensor | None = None,
         return_attention_weights: bool = False,
     ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Returns the refined features, of the shape of ``x``.
+        """Returns the refined features, in the shape of ``x``.
 
-        With ``return_attention_weights`` also the edges and weights of :class:`MarginAttentionConv`.
+        With ``return_attention_weights`` it also returns the edges and weights of the attention.
         """
         out = self.attention(x, edge_index, edge_weight, return_attention_weights)
         attended, edges = out if return_attention_weights else (out, None)
@@ -86,9 +86,10 @@ class IntraBatchOutput(NamedTuple):
     """The output of :class:`IntraBatchNetwork`.
 
     Attributes:
-        logits: ``(*, N, C)``.
-        features: ``(*, N, D)`` that are classified, before the neck.
-        hidden: The output of each layer, ``(*, N, D)``.
+        logits: Class logits ``(*, N, C)``.
+        features: The classified features before the neck, ``(*, N, D)`` or, with ``cat``, ``(*, N, L * D)`` with L
+            layers.
+        hidden: The output ``(*, N, D)`` of each layer.
     """
 
     logits: Tensor
@@ -98,20 +99,20 @@ class IntraBatchOutput(NamedTuple):
 
 class IntraBatchNetwork(nn.Module):
     r"""The network of the `"Learning Intra-Batch Connections for Deep Metric Learning"
-    <https://arxiv.org/abs/2102.07753>`_ paper: a linear map, ``num_layers`` of :class:`IntraBatchLayer`, and a
-    classifier behind a neck.
+    <https://arxiv.org/abs/2102.07753>`_ paper: a linear map, ``num_layers`` layers of :class:`IntraBatchLayer`, a
+    neck and a classifier.
 
     The neck is a BatchNorm whose bias stays 0, and the classifier has no bias, as in the `"Bag of Tricks and A
-    Strong Baseline for Deep Person Re-identification" <https://arxiv.org/abs/1903.07071>`_ paper. The network uses
-    no labels; its classification loss reaches the encoder that feeds it. That encoder is deployed alone, because
-    a refined sample depends on its batch.
+    Strong Baseline for Deep Person Re-identification" <https://arxiv.org/abs/1903.07071>`_ paper. The network does
+    not see labels. Gradients of its classification loss reach the encoder that feeds it. This encoder is deployed
+    alone, because a refined sample depends on its batch.
 
     Args:
-        in_channels (int): Size :math:`D` of each sample.
+        in_channels (int): Size :math:`D` of each sample, a multiple of ``heads``.
         num_classes (int): Number of training classes :math:`C`.
         num_layers (int): Number of layers. (default: :obj:`1`)
-        heads (int): Attention heads. (default: :obj:`2`)
-        cat (bool): Classify the concatenated outputs of all layers instead of the last one's.
+        heads (int): Number of attention heads. (default: :obj:`2`)
+        cat (bool): Classify the concatenated outputs of all layers instead of those of the last layer.
             (default: :obj:`False`)
         **options: All other options of :class:`IntraBatchLayer`.
 
@@ -119,7 +120,7 @@ class IntraBatchNetwork(nn.Module):
         - **input:** node features :math:`(N, D)`, edge indices :math:`(2, E)` and edge weights :math:`(E)`
           *(both optional)*. Without edges the graph is complete, self loops included, and features
           :math:`(*, N, D)` are several such graphs.
-        - **output:** :class:`IntraBatchOutput` or, with ``return_attention_weights``, this with
+        - **output:** :class:`IntraBatchOutput` or, with ``return_attention_weights``, this and
           :obj:`~pyg_bgformer.nn.ops.Edges`
 
     Raises:
@@ -156,7 +157,7 @@ class IntraBatchNetwork(nn.Module):
     ) -> IntraBatchOutput | tuple[IntraBatchOutput, Edges]:
         """Returns logits and features.
 
-        With ``return_attention_weights`` also each layer's edges and attention weights, as
+        With ``return_attention_weights`` it also returns the edges and attention weights of each layer, as
         ``{"layers.0.attention": ((2, E), (E, H)), ...}``.
         """
         edges: Edges = {}

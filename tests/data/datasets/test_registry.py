@@ -62,7 +62,7 @@ def test_a_file_of_the_user_s_own_can_add_a_dataset(tmp_path: Path, monkeypatch:
 
     assert dataset_options("mine")["variant"].default == "small"
     assert load_dataset("mine", tmp_path, variant="large").file(0) == str(tmp_path / "large" / "a0")
-    with pytest.raises(InputError, match="mine has no variant 'big'; known are: large, small"):
+    with pytest.raises(InputError, match="mine has no variant 'big'; choose one of: large, small"):
         load_dataset("mine", tmp_path, variant="big")
     with pytest.raises(InputError, match="mine needs root"):
         load_dataset("mine")
