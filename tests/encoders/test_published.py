@@ -64,7 +64,7 @@ def nothing_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 )
 def test_uncached_tags_without_network_are_one_clear_line(name: str, weights: str, full: str) -> None:
     message = (
-        rf"weights {full} are not cached and cannot be fetched .no route to host.: get https://\S+ where"
+        rf"weights {full} are not cached and cannot be downloaded .no route to host.: download https://\S+ where"
     )
     with pytest.raises(InputError, match=message) as caught:
         build_encoder(name, weights=weights)
@@ -77,7 +77,7 @@ def test_offline_is_what_the_hub_says(name: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     started = time.perf_counter()
-    with pytest.raises(InputError, match=r"cannot be fetched \(.*HF_HUB_OFFLINE.*\)"):
+    with pytest.raises(InputError, match=r"cannot be downloaded \(.*HF_HUB_OFFLINE.*\)"):
         build_encoder(name, weights="pretrained" if "timm" in name else "DEFAULT")
     assert time.perf_counter() - started < 20  # the hub's retries would take 24 seconds
 
