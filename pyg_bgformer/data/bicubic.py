@@ -1,35 +1,37 @@
-"""Bicubic resizing of many windows at once by two matrix products, with the numbers of torch's kernel for uint8."""
+"""Bicubic resizing of many windows at once by two matrix products, with the results of torch's kernel for uint8."""
 
 import torch
 from torch import Tensor
 
 FINEST = 16
-"""Most bits behind the point of a weight. Sums of pixels times such weights are exact in float32, in any order."""
+"""Largest number of binary digits of a weight behind the point. With it, sums of pixels times weights are exact in
+float32, in any order."""
 
 
 def resized(
     pixels: Tensor, starts: Tensor, sizes: Tensor, mirrored: Tensor, size: int, largest: tuple[int, int]
 ) -> Tensor:
-    r"""Resizes windows of different sizes to squares, antialiased, and mirrors some of them.
+    """Returns windows of different sizes, resized to squares with antialiasing. Some of them are mirrored.
 
-    Torch's kernel for uint8 rounds each weight to 15 bits and the image between its two passes, first along the
-    rows, then along the columns. The same is done here. All sums are exact, so a pixel depends neither on the other
-    windows nor on the device. Where a window is at most about four times as large as the result, it is bit for bit
-    what ``interpolate(..., mode="bicubic", antialias=True)`` gives on a CPU, otherwise to within one grey level.
+    Torch's kernel for uint8 makes two passes, first along the rows and then along the columns. It rounds each
+    weight to 15 bits, and rounds the image between the passes. The same is done here. All sums are exact, so a
+    pixel depends neither on the other windows nor on the device. The results are bit for bit those of
+    ``interpolate(..., mode="bicubic", antialias=True)`` on a CPU if a window is at most about four times as large
+    as the result. Otherwise they differ by at most one grey level.
 
     Args:
-        pixels: Uint8 ``(P, 3)``; those of each window lie together, row by row.
-        starts: Where each window's pixels start, int64 ``(N,)``.
+        pixels: Pixels of all windows, uint8 ``(P, 3)``. Those of a window lie together, row by row.
+        starts: Position of the first pixel of each window, int64 ``(N,)``.
         sizes: Height and width of each window, int64 ``(N, 2)``.
-        mirrored: Which are mirrored, bool ``(N,)``.
-        size: Side of the squares.
-        largest: At least the largest height and the largest width.
+        mirrored: Whether each window is mirrored, bool ``(N,)``.
+        size: Side of the squares in pixels.
+        largest: Upper bounds of the heights and of the widths.
 
     Returns:
         Uint8 ``(N, 3, size, size)``, with the channels last in memory.
     """
     heights, widths = sizes[:, 0, None], sizes[:, 1, None]
-    # beyond a window its last pixels are repeated; their weights are 0
+    # Beyond a window its last pixels are repeated, with weights of 0.
     rows = torch.arange(largest[0], device=pixels.device).minimum(heights - 1)
     columns = torch.arange(largest[1], device=pixels.device).minimum(widths - 1)
     places = starts[:, None, None] + columns[:, :, None] + (rows * widths)[:, None, :]
@@ -43,21 +45,21 @@ def resized(
 
 
 def _rounded(weights: Tensor, centred: Tensor) -> Tensor:
-    """Returns resized lines of pixels less 128, rounded and cut off at 0 and 255 less 128."""
+    """Returns resized lines of pixels minus 128, rounded and clipped to the range of uint8 minus 128."""
     lost = 128 * (weights.sum(2, keepdim=True) - 1)
     return torch.bmm(weights, centred).add_(lost + 0.5).floor_().clamp_(-128, 127)
 
 
 def bicubic_weights(sizes: Tensor, size: int, largest: int) -> Tensor:
-    """Returns the weight of each pixel of a line in each pixel of the resized line, rounded as torch does.
+    """Returns the weight of each pixel of a line in each pixel of the resized line, rounded as torch rounds it.
 
     Args:
         sizes: Lengths of lines, of any shape.
         size: Length of the resized lines.
-        largest: At least the largest length.
+        largest: An upper bound of the lengths.
 
     Returns:
-        Float32 ``(*sizes.shape, size, largest)``; 0 beyond the end of a line.
+        Float32 ``(*sizes.shape, size, largest)``, 0 beyond the end of a line.
     """
     lengths = sizes[..., None, None].double()
     scale = lengths / size
@@ -68,7 +70,7 @@ def bicubic_weights(sizes: Tensor, size: int, largest: int) -> Tensor:
     far = ((-0.5 * distances + 2.5) * distances - 4).mul_(distances).add_(2)
     weights = near.where(distances < 1, far).masked_fill_((distances >= 2) | (places >= lengths), 0)
     weights /= weights.sum(-1, keepdim=True)
-    # as many bits as a signed number of 16 bits has for the largest weight of the line
+    # As many bits as a signed 16-bit number has for the largest weight of the line.
     bits = (32767.5 / weights.amax((-2, -1), keepdim=True)).log2_().ceil_().sub_(1).clamp_(max=FINEST)
     steps = bits.exp2_()
     rounded = weights.abs().mul_(steps).add_(0.5).floor_().copysign_(weights)

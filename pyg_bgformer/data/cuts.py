@@ -1,4 +1,4 @@
-"""Augmentation in two places: processes that load images cut them, the device does the rest for a whole batch."""
+"""Augmentation in two steps: workers cut windows out of images, and the device does the rest for a whole batch."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -11,19 +11,19 @@ from pyg_bgformer.data.batched import BatchedTransform
 from pyg_bgformer.data.bicubic import resized
 
 AT_ONCE = 64
-"""Most images that are resized at once, so that memory has a bound whatever the batch is."""
+"""Largest number of images that are resized at once. It bounds the memory for batches of any size."""
 
 Box = tuple[int, int, int, int]
 """Top, left, height and width in pixels."""
 
 
 class Cut(NamedTuple):
-    """What an image's augmentation will be made of.
+    """The window that was cut out of an image, and the random choices for the rest of its augmentation.
 
-    Args:
-        window: The pixels that were cut out, uint8 ``(3, height, width)``.
+    Attributes:
+        window: The pixels of the window, uint8 ``(3, height, width)``.
         mirrored: Whether the result is mirrored.
-        erased: Rectangle of the result that becomes the mean colour; of no size for none.
+        erased: Rectangle of the result that becomes the mean colour. Size 0 erases nothing.
     """
 
     window: Tensor
@@ -34,13 +34,13 @@ class Cut(NamedTuple):
 class Cuts(NamedTuple):
     """The cuts of a batch of N images.
 
-    Args:
-        pixels: Those of all windows one after another, each row by row, uint8 ``(P, 3)``.
+    Attributes:
+        pixels: Pixels of all windows, one after another and row by row, uint8 ``(P, 3)``.
         sizes: Height and width of each window, int64 ``(N, 2)``.
-        mirrored: Bool ``(N,)``.
-        erased: Int64 ``(N, 4)``, or :obj:`None` where no image is ever erased.
-        size: Side of the images that they will be.
-        largest: The largest height and the largest width, which the device need not be asked for.
+        mirrored: Whether each result is mirrored, bool ``(N,)``.
+        erased: Rectangle of each result, int64 ``(N, 4)``, or :obj:`None` if the augmentation does not erase.
+        size: Side of the resulting images in pixels.
+        largest: The largest height and the largest width, as numbers on the CPU.
     """
 
     pixels: Tensor
@@ -51,12 +51,12 @@ class Cuts(NamedTuple):
     largest: tuple[int, int]
 
     def images(self, normalise: Callable[[Tensor], Tensor]) -> Tensor:
-        """Returns the augmented images ``(N, 3, size, size)``, on the device that the cuts are on.
+        """Returns the augmented images ``(N, 3, size, size)`` on the device of the cuts.
 
-        They are uint8, or normalised where some may be erased.
+        They are uint8, or normalised float32 if the augmentation erases rectangles.
 
         Args:
-            normalise: From uint8 to float32 images.
+            normalise: A function from uint8 images to normalised float32 images.
         """
         areas = self.sizes.prod(1)
         windows = (areas.cumsum(0) - areas, self.sizes, self.mirrored)
@@ -77,11 +77,11 @@ class Cuts(NamedTuple):
 
 
 class CutTransform:
-    """The workers' part of an augmentation: draws what the whole of it draws, in the same order, and cuts.
+    """The workers' part of an augmentation. It draws the same random numbers as the whole augmentation, and cuts.
 
     Args:
         transform: The whole augmentation.
-        largest: Longest side of a window that is handed on; a longer one is shrunk to it.
+        largest: Longest side of a window in pixels. Longer sides are resized to it.
     """
 
     def __init__(self, transform: BatchedTransform, largest: int) -> None:
@@ -89,7 +89,7 @@ class CutTransform:
         self.largest = largest
 
     def __call__(self, image: Tensor) -> Cut:
-        """Cuts one image, uint8 ``(3, height, width)``, with random numbers of torch's global generator."""
+        """Returns the cut of an image, uint8 ``(3, height, width)``, with numbers of torch's global generator."""
         crop, flip, erase = self.transform.crop, self.transform.flip, self.transform.erase
         top, left, height, width = crop.make_params([image]).values()
         window = image[:, top : top + height, left : left + width]
@@ -108,7 +108,7 @@ class CutTransform:
         """Returns the cuts, labels and rows of a batch.
 
         Args:
-            samples: Of an :class:`~pyg_bgformer.data.ImageSamples` with this transform.
+            samples: Samples of an :class:`~pyg_bgformer.data.ImageSamples` with this transform.
         """
         cuts, labels, rows = zip(*samples, strict=True)
         sizes = torch.tensor([cut.window.shape[1:] for cut in cuts])

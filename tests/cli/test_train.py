@@ -66,8 +66,12 @@ def test_missing_weights_say_which_file_to_pass(photos, capsys, monkeypatch):
     monkeypatch.setattr("pyg_bgformer.encoders.published.hub_file", no_network)
     assert main(["train", str(photos)]) == 2
     line = capsys.readouterr().err
-    assert "weights timm/tf_efficientnet_lite0.in1k are not cached and cannot be downloaded (no route)" in line
-    assert re.search(r"download https://\S+/tf_efficientnet_lite0\S*/model\.safetensors .*--weights FILE", line)
+    assert (
+        "weights timm/tf_efficientnet_lite0.in1k are not cached and cannot be downloaded (no route)" in line
+    )
+    assert re.search(
+        r"download https://\S+/tf_efficientnet_lite0\S*/model\.safetensors .*--weights FILE", line
+    )
 
 
 def no_network(*_, **__):

@@ -1,4 +1,4 @@
-"""Datasets: one a file."""
+"""Datasets by name, one dataset a file."""
 
 import inspect
 from pathlib import Path
@@ -41,23 +41,23 @@ def load_dataset(
     holdout: float | None = None,
     holdout_seed: int = 0,
 ) -> ImageDataset:
-    """Returns a dataset that is fit for training and testing; its images are read when they are asked for.
+    """Returns a dataset that can be trained and tested on. Its images are read when they are used.
 
     Args:
-        name: One of :data:`DATASETS`.
-        root: The dataset's folder, or an archive of it, which is unpacked beside itself. By default
-            ``$PYG_BGFORMER_DATA/<official folder>``, else ``data/<official folder>`` in the working directory.
-        variant: For datasets that have variants, by default the first one.
-        allow_partial: Take a copy whose counts are not the official ones; it says so in ``partial``.
-        crop_to_box: Crop images to their annotated boxes (cub200, cars196); it says so in ``cropped``.
+        name: A name in :data:`DATASETS`.
+        root: The dataset's folder, or an archive of it, which is unpacked beside itself. By default it is
+            ``$PYG_BGFORMER_DATA/<official folder>``, or else ``data/<official folder>`` in the working directory.
+        variant: Name of a variant, for datasets that have variants. By default it is the first one.
+        allow_partial: Accept a copy whose counts are not the official ones. Its ``partial`` is then ``True``.
+        crop_to_box: Crop images to their annotated boxes (cub200, cars196). ``cropped`` is then ``True``.
         min_images: Leave out classes with fewer images.
-        holdout: Of a user's folder without folders of splits, the share of the classes that is tested; 0 trains on
-            all. ``None``: the second half of the class names.
-        holdout_seed: Decides which classes these are.
+        holdout: For a user's folder without folders of splits, the share of the classes that is tested. 0 tests on
+            the training images. ``None`` tests the second half of the class names.
+        holdout_seed: Decides which classes are tested.
 
     Raises:
         InputError: If the name or the variant is unknown, there is no such folder or there are no boxes, the copy
-            is partial, a class has one image, or a split has fewer than two classes.
+            is partial, or the dataset has one of the faults of :meth:`ImageDataset.faults`.
     """
     dataset = read_dataset(name, root, variant=variant, crop_to_box=crop_to_box)
     if min_images > 1:
@@ -79,16 +79,16 @@ def load_dataset(
 def read_dataset(
     name: str, root: str | Path | None = None, *, variant: str | None = None, crop_to_box: bool = False
 ) -> ImageDataset:
-    """Returns a dataset as it is found, complete and sound or not: what :meth:`ImageDataset.verify` is for.
+    """Returns a dataset as it is in its folder, complete or not. :meth:`ImageDataset.verify` tells what is missing.
 
     Args:
-        name: One of :data:`DATASETS`.
+        name: A name in :data:`DATASETS`.
         root: The dataset's folder, or an archive of it.
-        variant: For datasets that have variants, by default the first one.
+        variant: Name of a variant, for datasets that have variants. By default it is the first one.
         crop_to_box: Crop images to their annotated boxes.
 
     Raises:
-        InputError: If the name or the variant is unknown, there is no such folder, or it is laid out differently.
+        InputError: If the name or the variant is unknown, there is no such folder, or its layout is another one.
     """
     load = DATASETS.find(name)
     options: dict[str, Any] = {}
@@ -112,15 +112,17 @@ def read_dataset(
 
 
 def split_by_class(dataset: ImageDataset, holdout: float, seed: int) -> ImageDataset:
-    """Returns a user's folder with a share of its classes held out; one with folders of splits as it is, and noted.
+    """Returns a user's folder with a share of its classes held out.
+
+    If its splits have folders of their own, they stay as they are, and a note says so.
 
     Args:
-        dataset: As it was read.
+        dataset: The dataset as it was read.
         holdout: See :func:`~pyg_bgformer.data.splits.hold_out`.
-        seed: Decides the draw.
+        seed: Decides which classes are held out.
 
     Raises:
-        InputError: If it is not a user's folder, or too few classes would be left.
+        InputError: If it is not a user's folder, or too few classes would be left to train on.
     """
     if not isinstance(dataset, folder.ImageFolder):
         raise InputError(f"the dataset {dataset.name} has splits of its own; leave holdout out")
@@ -135,10 +137,10 @@ def split_by_class(dataset: ImageDataset, holdout: float, seed: int) -> ImageDat
 
 
 def check_variant(name: str, variant: str) -> str:
-    """Returns a variant that a dataset has.
+    """Returns the name of a variant if a dataset has it.
 
     Raises:
-        InputError: If it has no such variant, or none at all.
+        InputError: If the dataset has no such variant.
     """
     option = dataset_options(name).get("variant")
     known = get_args(option.type) if option is not None else ()
@@ -149,7 +151,7 @@ def check_variant(name: str, variant: str) -> str:
 
 
 def existing_folder(name: str, root: Path) -> Path:
-    """Returns a dataset's folder, unpacked where ``root`` is an archive.
+    """Returns the folder of a dataset. If ``root`` is an archive, it is unpacked.
 
     Raises:
         InputError: If there is no such folder, or the archive cannot be unpacked.

@@ -1,4 +1,4 @@
-"""Archives: read where they are by any number of processes, or unpacked beside themselves."""
+"""Archives, which are read without unpacking by any number of processes, or unpacked beside themselves."""
 
 import io
 import os
@@ -18,19 +18,19 @@ ARCHIVES = (".tgz", ".tar.gz", ".zip")
 """Endings of the archives that are unpacked."""
 
 MAX_RATIO, MIN_LIMIT, MAX_LIMIT = 100, 10 * 2**20, 200 * 2**30
-"""An archive may unpack to so many times its own size, to the second number in any case, never beyond the third."""
+"""Limits of the unpacked size: MAX_RATIO times the size of the archive, at least MIN_LIMIT and at most MAX_LIMIT."""
 BLOCK = 4096
 """Bytes that the smallest file takes on a disk."""
 
-# What reading damaged bytes raises besides an OSError without a number: gzip's word for a wrong checksum.
+# Errors of damaged archives. Besides these, gzip raises an OSError without a number for a wrong checksum.
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 
 
 class ZipArchive:
-    """A zip archive whose members are read where they are; nothing is unpacked to disk.
+    """A zip archive whose members are read without unpacking it to disk.
 
-    Every process opens the file for itself: one that inherited an open file would share its position with
-    its parent.
+    Every process opens the file for itself. A process that inherits an open file would share its position with its
+    parent.
 
     Args:
         path: The archive.
@@ -47,14 +47,14 @@ class ZipArchive:
         return {"path": self.path, "_open": None}
 
     def names(self) -> list[str]:
-        """Returns all members that are files, in the archive's order."""
+        """Returns the names of all members that are files, in the archive's order."""
         return [entry.filename for entry in self._archive().infolist() if not entry.is_dir()]
 
     def open(self, name: str) -> BinaryIO:
-        """Returns a member's content.
+        """Returns the content of a member as a binary stream.
 
         Raises:
-            ImageError: If the member is missing or its checksum does not fit.
+            ImageError: If the member is missing or its checksum is wrong.
         """
         try:
             return io.BytesIO(self._archive().read(name))
@@ -75,18 +75,20 @@ class ZipArchive:
 
 
 def unpacked(folder: Path) -> Path:
-    """Returns a folder; where it is not there and the archive of its name is, that is unpacked first."""
+    """Returns the folder itself. If it is missing and there is an archive of its name, the archive is unpacked."""
     archives = [folder.with_name(folder.name + ending) for ending in ARCHIVES]
     there = [archive for archive in archives if archive.is_file()]
     return unpack(there[0]) if there and not folder.is_dir() else folder
 
 
 def unpack(archive: Path) -> Path:
-    """Unpacks ``name.tgz``, ``name.tar.gz`` or ``name.zip`` into the folder ``name`` beside it.
+    """Unpacks ``name.tgz``, ``name.tar.gz`` or ``name.zip``, and returns the folder ``name`` beside it.
 
-    Where all folders of the archive are inside a single one, that one becomes ``name``. A folder ``name`` that is
-    there already is taken for the unpacked archive. The folder appears when it is complete; of a failure nothing
-    is left.
+    If all content of the archive is in a single folder, this folder becomes ``name``. A folder ``name`` that exists
+    already is taken for the unpacked archive. The folder appears when it is complete. A failure leaves nothing.
+
+    Args:
+        archive: The archive.
 
     Raises:
         InputError: If the ending is another one; if the archive is damaged, empty or encrypted, holds links or
@@ -110,7 +112,9 @@ def unpack(archive: Path) -> Path:
             raise InputError(
                 f"{archive}: cannot be unpacked in {archive.parent} ({error.strerror})"
             ) from None
-        what = str(error).partition("\n")[0].rstrip(":")  # tarfile lists all that it tried
+        what = (
+            str(error).partition("\n")[0].rstrip(":")
+        )  # on further lines tarfile lists all formats it tried
         raise InputError(
             f"{archive}: a damaged or truncated archive ({what}); remove it and get it again"
         ) from None
@@ -120,7 +124,15 @@ def unpack(archive: Path) -> Path:
 
 
 def extract_zip(archive: Path, target: Path) -> None:
-    """Unpacks a zip archive; zipfile itself keeps every member inside the folder."""
+    """Unpacks a zip archive. The zipfile module itself keeps every member inside the folder.
+
+    Args:
+        archive: The archive.
+        target: An empty folder.
+
+    Raises:
+        InputError: If a member is neither a file nor a folder or is encrypted, or the limit of size is exceeded.
+    """
     with zipfile.ZipFile(archive) as file:
         left = unpacked_limit(archive)
         for entry in file.infolist():
@@ -137,7 +149,15 @@ def extract_zip(archive: Path, target: Path) -> None:
 
 
 def extract_tar(archive: Path, target: Path) -> None:
-    """Unpacks a tar archive; tarfile's data filter keeps every member inside the folder."""
+    """Unpacks a tar archive. The data filter of the tarfile module keeps every member inside the folder.
+
+    Args:
+        archive: The archive.
+        target: An empty folder.
+
+    Raises:
+        InputError: If a member is neither a file nor a folder, or lies outside, or the limit of size is exceeded.
+    """
     with tarfile.open(archive) as file:
         left = unpacked_limit(archive)
         for entry in file:
@@ -152,15 +172,20 @@ def extract_tar(archive: Path, target: Path) -> None:
 
 
 def unpacked_limit(archive: Path) -> int:
-    """Returns how many bytes an archive may become."""
+    """Returns the largest size in bytes to which an archive may be unpacked."""
     return min(max(MAX_RATIO * archive.stat().st_size, MIN_LIMIT), MAX_LIMIT)
 
 
 def take_from_limit(archive: Path, left: int, size: int) -> int:
     """Returns what is left of an archive's limit after one more file.
 
+    Args:
+        archive: The archive, for messages.
+        left: What was left before, in bytes.
+        size: Size of the file in bytes.
+
     Raises:
-        InputError: If nothing is left.
+        InputError: If the file exceeds the limit.
     """
     left -= max(size, BLOCK)
     if left < 0:
@@ -172,11 +197,11 @@ def take_from_limit(archive: Path, left: int, size: int) -> int:
 
 
 def check_end(file: tarfile.TarFile) -> None:
-    """Reads what is behind the last member: tarfile takes a damaged header for the end of the archive.
+    """Reads what follows the last member, because tarfile takes a damaged header for the end of the archive.
 
     Raises:
-        OSError: If the checksum of the whole, which stands at its end, does not fit.
-        tarfile.ReadError: If there is more than the zeros that fill an archive up.
+        OSError: If the checksum at the end of a compressed archive is wrong.
+        tarfile.ReadError: If anything but zeros follows.
     """
     assert file.fileobj is not None
     while rest := file.fileobj.read(1 << 20):
@@ -192,7 +217,12 @@ def not_a_file(archive: Path, name: str) -> InputError:
 
 
 def move_into_place(archive: Path, content: Path, folder: Path) -> None:
-    """Renames what was unpacked, without a single folder around it; files beside that folder go into it.
+    """Moves the unpacked content to its folder. A single folder in it becomes the folder itself.
+
+    Args:
+        archive: The archive, for messages.
+        content: The unpacked content. Files beside a single folder are moved into that folder.
+        folder: The final place.
 
     Raises:
         InputError: If nothing was unpacked.
@@ -208,5 +238,5 @@ def move_into_place(archive: Path, content: Path, folder: Path) -> None:
     try:
         content.rename(folder)
     except OSError:
-        if not folder.is_dir():  # else another process was faster
+        if not folder.is_dir():  # otherwise another process was faster
             raise

@@ -28,14 +28,14 @@ PARTS = {
     "cars_train": ("cars_train_annos.mat", 8_144),
     "cars_test": ("cars_test_annos_withlabels.mat", 8_041),
 }
-"""By folder its list of images and how many there are."""
+"""For each folder its list of images, and the official number of images."""
 CLASS_FOLDER = re.compile(r"[A-Za-z].*[ _]\d{4}")
 """Every official class name ends with the year of the model."""
 
 
 @dataclass
 class Content:
-    """What a folder of Cars196 gives.
+    """The content of a folder of Cars196.
 
     Attributes:
         records: A record for each image.
@@ -51,16 +51,16 @@ class Content:
 
 
 class Cars196(ImageDataset):
-    """Cars196 in one of its three layouts; rows are in the order of the lists, ``cars_train`` first.
+    """Cars196 in one of its three layouts. Rows are in the order of the lists, ``cars_train`` first.
 
     * ``cars_train/``, ``cars_test/``, ``cars_train_annos.mat``, ``cars_test_annos_withlabels.mat`` and
-      ``cars_meta.mat``, the latter three also in ``devkit/`` or ``car_devkit/``;
-    * ``car_ims/`` with ``cars_annos.mat``;
-    * a folder for each class under its official name (``Acura RL Sedan 2012``), all of them together or in
+      ``cars_meta.mat``. The three lists may also be in ``devkit/`` or ``car_devkit/``.
+    * ``car_ims/`` with ``cars_annos.mat``.
+    * A folder for each class under its official name (``Acura RL Sedan 2012``), all of them together or in
       ``train/`` and ``test/``, the parts of the official split. Rows are then in the order of the paths.
 
-    Folders may be archives as they were downloaded, or hold a folder of their own name. Images that are listed but
-    not there are left out, which makes the dataset partial; so does a part without its list.
+    Folders may be archives as they were downloaded, or contain a folder of their own name. Listed images that are
+    missing are left out, and so is a part without its list. The dataset is then partial.
 
     Args:
         root: The folder with all of this.
@@ -154,16 +154,16 @@ def add_listed(
     official: int,
     boxed: bool,
 ) -> None:
-    """Adds the images of one list that are in its folder.
+    """Adds the images of a list that are in its folder to the content.
 
     Args:
-        content: What they are added to.
+        content: The content, which is changed.
         root: The folder of the dataset.
         part: Name of the folder of the images.
         annotations: The list.
-        names: Names of all classes, in the order of their numbers.
-        list_name: What the list is called in messages.
-        official: How many images the official list has.
+        names: Names of all classes in the order of their numbers.
+        list_name: Name of the list in messages.
+        official: Number of images of the official list.
         boxed: Whether records have boxes.
     """
     folder = innermost(unpacked(root / part))
@@ -191,14 +191,14 @@ def add_listed(
 
 
 def find_in_devkit(root: Path, name: str) -> Path | None:
-    """Returns a list in the dataset's folder or its devkit."""
+    """Returns a list in the dataset's folder or its devkit, or None if it is missing."""
     devkits = [innermost(unpacked(root / devkit), "devkit") for devkit in ("devkit", "car_devkit")]
     files = [find_list(place / name) for place in (root, *devkits)]
     return next((file for file in files if file.is_file()), None)
 
 
 def class_folders(root: Path) -> Content:
-    """Returns the content of a folder for each class, at the top or else in ``train`` and ``test``.
+    """Returns the content of class folders, which are in the dataset's folder or in its ``train`` and ``test``.
 
     Raises:
         InputError: If a folder is not named like a class.
@@ -214,7 +214,7 @@ def class_folders(root: Path) -> Content:
                 f"{root}: found {folder}; expected cars_train/ and cars_test/ with their lists, car_ims/ with "
                 "cars_annos.mat, or a folder for each class named like 'Acura RL Sedan 2012' (data/README.md)"
             )
-        # The official numbers go by the alphabet of the makes: class 98 is an Eagle, class 99 a FIAT.
+        # The official classes are in the alphabetical order of the makes: class 98 is an Eagle, class 99 a FIAT.
         split = "train" if name[0].casefold() < "f" else "test"
         files = image_files(root / folder)
         content.others.extend(f"{folder}/{path}" for path in files.others)

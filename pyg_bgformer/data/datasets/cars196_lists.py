@@ -10,7 +10,7 @@ import numpy as np
 from pyg_bgformer.data.images import Box
 from pyg_bgformer.errors import InputError, one_line
 
-# First bytes of a file, and its version and the order of its bytes behind the description
+# A file begins with these bytes. After a description follow the version and the byte order.
 _MAGIC = b"MATLAB 5.0 MAT-file"
 _ORDERS = {b"\x00\x01IM": "<", b"\x01\x00MI": ">"}
 _HEADER_BYTES = 128
@@ -18,7 +18,7 @@ _COMPRESSED = 15
 
 
 class Annotation(NamedTuple):
-    """One image: the path that its list gives, its number in the list, its class from 1, and its box."""
+    """One image of a list: its path, the number in its name, its class from 1, and its box."""
 
     path: str
     number: int
@@ -27,10 +27,10 @@ class Annotation(NamedTuple):
 
 
 def read_class_names(file: Path) -> list[str]:
-    """Returns the names of the classes, in the order of their numbers.
+    """Returns the names of the classes in the order of their numbers.
 
     Raises:
-        InputError: If the file is missing or is not what it should be.
+        InputError: If the file is missing, damaged, or another one.
     """
     names: list[str] = np.atleast_1d(read_variable(file, "class_names")).tolist()
     if not all(isinstance(name, str) for name in names):
@@ -43,11 +43,11 @@ def read_annotations(file: Path, path_field: str, classes: int) -> list[Annotati
 
     Args:
         file: A ``.mat`` file with the variable ``annotations``.
-        path_field: Its field that has the image's path.
-        classes: How many classes there are.
+        path_field: Name of its field with the image's path.
+        classes: Number of classes.
 
     Raises:
-        InputError: If the file is missing, is not what it should be, or has a class number out of range.
+        InputError: If the file is missing, damaged, or another one, or has a class number out of range.
     """
     annotations = np.atleast_1d(read_variable(file, "annotations"))
     fields = (path_field, "class", "bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
@@ -64,14 +64,14 @@ def read_annotation(
 
     Args:
         file: The list, for messages.
-        classes: How many classes there are.
-        index: Number of the row, from 1, for messages.
+        classes: Number of classes.
+        index: Number of the row from 1, for messages.
         path: Path of the image.
-        class_number: Its class.
+        class_number: Number of its class, from 1.
         *box: Left, upper, right and lower edge, counted from 1 and inclusive.
 
     Raises:
-        InputError: If a value is of another kind, or the class number out of range.
+        InputError: If a value has another type, or the class number is out of range.
     """
     stem = Path(str(path)).stem
     if not stem.isdecimal() or not isinstance(class_number, int) or not 1 <= class_number <= classes:
@@ -82,7 +82,7 @@ def read_annotation(
     if not all(isinstance(edge, int) for edge in box):
         raise InputError(f"{file}, annotation {index}: found the box {box}; expected four whole numbers")
     left, upper, right, lower = box
-    # MATLAB counts pixels from 1, and the last ones belong to the box.
+    # MATLAB counts pixels from 1, and includes the last ones.
     return Annotation(str(path), int(stem), class_number, (left - 1, upper - 1, right, lower))
 
 
@@ -99,7 +99,7 @@ def read_variable(file: Path, name: str) -> np.ndarray:
         content = loadmat(str(file), squeeze_me=True)
     except FileNotFoundError:
         raise InputError(f"{file}: no such file; expected the official lists of Cars196 there") from None
-    except Exception as error:  # whatever comes of reading damaged bytes
+    except Exception as error:  # damaged bytes raise errors of many kinds
         reason = one_line(error) or type(error).__name__
         raise InputError(f"{file}: not a whole MATLAB file ({reason}); get it again") from None
     if name not in content:
@@ -108,12 +108,12 @@ def read_variable(file: Path, name: str) -> np.ndarray:
 
 
 def check_parts(content: bytes) -> None:
-    """Compares compressed parts, as all of the official files are, with their checksums.
+    """Compares the compressed parts of a file with their checksums. All parts of the official files are compressed.
 
-    scipy begins to read before it knows that these fit, and what is damaged can crash it.
+    Scipy starts to read before it has compared them, and damaged parts can crash it.
 
     Raises:
-        ValueError: If it is another kind of file, or one that was cut off.
+        ValueError: If the file is of another kind, or truncated.
         zlib.error: If a part is damaged.
     """
     order = _ORDERS.get(content[_HEADER_BYTES - 4 : _HEADER_BYTES])

@@ -37,14 +37,14 @@ ROWS = {
 
 
 class Cub200(ImageDataset):
-    """CUB-200-2011 in its official layout; rows are in the order of ``images.txt``.
+    """CUB-200-2011 in its official layout. Rows are in the order of ``images.txt``.
 
-    Images that are listed but not there are left out, which makes the dataset partial; files that are there
-    but not listed are left out and named by :meth:`verify`.
+    Listed images that are missing are left out, and the dataset is then partial. Files that are not listed are left
+    out too, and :meth:`verify` names them.
 
     Args:
-        root: The folder with ``images.txt``, ``image_class_labels.txt``, ``classes.txt`` and ``images/``,
-            or the folder around it, in which ``CUB_200_2011.tgz`` will do.
+        root: The folder with ``images.txt``, ``image_class_labels.txt``, ``classes.txt`` and ``images/``, or the
+            folder around it. That one may hold ``CUB_200_2011.tgz`` instead.
         crop_to_box: Crop images to their boxes in ``bounding_boxes.txt``.
 
     Raises:
@@ -88,7 +88,7 @@ class Cub200(ImageDataset):
         )
 
     def differences(self) -> list[str]:
-        """Returns a line where the counts are not the official ones, and one for classes that are missing."""
+        """Returns a line if the counts are not the official ones, and one if classes are missing."""
         found = {int(name.partition(".")[0]) for name in self.table["original_class"]}
         absent = sorted(set(range(1, 201)) - found)
         lines = [f"classes that are missing: {ranges(absent)}"] if absent else []
@@ -102,10 +102,10 @@ def load(root: Path | None = None, *, crop_to_box: bool = False) -> Cub200:
 
 
 def read_list(file: Path) -> dict[str, str]:
-    """Returns the entries of a list of lines ``<number> <value>``.
+    """Returns the values of a list by their numbers. Its lines are ``<number> <value>``.
 
     Raises:
-        InputError: If the list is missing or a line is another one.
+        InputError: If the list is missing or has another line.
     """
     entries: dict[str, str] = {}
     for number, line in enumerate(read_lines(file, "CUB-200-2011"), start=1):
@@ -118,10 +118,10 @@ def read_list(file: Path) -> dict[str, str]:
 
 
 def class_names(root: Path, lists: dict[str, dict[str, str]]) -> dict[str, str]:
-    """Returns the class of each image, by the image's number: ``001.Black_footed_Albatross``.
+    """Returns the class of each image by the image's number, for example ``001.Black_footed_Albatross``.
 
     Raises:
-        InputError: If an image has no class, or a class no name that begins with its number.
+        InputError: If an image has no class, or the name of a class does not begin with its number.
     """
     names = lists["classes.txt"]
     classes = {}
@@ -141,10 +141,10 @@ def class_names(root: Path, lists: dict[str, dict[str, str]]) -> dict[str, str]:
 
 
 def read_boxes(file: Path, listed: dict[str, str]) -> dict[str, Box]:
-    """Returns the box of each listed image, by the image's number; parts of pixels count as whole ones.
+    """Returns the box of each listed image by the image's number. Edges inside a pixel are moved outwards.
 
     Raises:
-        InputError: If the list is missing, or an image has no box of four numbers.
+        InputError: If the list is missing, or an image does not have four numbers in it.
     """
     values = read_list(file)
     boxes = {}

@@ -15,13 +15,13 @@ OFFICIAL = {"train": SplitCount(5, 901), "test": SplitCount(5, 896)}
 
 
 class Digits(ImageDataset):
-    """Digits 0-4 to train (901 images), 5-9 to test (896); needs no files."""
+    """The digits 0-4 to train on (901 images) and 5-9 to test on (896 images). The dataset needs no files."""
 
     def __init__(self) -> None:
         from sklearn.datasets import load_digits  # slow to import
 
         bunch = load_digits()
-        # grey values 0..16
+        # The grey values go from 0 to 16.
         self._pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)
         records = [
             {

@@ -1,4 +1,4 @@
-"""A user's own images: a folder for each class."""
+"""A user's own images, in a folder for each class."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ SPLIT_NAMES = {
     "query": "query",
     "gallery": "gallery",
 }
-"""Names of folders, in lower case, that stand for a split of the dataset."""
+"""Folder names in lower case, and the splits that they stand for."""
 
 SPLIT_LAYOUTS = ({"train", "test"}, {"train", "val", "test"}, {"train", "query", "gallery"})
 
@@ -29,11 +29,11 @@ SPLIT_LAYOUTS = ({"train", "test"}, {"train", "val", "test"}, {"train", "query",
 class ImageFolder(ImageDataset):
     """Images in ``root/class/image``, or in ``root/train/class/image``, ``root/test/class/image`` and so on.
 
-    In the first form the classes are sorted by name; the first half (of an odd number: the smaller half)
-    trains, the rest tests, as with the benchmarks. In the second form the folders are ``train`` and ``test``, also
-    with ``val``, or ``train``, ``query`` and ``gallery``, in upper or lower case. The tested classes are all among
-    the trained ones, or none of them is. Images may lie in folders below their class. A folder that holds nothing
-    but one other folder is entered.
+    In the first form the classes are sorted by name. As in the benchmarks, the first half is trained on and the
+    rest tested; of an odd number of classes, the smaller half is trained on. In the second form the folders are
+    ``train`` and ``test``, ``train``, ``val`` and ``test``, or ``train``, ``query`` and ``gallery``, in upper or
+    lower case. Either all tested classes are trained on, or none. Images may also lie in folders inside their class
+    folder. A folder that contains nothing but one other folder is entered.
 
     Args:
         root: The folder with the class folders.
@@ -77,10 +77,10 @@ class ImageFolder(ImageDataset):
         super().__init__("folder", records, root=root, notes=notes)
 
     def without_small_classes(self, min_images: int) -> Self:
-        """Returns this dataset without the classes of fewer images; the first half of the others trains.
+        """Returns this dataset without its small classes. Without folders of splits, the others are split again.
 
         Args:
-            min_images: Images that a class must have.
+            min_images: Smallest number of images of a class.
         """
         other = super().without_small_classes(min_images)
         if self.layout:
@@ -97,21 +97,21 @@ def load(root: Path) -> ImageFolder:
 
 
 def composed(name: str) -> str:
-    """Returns a name with its accents composed: file systems differ in how they write the same name."""
+    """Returns a name with composed accents, because file systems write the same name in different Unicode forms."""
     return unicodedata.normalize("NFC", name)
 
 
 def first_half(classes: Iterable[str]) -> list[str]:
-    """Returns the classes that train where no folder says it: the first half, of an odd number the smaller."""
+    """Returns the classes to train on without folders of splits: the first half, rounded down."""
     names = list(dict.fromkeys(classes))
     return names[: len(names) // 2]
 
 
 def class_folders(folder: Path) -> tuple[list[str], list[str]]:
-    """Returns the names of the class folders in a folder, and of everything else in it.
+    """Returns the names of the class folders in a folder, and the names of everything else in it.
 
     Raises:
-        InputError: If there is an image beside them.
+        InputError: If there is an image beside the class folders.
     """
     names: list[str] = []
     others: list[str] = []
@@ -128,10 +128,13 @@ def class_folders(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def enter_single_folders(root: Path) -> tuple[Path, list[str], list[str]]:
-    """Enters a folder that holds nothing but one other folder of folders, such as ``images/``.
+    """Returns the folder with the class folders. A folder with nothing but one folder of folders is entered.
+
+    Args:
+        root: The outermost folder.
 
     Returns:
-        The innermost such folder, the names of the folders in it, and of everything else on the way.
+        The folder, the names of the folders in it, and the names of everything else that was found on the way.
     """
     names, others = class_folders(root)
     for _ in range(4):  # a link can make a folder contain itself
@@ -147,12 +150,12 @@ def enter_single_folders(root: Path) -> tuple[Path, list[str], list[str]]:
 
 
 def split_layout(root: Path, names: list[str]) -> list[tuple[str, str]]:
-    """Returns ``(split, folder)`` for folders that stand for splits; nothing where each folder is a class.
+    """Returns ``(split, folder)`` for folders that stand for splits, or nothing if each folder is a class.
 
-    A single folder of such a name beside others is a class: a train is a vehicle too.
+    If only one of several folders has such a name, it is a class: a train is a vehicle too.
 
     Raises:
-        InputError: If there is another folder beside two of splits, or one of them is missing.
+        InputError: If there is another folder beside two or more of splits, or a split is missing.
     """
     splits = {name: SPLIT_NAMES[name.lower()] for name in names if name.lower() in SPLIT_NAMES}
     if not splits or (len(splits) == 1 and len(names) > 1):
@@ -168,7 +171,7 @@ def split_layout(root: Path, names: list[str]) -> list[tuple[str, str]]:
 
 
 def same_classes(places: Iterable[str]) -> list[str]:
-    """Returns a line for each class whose name is written in two ways."""
+    """Returns a line for each class whose name is written in several Unicode forms."""
     spellings: dict[str, list[str]] = {}
     for place in places:
         spellings.setdefault(composed(place), []).append(place)

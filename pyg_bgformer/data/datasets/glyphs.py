@@ -1,4 +1,4 @@
-"""Glyphs: letters of five scripts, each drawn by up to sixteen faces of the fonts that come with matplotlib.
+"""Glyphs: letters of five scripts, each rendered in up to sixteen faces of the fonts that come with matplotlib.
 
 DejaVu fonts, version 2.37, https://dejavu-fonts.github.io; STIX fonts, https://www.stixfonts.org.
 """
@@ -22,7 +22,7 @@ from pyg_bgformer.errors import InputError
 from pyg_bgformer.files import CACHE_FOLDER, atomic_path, remove_stale_partials
 
 SPLITS = {"Latin": "train", "Greek": "test", "Cyrillic": "test", "Armenian": "test", "Georgian": "test"}
-"""The scripts, in the order of their letters, and where each of them is."""
+"""The scripts in the order of their classes, and the split of each script."""
 
 FACES = (
     *(f"DejaVuSans{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
@@ -31,24 +31,24 @@ FACES = (
     *(f"STIXGeneral{style}" for style in ("", "Bol", "Italic", "BolIta")),
 )
 LEAST_FACES = 12
-"""Faces that must have a glyph of a letter."""
+"""Smallest number of faces that have a letter."""
 LEAST_IMAGES = 8
-"""Images that a letter must have which no earlier letter has."""
+"""Smallest number of images of a letter that differ from those of all earlier letters."""
 
 SIDE, FONT_SIZE = 32, 24
 FORMAT = 1
-"""Raised when the rendering or the choice of letters changes, so that older caches are not read."""
+"""Number of the cache's format. It is raised when rendering or choice of letters change, to ignore older caches."""
 
 Rendered = tuple[list[str], np.ndarray]
 """Paths ``script/letter/face``, and the images, uint8 of shape ``(N, SIDE, SIDE)``."""
 
 
 class Glyphs(ImageDataset):
-    """Letters as images: Latin ones to train; Greek, Cyrillic, Armenian and Georgian ones to test.
+    """Letters as images: Latin letters to train on; Greek, Cyrillic, Armenian and Georgian letters to test on.
 
-    A class is a letter without diacritics, its super-class is its script, and an image is its rendering by one
-    face. Letters that are compatibility variants of others are left out. So is every image that looks the same as
-    one of an earlier letter, and a letter of which fewer than eight images remain: a Greek A is a Latin A.
+    A class is a letter without diacritics, its super-class is its script, and an image is its rendering in one
+    face. Letters that are compatibility variants of others are left out. An image that is identical to one of an
+    earlier letter is left out too: a Greek A is a Latin A. So is a letter with fewer than eight remaining images.
 
     Args:
         paths: ``script/letter/face`` of each image, such as ``Latin/U+0041/DejaVuSans-Bold``.
@@ -72,10 +72,10 @@ class Glyphs(ImageDataset):
 
 @DATASETS.register("glyphs")
 def load() -> Glyphs:
-    """Returns the glyphs, rendered at first use (in seconds) and then read from the user's cache folder.
+    """Returns the glyphs. They are rendered at their first use, in seconds, and then read from the user's cache.
 
     Raises:
-        InputError: If matplotlib comes without one of the fonts.
+        InputError: If matplotlib has not all of the fonts.
     """
     fonts = find_fonts()
     path = CACHE_FOLDER.expanduser() / f"glyphs-{cache_key(fonts)[:16]}.npz"
@@ -92,10 +92,10 @@ def load() -> Glyphs:
 
 
 def find_fonts() -> dict[str, Path]:
-    """Returns the files of :data:`FACES` in matplotlib's folder.
+    """Returns the font file of each of :data:`FACES` in matplotlib's folder.
 
     Raises:
-        InputError: If one is missing.
+        InputError: If a file is missing.
     """
     import matplotlib
 
@@ -108,12 +108,12 @@ def find_fonts() -> dict[str, Path]:
 
 
 def renderer_versions() -> dict[str, str]:
-    """Returns the versions of the programs on which the pixels depend."""
+    """Returns the versions of the libraries on which the pixels depend."""
     return {"pillow": PIL.__version__, "freetype": features.version("freetype2") or "unknown"}
 
 
 def cache_key(fonts: dict[str, Path]) -> str:
-    """Returns the SHA-256 of all that decides the images: fonts, versions and this file's format."""
+    """Returns the SHA-256 of all that the images depend on: fonts, versions and :data:`FORMAT`."""
     digest = hashlib.sha256(f"{FORMAT} {sorted(renderer_versions().items())}".encode())
     for face, file in fonts.items():
         digest.update(face.encode() + file.read_bytes())
@@ -121,7 +121,7 @@ def cache_key(fonts: dict[str, Path]) -> str:
 
 
 def read_cache(path: Path) -> Rendered | None:
-    """Returns the content of a cache file, or nothing where it is missing or damaged."""
+    """Returns the content of a cache file, or None if it is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as content:  # a zip archive, read with its checksums
             return content["paths"].tolist(), content["pixels"]
@@ -138,7 +138,12 @@ def write_cache(path: Path, paths: list[str], pixels: np.ndarray) -> None:
 
 
 def render_letters(fonts: dict[str, Path], scripts: tuple[str, ...] = tuple(SPLITS)) -> Rendered:
-    """Renders all letters of some scripts by all faces that have them; see :class:`Glyphs` for what is left out."""
+    """Returns all letters of scripts, rendered in all faces that have them, as :class:`Glyphs` describes.
+
+    Args:
+        fonts: The file of each face.
+        scripts: Names of the scripts.
+    """
     from matplotlib.ft2font import FT2Font
 
     characters = {face: set(FT2Font(str(file)).get_charmap()) for face, file in fonts.items()}
@@ -159,7 +164,12 @@ def render_letters(fonts: dict[str, Path], scripts: tuple[str, ...] = tuple(SPLI
 
 
 def letters(characters: dict[str, set[int]], scripts: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Yields ``(script, letter)`` for letters without diacritics that enough faces have, script by script."""
+    """Yields ``(script, letter)`` for each letter without diacritics that enough faces have, script by script.
+
+    Args:
+        characters: The code points of each face.
+        scripts: Names of the scripts.
+    """
     faces = Counter(code for codes in characters.values() for code in codes)
     for script in scripts:
         for letter in map(chr, sorted(faces)):
@@ -173,10 +183,10 @@ def letters(characters: dict[str, set[int]], scripts: tuple[str, ...]) -> Iterat
 
 
 def render(letter: str, file: Path) -> bytes:
-    """Returns a letter's grey values, white on black and centred; a letter that is too wide is drawn smaller."""
+    """Returns a letter's grey values, white on black and centred. A letter that is too large is drawn smaller."""
     image = Image.new("L", (SIDE, SIDE))
     for size in range(FONT_SIZE, 0, -1):
-        # The layout without raqm, which not every installation has.
+        # The basic layout does not need raqm, which not every installation has.
         font = ImageFont.truetype(str(file), size, layout_engine=ImageFont.Layout.BASIC)
         left, upper, right, lower = font.getbbox(letter)
         if max(right - left, lower - upper) <= SIDE:

@@ -32,21 +32,20 @@ COLUMNS = "image_name item_id evaluation_status"
 
 
 class InShop(ImageDataset):
-    """In-Shop Clothes in its official layout; rows are in the order of ``list_eval_partition.txt``.
+    """In-Shop Clothes in its official layout. Rows are in the order of ``list_eval_partition.txt``.
 
-    A class is an item of clothing. Images that are listed but not there are left out, which makes the dataset
-    partial.
+    A class is an item of clothing. Listed images that are missing are left out, and the dataset is then partial.
 
     Args:
-        root: The folder with ``list_eval_partition.txt`` or ``Eval/list_eval_partition.txt``, and with the tree
-            of images or its archive, there or in ``Img/``.
+        root: The folder with ``list_eval_partition.txt`` or ``Eval/list_eval_partition.txt``. It also has the tree
+            of images or its archive, directly or in ``Img/``.
         tree: ``img`` (256 x 256 pixels) or ``img_highres``.
 
     Raises:
         InputError: If the list is missing or damaged, or there is no such tree.
     """
 
-    single_images = True  # 12 of the official training items
+    single_images = True  # 12 of the official training items have one image
 
     def __init__(self, root: Path, tree: str) -> None:
         root = innermost(root, FOLDER)
@@ -82,7 +81,7 @@ def load(root: Path | None = None, *, variant: Literal["img", "img_highres"] = "
 
 
 def read_rows(file: Path) -> tuple[int, list[list[str]]]:
-    """Returns how many images the list says it has, and path, item and split of each.
+    """Returns the number of images in the first line of the list, and path, item and split of each image.
 
     Raises:
         InputError: If the list is missing or damaged.
@@ -102,10 +101,10 @@ def read_rows(file: Path) -> tuple[int, list[list[str]]]:
 
 
 def tree_folder(root: Path, tree: str) -> Path:
-    """Returns the folder of a tree of images, unpacked where there is its archive.
+    """Returns the folder of a tree of images. If there is only its archive, it is unpacked.
 
     Raises:
-        InputError: If there is neither.
+        InputError: If there is neither the folder nor the archive.
     """
     for base in (root / "Img", root):
         if unpacked(base / tree).is_dir():

@@ -1,4 +1,4 @@
-"""List files of the benchmarks: their rows, and how these differ from the official ones and from the folder."""
+"""List files of the benchmarks, and how their rows differ from the official ones and from the folder."""
 
 import re
 from collections import Counter
@@ -10,7 +10,7 @@ from pyg_bgformer.errors import InputError
 
 
 def find_list(file: Path) -> Path:
-    """Returns a list file, or its copy with a number behind the name, as browsers save it: ``x (1).mat``."""
+    """Returns a list file or, if it is missing, a copy with a number in its name: browsers save ``x (1).mat``."""
     if not file.is_file() and file.parent.is_dir():
         copy = re.compile(rf"{re.escape(file.stem)} ?\(\d+\){re.escape(file.suffix)}")
         copies = sorted(other for other in file.parent.iterdir() if copy.fullmatch(other.name))
@@ -22,8 +22,8 @@ def read_lines(file: Path, dataset: str) -> list[str]:
     """Returns the lines of a list file, without a byte-order mark and without blank lines at the end.
 
     Args:
-        file: The list, or a numbered copy of it beside its place.
-        dataset: What the dataset is called in a message.
+        file: The list. A numbered copy of it is read too, see :func:`find_list`.
+        dataset: Name of the dataset in messages.
 
     Raises:
         InputError: If there is no such file.
@@ -35,16 +35,16 @@ def read_lines(file: Path, dataset: str) -> list[str]:
 
 
 def split_rows(file: Path, lines: Sequence[str], columns: str, first_line: int = 1) -> list[list[str]]:
-    """Returns the rows below a heading, cut at white space.
+    """Returns the rows below a heading, split at white space.
 
     Args:
-        file: What the lines are from, for messages.
+        file: The file of the lines, for messages.
         lines: The heading and the rows.
-        columns: What the heading must be.
+        columns: The expected heading.
         first_line: Number of the heading's line in the file.
 
     Raises:
-        InputError: If there is another heading, or a row with another number of values.
+        InputError: If the heading is another one, or a row has another number of values.
     """
     expected = columns.split()
     if not lines or lines[0].split() != expected:
@@ -58,13 +58,13 @@ def split_rows(file: Path, lines: Sequence[str], columns: str, first_line: int =
 
 
 def listed_files(listed: Iterable[str], there: Collection[str]) -> dict[str, str]:
-    """Returns the file of each listed image that is there; upper and lower case may differ.
+    """Returns the file of each listed image that is in the folder. Upper and lower case may differ.
 
     >>> listed_files(["a/1.JPG", "a/2.JPG", "a/3.JPG"], ["a/1.JPG", "a/2.jpg"])
     {'a/1.JPG': 'a/1.JPG', 'a/2.JPG': 'a/2.jpg'}
 
     Args:
-        listed: Paths as the lists have them.
+        listed: Paths in the lists.
         there: Paths of the images in the folder.
     """
     exact = set(there)
@@ -74,7 +74,7 @@ def listed_files(listed: Iterable[str], there: Collection[str]) -> dict[str, str
 
 
 def numbering_problems(file: str, found: Iterable[int], official: range) -> list[str]:
-    """Returns one line for each way in which the numbers of a list's rows differ from the official ones.
+    """Returns one line for each difference between the numbers of a list's rows and the official ones.
 
     >>> numbering_problems("images.txt", [1, 2, 2, 6], range(1, 6))
     ['images.txt lacks 3 official rows: 3-5', 'images.txt has 1 row beyond the official ones: 6', \
@@ -83,7 +83,7 @@ def numbering_problems(file: str, found: Iterable[int], official: range) -> list
     Args:
         file: Name of the list.
         found: The numbers of its rows.
-        official: What they should be.
+        official: The official numbers.
     """
     times = Counter(found)
     missing = sorted(set(official) - times.keys())
@@ -102,11 +102,11 @@ def numbering_problems(file: str, found: Iterable[int], official: range) -> list
 def folder_problems(
     lists: str, listed: Collection[str], folder: str, there: Collection[str], files: Mapping[str, str]
 ) -> list[str]:
-    """Returns a line for images that are listed and not in the folder, and one for those in it unlisted.
+    """Returns a line if listed images are not in the folder, and one if images in it are not listed.
 
     Args:
         lists: Name of the list or lists.
-        listed: Paths as the lists have them.
+        listed: Paths in the lists.
         folder: Name of the folder.
         there: Paths of the images in the folder.
         files: The file of each listed image that is there; see :func:`listed_files`.
@@ -121,7 +121,7 @@ def folder_problems(
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Returns ascending numbers as text, runs drawn together.
+    """Returns ascending numbers as text, with consecutive numbers as a range.
 
     >>> ranges([2, 3, 5, 7, 8, 9])
     '2-3, 5, 7-9'

@@ -1,4 +1,4 @@
-"""Omniglot: handwritten characters of fifty alphabets, 20 drawings of 105 x 105 pixels for each character.
+"""Omniglot: handwritten characters of fifty alphabets, with 20 drawings of 105 x 105 pixels of each character.
 
 Source: B. M. Lake, R. Salakhutdinov, J. B. Tenenbaum, Human-level concept learning through probabilistic
 program induction, Science 350 (2015); https://github.com/brendenlake/omniglot, folder ``python``.
@@ -21,7 +21,7 @@ PARTS = {
     "small": ("images_background_small1", "images_background_small2"),
     "full": ("images_background", "images_evaluation"),
 }
-"""By variant the parts whose characters are for train and for test."""
+"""For each variant the part to train on and the part to test on."""
 OFFICIAL = {
     "small": {"train": SplitCount(136, 2720), "test": SplitCount(106, 2120)},
     "full": {"train": SplitCount(964, 19280), "test": SplitCount(659, 13180)},
@@ -30,19 +30,20 @@ FOLDER, TORCHVISION_FOLDER = "omniglot", "omniglot-py"
 
 
 class Omniglot(ImageDataset):
-    """Omniglot from its official zip archives (read where they are) or from their unpacked folders.
+    """Omniglot from its official zip archives, which are not unpacked, or from their unpacked folders.
 
-    A class is a character of an alphabet (``Greek/character01``); the alphabet is its super-class. Where an
-    archive and its folder are both there, the archive is read.
+    A class is a character of an alphabet (``Greek/character01``), its super-class is the alphabet. If an archive
+    and its folder are both there, the archive is read.
 
     Args:
-        root: The folder with the archives or folders, also in torchvision's ``omniglot-py`` inside it.
-        variant: ``small``: background_small1 to train, background_small2 without the alphabets that are in
-            background_small1 too to test. ``full``: background to train, evaluation to test; downloaded by
-            torchvision where it is absent.
+        root: The folder with the archives or folders. They may also be in ``omniglot/`` or torchvision's
+            ``omniglot-py/`` inside it.
+        variant: ``small`` trains on background_small1, and tests on the alphabets of background_small2 that are not
+            in background_small1. ``full`` trains on background and tests on evaluation. Torchvision downloads a
+            missing part of ``full``.
 
     Raises:
-        InputError: If a part is missing (and could not be downloaded) or is laid out differently.
+        InputError: If a part is missing and cannot be downloaded, or its layout is another one.
     """
 
     def __init__(self, root: Path, variant: str) -> None:
@@ -83,10 +84,15 @@ def load(root: Path | None = None, *, variant: Literal["small", "full"] = "small
 
 
 def find_part(root: Path, part: str, download: bool) -> ZipArchive | Path:
-    """Returns the archive of a part, or the folder in which its unpacked folder is.
+    """Returns the archive of a part, or the folder that contains its unpacked folder.
+
+    Args:
+        root: See :class:`Omniglot`.
+        part: Name of the part.
+        download: Whether a missing part is downloaded.
 
     Raises:
-        InputError: If there is neither, and it is not to be downloaded or could not be.
+        InputError: If there is neither of them and it is not downloaded.
     """
     for base in (root, root / FOLDER, root / TORCHVISION_FOLDER):
         if (base / f"{part}.zip").is_file():
@@ -111,12 +117,12 @@ def read_part(part: str, source: ZipArchive | Path, others: list[str]) -> list[d
     """Returns a record without a split for each image of a part.
 
     Args:
-        part: Its name.
-        source: Its archive, or the folder in which its folder is.
-        others: Files that are not images are added to it.
+        part: Name of the part.
+        source: Its archive, or the folder that contains its folder.
+        others: A list to which files that are not images are added.
 
     Raises:
-        InputError: If an image is in another place than ``part/alphabet/character/``.
+        InputError: If an image is not in ``part/alphabet/character/``.
     """
     if isinstance(source, ZipArchive):
         shown = [name for name in source.names() if all(map(is_class_folder, name.split("/")))]

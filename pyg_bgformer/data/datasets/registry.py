@@ -1,4 +1,4 @@
-"""Datasets by name, and the folders in which they are."""
+"""The registry of datasets, and how their folders are found."""
 
 import os
 from collections.abc import Callable
@@ -10,19 +10,22 @@ from pyg_bgformer.errors import InputError
 from pyg_bgformer.registry import Option, Registry, signature_options
 
 DATA_VARIABLE = "PYG_BGFORMER_DATA"
-"""The environment variable that names the folder in which the datasets' folders are."""
+"""The environment variable that names the folder with the folders of all datasets."""
 
 DATASETS: Registry[Callable[..., ImageDataset]] = Registry("dataset")
-"""Functions that read a dataset, by the name that a recipe gives it.
+"""Functions that read a dataset, by name.
 
-Such a function takes what its dataset needs: ``root``, the dataset's folder, and as keyword-only arguments
-``variant`` (typed by a ``Literal`` of the variants) and ``crop_to_box``. Where ``root`` has no default, the user
-must name the folder.
+Such a function takes the arguments that its dataset needs: ``root``, the dataset's folder, and the keyword-only
+arguments ``variant`` (its type is a ``Literal`` of the variants) and ``crop_to_box``. If ``root`` has no default,
+the user must give the folder.
 """
 
 
 def dataset_options(name: str) -> dict[str, Option]:
-    """Returns the options that a recipe may set for a dataset besides its folder.
+    """Returns the options that a recipe can set for a dataset besides its folder.
+
+    Args:
+        name: A name in :data:`DATASETS`.
 
     Raises:
         InputError: If there is no dataset of that name.
@@ -31,16 +34,16 @@ def dataset_options(name: str) -> dict[str, Option]:
 
 
 def find_root(official_folder: str, must_exist: bool = True) -> Path:
-    """Returns the folder of a dataset: in the one that ``PYG_BGFORMER_DATA`` names, else in ``data/``.
+    """Returns the folder of a dataset in the folder that ``PYG_BGFORMER_DATA`` names, or else in ``data/``.
 
-    An archive of the same name is unpacked there first.
+    An archive of the same name is unpacked first.
 
     Args:
-        official_folder: The name that the dataset's authors gave it.
-        must_exist: Otherwise, if there is none, the first place to which it could be downloaded.
+        official_folder: Name of the folder, as the dataset's authors chose it.
+        must_exist: Whether a missing folder is an error. Otherwise the first place to download to is returned.
 
     Raises:
-        InputError: If there is no such folder in either place.
+        InputError: If the folder must exist and is in neither place.
     """
     set_by_user = os.environ.get(DATA_VARIABLE)
     places = [Path(parent, official_folder) for parent in filter(None, [set_by_user, "data"])]
@@ -56,10 +59,10 @@ def find_root(official_folder: str, must_exist: bool = True) -> Path:
 
 
 def innermost(folder: Path, *names: str) -> Path:
-    """Enters folders of a folder's own name or of one of ``names``, as archives are often unpacked twice.
+    """Returns the innermost folder of the same name, or of one of ``names``, inside a folder.
 
-    ``cars_train/cars_train/`` is entered, and ``birds/CUB_200_2011/`` with the name ``CUB_200_2011``; archives of
-    these names are unpacked first.
+    Unpacked archives are often nested: ``cars_train/cars_train/`` is entered, and so is ``birds/CUB_200_2011/``
+    with the name ``CUB_200_2011``. Archives of these names are unpacked first.
 
     Args:
         folder: The outermost folder.

@@ -28,14 +28,14 @@ COLUMNS = "image_id class_id super_class_id path"
 
 
 class OnlineProducts(ImageDataset):
-    """Stanford Online Products in its official layout; rows are in the order of its lists, train first.
+    """Stanford Online Products in its official layout. Rows are in the order of its lists, train first.
 
-    A class is a product, its super-class the kind of product (``bicycle`` to ``toaster``). Images that are
-    listed but not there are left out, which makes the dataset partial.
+    A class is a product, its super-class is the kind of product (``bicycle`` to ``toaster``). Listed images that
+    are missing are left out, and the dataset is then partial.
 
     Args:
-        root: The folder with ``Ebay_train.txt``, ``Ebay_test.txt`` and ``bicycle_final/`` to
-            ``toaster_final/``, or the folder around it, in which ``Stanford_Online_Products.zip`` will do.
+        root: The folder with ``Ebay_train.txt``, ``Ebay_test.txt`` and ``bicycle_final/`` to ``toaster_final/``, or
+            the folder around it. That one may hold ``Stanford_Online_Products.zip`` instead.
 
     Raises:
         InputError: If a list is missing or damaged.
@@ -95,7 +95,7 @@ def read_rows(file: Path) -> list[list[str]]:
 
 
 def images_of_kinds(root: Path) -> tuple[list[str], list[str]]:
-    """Returns the images in the folders of the kinds of products, and the other files there."""
+    """Returns the images in the folders of all kinds of products, and the other files in them."""
     images, others = [], []
     for entry in sorted(root.iterdir()):
         if entry.is_dir() and is_class_folder(entry.name):

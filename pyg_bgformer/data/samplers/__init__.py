@@ -1,4 +1,4 @@
-"""Samplers: which images a batch has, one rule a file."""
+"""Samplers, which choose the images of each batch, one rule a file."""
 
 import inspect
 from typing import Any
@@ -26,11 +26,14 @@ __all__ = [
 ]
 
 GIVEN = ("seed", "super_class_labels")
-"""Arguments of samplers that the program supplies itself."""
+"""Arguments of samplers that the program itself supplies."""
 
 
 def sampler_options(name: str) -> dict[str, Option]:
-    """Returns the options that a recipe may set for a sampler.
+    """Returns the options that a recipe can set for a sampler.
+
+    Args:
+        name: A name in :data:`SAMPLERS`.
 
     Raises:
         InputError: If there is no sampler of that name.
@@ -49,15 +52,15 @@ def build_sampler(
     """Returns the sampler of that name.
 
     Args:
-        name: One of :data:`SAMPLERS`.
+        name: A name in :data:`SAMPLERS`.
         labels: Class of each training image, shape ``(N,)``.
-        super_class_labels: Super-class of each training image, shape ``(N,)``, where the dataset has them.
-        seed: Decides every plan, together with the epoch.
+        super_class_labels: Super-class of each training image, shape ``(N,)``, if the dataset has super-classes.
+        seed: A seed that, together with the number of the epoch, decides the batches.
         **options: See :func:`sampler_options`.
 
     Raises:
-        InputError: If there is no sampler of that name, the sampler needs super-classes and there are none, or an
-            option does not fit the images.
+        InputError: If there is no sampler of that name, it needs super-classes and there are none, or an option
+            does not fit the images.
     """
     sampler = SAMPLERS.find(name)
     if "super_class_labels" in inspect.signature(sampler.__init__).parameters:

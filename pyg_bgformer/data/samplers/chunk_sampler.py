@@ -1,4 +1,4 @@
-"""Batches of P chunks, each of K images of one class: an epoch shows every image."""
+"""Batches of P chunks with K images of one class each. An epoch shows every image."""
 
 import numpy as np
 import torch
@@ -11,29 +11,28 @@ from pyg_bgformer.errors import InputError
 
 @SAMPLERS.register("chunks")
 class ChunkSampler(PKSampler):
-    """Batch sampler that cuts every class into chunks of K images and deals P chunks to a batch, as in the
+    """A batch sampler that cuts every class into chunks of K images and puts P chunks into a batch, as in the
     `"Learning Intra-Batch Connections for Deep Metric Learning" <https://arxiv.org/abs/2102.07753>`_ paper.
 
-    **An epoch** shows every image at least once. Each class is shuffled; one of n < K images is first topped up
-    to K with replacement. Its last chunk is filled with images of the class drawn once more, and if there is
-    nothing to fill a whole further chunk is drawn, so that a class gives ``max(n, K) // K + 1`` chunks. All
-    chunks are shuffled together; random ones are repeated until the last batch is full. **A class may occur twice
-    in a batch.** Where the images have fewer than P classes, P becomes their number.
+    An epoch shows every image at least once. Each class is shuffled. A class of n < K images first gets K - n of
+    its images again, drawn with replacement. Then random images of the class fill its last chunk, or a whole
+    further chunk if there is nothing to fill. A class thus gives ``max(n, K) // K + 1`` chunks. The chunks of all
+    classes are shuffled together, and random chunks are repeated until the last batch is full. *A class can be
+    twice in a batch.* If the images have fewer than P classes, P becomes the number of their classes.
 
     Args:
         labels: Class of each image, shape ``(N,)``, any integers.
         classes: P, the number of chunks in a batch.
         samples: K, the number of images in a chunk.
-        seed: Decides every plan, together with the epoch.
-        redraw: Draw P anew for each epoch, from the divisors of P * K other than 1 and P * K itself. K follows, so
-            that a batch stays as large. The number of batches is then that of the current epoch.
+        seed: A seed that, together with the number of the epoch, decides the batches.
+        redraw: Draw P again for each epoch, from the divisors of P * K except 1 and P * K. K changes with it, so
+            that batches keep their size. Epochs then have different numbers of batches.
 
     Yields:
         Batches of P * K pairs ``(position in labels, augmentation seed)``, the K of a chunk consecutive.
 
     Raises:
-        InputError: If a number is below 1, P * K cannot be divided anew, or a drawn P is larger than the number of
-            chunks.
+        InputError: If a number is below 1, P * K has no such divisors, or there are too few chunks for one of them.
     """
 
     def __init__(
@@ -77,16 +76,16 @@ class ChunkSampler(PKSampler):
         ]
 
     def draw_size(self, generator: Generator) -> tuple[int, int]:
-        """Returns P and K of the epoch whose random numbers these are; takes the first of them."""
+        """Returns P and K of an epoch, by the first number of its generator."""
         return self.sizes[int(torch.randint(len(self.sizes), (1,), generator=generator))]
 
     def chunks(self, k: int) -> int:
-        """Returns how many chunks of K images all classes give."""
+        """Returns the number of chunks of all classes, with K images in a chunk."""
         return sum(max(len(members), k) // k + 1 for members in self.members)
 
 
 def cut_into_chunks(members: list[int], k: int, generator: Generator) -> list[list[int]]:
-    """Returns a class's chunks of an epoch, each of ``k`` of its members."""
+    """Returns the chunks of a class in an epoch, each with ``k`` positions of its images."""
     order = [members[i] for i in shuffled(len(members), generator)]
     lacking = max(0, k - len(members))
     order += [members[i] for i in torch.randint(len(members), (lacking,), generator=generator).tolist()]

@@ -1,4 +1,4 @@
-"""Batches from few super-classes, whose classes are harder to tell apart than any."""
+"""Batches from a few super-classes, whose classes are harder to distinguish than random ones."""
 
 from collections.abc import Iterator
 
@@ -12,11 +12,11 @@ from pyg_bgformer.errors import InputError
 
 @SAMPLERS.register("hierarchical")
 class HierarchicalSampler(PKSampler):
-    """Batch sampler that draws S super-classes, P / S distinct classes of each, and K images of each class.
+    """A batch sampler that draws S super-classes, P / S different classes of each, and K images of each class.
 
-    Within an epoch the super-classes are walked through in shuffled order, so that all are used equally often to
-    within one, whatever the number of their classes. Within a super-class its classes are walked through likewise,
-    and within a class its images. For the rest it is as :class:`PKSampler`.
+    In an epoch the super-classes are dealt in shuffled order, again and again, so that all are used equally often,
+    give or take one, whatever the number of their classes. The classes of a super-class and the images of a class
+    are dealt in the same way. In everything else it is like :class:`PKSampler`.
 
     Args:
         labels: Class of each image, shape ``(N,)``, any integers.
@@ -24,16 +24,16 @@ class HierarchicalSampler(PKSampler):
         classes: P, the number of classes in a batch, a multiple of S.
         samples: K, the number of images of each class.
         super_classes: S, the number of super-classes in a batch.
-        seed: Decides every plan, together with the epoch.
-        batches_per_epoch: By default ``max(1, N // (P * K))``.
+        seed: A seed that, together with the number of the epoch, decides the batches.
+        batches_per_epoch: Number of batches of an epoch. ``None`` takes ``max(1, N // (P * K))`` for N images.
 
     Yields:
         Batches of P * K pairs ``(position in labels, augmentation seed)``, the K of a class and the classes of a
         super-class consecutive.
 
     Raises:
-        InputError: If a number is below 1, P is not a multiple of S, there are fewer than S super-classes, one of
-            them has fewer than P / S classes, or a class is in two.
+        InputError: If a number is below 1, P is not a multiple of S, there are fewer than S super-classes, a
+            super-class has fewer than P / S classes, or a class is in two super-classes.
     """
 
     def __init__(
@@ -71,11 +71,15 @@ class HierarchicalSampler(PKSampler):
             )
 
     def limit_classes(self, most: int) -> None:
-        """Lowers P to a number of classes that the images have and the super-classes divide, and notes it."""
+        """Lowers P to a multiple of S that is at most a number of classes, and adds a note.
+
+        Args:
+            most: Number of classes that the images have.
+        """
         super().limit_classes(max(most // self.super_classes, 1) * self.super_classes)
 
     def deal_classes(self, generator: Generator) -> Iterator[list[int]]:
-        """Yields the classes of one batch after the other, as numbers into :attr:`members`."""
+        """Yields the classes of one batch after another, as indices into :attr:`members`."""
         kinds = Deck(len(self.classes_of), generator)
         decks = [Deck(len(classes), generator) for classes in self.classes_of]
         share = self.classes // self.super_classes
@@ -88,7 +92,11 @@ class HierarchicalSampler(PKSampler):
 
 
 def classes_of_super_classes(labels: np.ndarray, super_class_labels: np.ndarray) -> list[list[int]]:
-    """Returns the classes of each super-class, numbered in the order of their labels.
+    """Returns the classes of each super-class, numbered from 0 in the order of their labels.
+
+    Args:
+        labels: Class of each image, shape ``(N,)``.
+        super_class_labels: Super-class of each image, shape ``(N,)``.
 
     Raises:
         InputError: If a class is in two super-classes.

@@ -19,19 +19,19 @@ from pyg_bgformer.data.samplers.planned_sampler import (
 
 @SAMPLERS.register("classes")
 class PKSampler(PlannedSampler):
-    """Batch sampler that draws P distinct classes and K images of each.
+    """A batch sampler that draws P different classes and K images of each class.
 
-    Within an epoch the classes are walked through in shuffled order, so that all are used equally often to within
-    one; within a class its images are walked through likewise. Nothing is used twice in a batch, with one
-    exception: a class of n < K images gives all n, and K - n further draws with replacement. Where the images have
-    fewer than P classes, P becomes their number.
+    In an epoch the classes are dealt in shuffled order, again and again, so that all are used equally often, give
+    or take one. The images of a class are dealt in the same way. No image is twice in a batch, with one exception:
+    a class of n < K images gives all n images, and K - n of them again, drawn with replacement. If the images have
+    fewer than P classes, P becomes the number of their classes.
 
     Args:
         labels: Class of each image, shape ``(N,)``, any integers.
         classes: P, the number of classes in a batch.
         samples: K, the number of images of each class.
-        seed: Decides every plan, together with the epoch.
-        batches_per_epoch: By default ``max(1, N // (P * K))``, as many as the images fill.
+        seed: A seed that, together with the number of the epoch, decides the batches.
+        batches_per_epoch: Number of batches of an epoch. ``None`` takes ``max(1, N // (P * K))`` for N images.
 
     Yields:
         Batches of P * K pairs ``(position in labels, augmentation seed)``, the K of a class consecutive.
@@ -56,7 +56,11 @@ class PKSampler(PlannedSampler):
         self.batches_per_epoch = batches_per_epoch or max(1, len(self.labels) // self.batch_size)
 
     def limit_classes(self, most: int) -> None:
-        """Lowers P to a number of classes that the images have, and notes it."""
+        """Lowers P to at most a number of classes, and adds a note.
+
+        Args:
+            most: Number of classes that the images have.
+        """
         if self.classes > most:
             self.notes.append(
                 f"sampler.classes is {self.classes}, but the training images have {len(self.members)} classes: "
@@ -85,7 +89,7 @@ class PKSampler(PlannedSampler):
         return batches
 
     def deal_classes(self, generator: Generator) -> Iterator[list[int]]:
-        """Yields the classes of one batch after the other, as numbers into :attr:`members`."""
+        """Yields the classes of one batch after another, as indices into :attr:`members`."""
         deck = Deck(len(self.members), generator)
         while True:
             yield deck.deal(self.classes)

@@ -1,4 +1,4 @@
-"""The base of all samplers: an epoch's batches are planned at once, from the seed and the epoch's number."""
+"""The base of all samplers: the seed and the number of an epoch decide all batches of the epoch."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -13,23 +13,23 @@ from pyg_bgformer.errors import InputError
 from pyg_bgformer.registry import Registry
 
 Draw = tuple[int, int]
-"""A sample to load: its position among the labels, and the seed of its augmentation."""
+"""A sample to load: its position in the labels, and the seed of its augmentation."""
 
 
 class PlannedSampler(Sampler[list[Draw]], ABC):
-    """Batch sampler whose plan of an epoch depends on its settings, the seed and the epoch's number alone.
+    """A batch sampler whose plan of an epoch depends only on its settings, the seed and the number of the epoch.
 
-    Epochs carry nothing over, so any epoch can be repeated or entered in the middle. Two iterations give the same
-    batches until :meth:`start_at` chooses others.
+    An epoch does not depend on earlier ones, so it can be repeated, or started at any of its batches. Each
+    iteration gives the same batches until :meth:`start_at` chooses others.
 
     Args:
         labels: Class of each image, shape ``(N,)``, any integers.
         classes: P, the number of classes in a batch.
         samples: K, the number of images of each class.
-        seed: Decides every plan, together with the epoch.
+        seed: A seed that, together with the number of the epoch, decides the batches.
 
     Attributes:
-        classes (int): P. It is smaller than what was asked for where the images have fewer classes.
+        classes (int): P. It is smaller than the argument if the images have fewer classes.
         samples (int): K.
         notes (list[str]): One line for each setting that was adapted to the images.
 
@@ -50,7 +50,7 @@ class PlannedSampler(Sampler[list[Draw]], ABC):
 
     @property
     def batch_size(self) -> int:
-        """Number of images in a batch, P * K."""
+        """Returns the number of images in a batch, P * K."""
         return self.classes * self.samples
 
     @abstractmethod
@@ -62,15 +62,15 @@ class PlannedSampler(Sampler[list[Draw]], ABC):
         """Returns all batches of an epoch."""
 
     def start_at(self, epoch: int, batch: int = 0, until: int | None = None) -> None:
-        """Chooses what every iteration from now on gives: an epoch, from one of its batches to its end.
+        """Chooses the batches of all further iterations: those of an epoch, from one of its batches on.
 
-        With ``until``, the epochs after it follow, so that one pass of a loader can be a whole training: its
-        workers then load the first batches of an epoch while the last ones of the epoch before are trained on.
+        With ``until`` they continue with the following epochs, so one pass of a loader can be a whole training. The
+        workers then load the first batches of an epoch while the last batches of the previous epoch are trained on.
 
         Args:
             epoch: Number of the epoch, from 0.
-            batch: Number of the first batch, from 0. The number of batches of the epoch leaves none.
-            until: The epoch before which to stop; by default the next one.
+            batch: Number of the first batch, from 0 to the number of batches of the epoch, which leaves none.
+            until: Number of the epoch before which iterations stop. By default it is ``epoch + 1``.
 
         Raises:
             InputError: If the epoch has fewer batches.
@@ -92,11 +92,11 @@ class PlannedSampler(Sampler[list[Draw]], ABC):
 
 
 SAMPLERS: Registry[type[PlannedSampler]] = Registry("sampler")
-"""Samplers by the name that a recipe gives them."""
+"""Samplers by name."""
 
 
 class Deck:
-    """Deals the items 0..size-1 in shuffled order, again and again, without repetition within a deal.
+    """Deals the items 0..size-1 in shuffled order, again and again. A deal has no item twice if there are enough.
 
     Args:
         size: Number of items.
@@ -109,13 +109,13 @@ class Deck:
         self.left: list[int] = []
 
     def deal(self, count: int) -> list[int]:
-        """Returns the next ``count`` items; beyond ``size``, all items and further ones with replacement."""
+        """Returns the next ``count`` items. With more than ``size`` these are all items, and others twice."""
         if count > self.size:
             extra = torch.randint(self.size, (count - self.size,), generator=self.generator)
             return shuffled(self.size, self.generator) + extra.tolist()
         hand, self.left = self.left[:count], self.left[count:]
         if len(hand) < count:
-            # The rest comes from a fresh shuffle, in which the items in the hand move to the end.
+            # The rest comes from a new shuffle, in which the items that are already dealt move to the end.
             fresh = shuffled(self.size, self.generator)
             ordered = [item for item in fresh if item not in hand] + [item for item in fresh if item in hand]
             missing = count - len(hand)
@@ -130,29 +130,32 @@ def shuffled(size: int, generator: Generator) -> list[int]:
 
 
 def positions_by_class(labels: np.ndarray) -> list[list[int]]:
-    """Returns the positions of each class's images; the classes are in the order of their labels."""
+    """Returns the positions of the images of each class. The classes are in the order of their labels."""
     sizes = np.unique(labels, return_counts=True)[1]
     ordered = np.argsort(labels, kind="stable")
     return [positions.tolist() for positions in np.split(ordered, np.cumsum(sizes)[:-1])]
 
 
 def epoch_generator(seed: int, epoch: int) -> Generator:
-    """Returns the random numbers of one epoch; unlike with ``seed + epoch``, no two runs share epochs."""
+    """Returns the generator of an epoch. Seeded by ``seed + epoch``, runs of different seeds would share epochs."""
     mixed = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
     return Generator().manual_seed(int(mixed))
 
 
 def with_seeds(positions: list[int], generator: Generator) -> list[Draw]:
-    """Returns a batch: positions, each with the seed of its augmentation."""
+    """Returns a batch: each position with a random seed for its augmentation."""
     seeds = torch.randint(2**62, (len(positions),), generator=generator).tolist()
     return list(zip(positions, seeds, strict=True))
 
 
 def check_at_least_one(**settings: int | None) -> None:
-    """Checks numbers of a recipe's section ``sampler``.
+    """Raises an error if a number of a recipe's section ``sampler`` is below 1.
+
+    Args:
+        **settings: Numbers by the name of their key; ``None`` is not checked.
 
     Raises:
-        InputError: If one is below 1.
+        InputError: If one of them is below 1.
     """
     for key, number in settings.items():
         if number is not None and number < 1:

@@ -16,16 +16,16 @@ from pyg_bgformer.errors import InputError
 
 @SAMPLERS.register("random")
 class RandomSampler(PlannedSampler):
-    """Batch sampler that draws images whatever their class, as most proxy losses are trained.
+    """A batch sampler that draws images of any class. Most proxy losses are trained with such batches.
 
-    **An epoch** shows each image at most once: all are shuffled, and those that do not fill a last batch are left
-    out.
+    An epoch shows each image at most once. All images are shuffled, and those that do not fill a last batch are
+    left out.
 
     Args:
-        labels: Class of each image, shape ``(N,)``; only their number counts.
-        classes: P; a batch has P * K images.
-        samples: K.
-        seed: Decides every plan, together with the epoch.
+        labels: Class of each image, shape ``(N,)``. Only their number matters.
+        classes: P. A batch has P * K images.
+        samples: K. A batch has P * K images.
+        seed: A seed that, together with the number of the epoch, decides the batches.
 
     Yields:
         Batches of P * K pairs ``(position in labels, augmentation seed)``.
