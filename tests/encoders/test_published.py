@@ -63,7 +63,9 @@ def nothing_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ],
 )
 def test_uncached_tags_without_network_are_one_clear_line(name: str, weights: str, full: str) -> None:
-    message = rf"weights {full} are not cached and cannot be downloaded .no route to host.: download https://\S+ where"
+    message = (
+        rf"{full} are not cached and cannot be downloaded .no route to host.: download https://\S+ where"
+    )
     with pytest.raises(InputError, match=message) as caught:
         build_encoder(name, weights=weights)
     assert "\n" not in str(caught.value)

@@ -18,7 +18,7 @@ ARCHIVES = (".tgz", ".tar.gz", ".zip")
 """Endings of the archives that are unpacked."""
 
 MAX_RATIO, MIN_LIMIT, MAX_LIMIT = 100, 10 * 2**20, 200 * 2**30
-"""Limits of the unpacked size: MAX_RATIO times the size of the archive, at least MIN_LIMIT and at most MAX_LIMIT."""
+"""An archive may unpack to MAX_RATIO times its size, but at least to MIN_LIMIT and at most to MAX_LIMIT bytes."""
 BLOCK = 4096
 """Bytes that the smallest file takes on a disk."""
 
