@@ -162,10 +162,8 @@ def test_help_explains_the_options_of_the_parts_that_are_chosen(capsys):
         read_config(["--method.name", "bgformer", "--help"])
     assert end.value.code == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert (
-        "--method.k K Visual neighbours of each sample. (default: 15) (a whole number; default: 15)"
-        in printed
-    )
+    assert "--method.k K Number of visual neighbours of each sample" in printed
+    assert "at least 1. (a whole number of at least 1; default: 15)" in printed
     assert "--train.lr LR Learning rate. (a number of at least 0; default: 0.0003)" in printed
     assert ":class:" not in printed
 
