@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = Parser(
         "export",
         "Writes a model as one file that runs without this package, and compares its embeddings with PyTorch's.\n"
-        "If they differ by more than 1e-4, no file is left.",
+        "If they differ by more than 1e-4, no file is left and the exit code is 1.",
         EPILOG,
     )
     parser.add_argument(

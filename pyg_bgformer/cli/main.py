@@ -3,12 +3,12 @@
 import logging
 import sys
 import warnings
-from argparse import ArgumentError
+from argparse import ArgumentError, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from pyg_bgformer import __version__
 from pyg_bgformer.errors import InputError, Interrupted, RunError
@@ -30,7 +30,17 @@ COMMANDS = {
     "export": "write a model as an ONNX file or a torch.export program",
 }
 
-EPILOG = "example: pyg-bgformer run --config digits/bgformer --train.epochs 10"
+EPILOG = """example: pyg-bgformer run --config digits/bgformer --train.epochs 10
+
+exit codes:
+  0    done
+  1    a run failed, a result is refused, a dataset is incomplete or damaged, or two runs differ
+  2    wrong input
+  130  interrupted"""
+
+
+class Help(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Keeps the lines of the epilog."""
 
 
 class Command(ArgumentParser):
@@ -48,8 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line, by default that of the process.
 
     Returns:
-        The exit code. 0: done. 1: a run failed, a dataset is incomplete or damaged, or two runs differ. 2: wrong
-        input. 130: interrupted.
+        The exit code; see :data:`EPILOG`.
     """
     # torch_geometric decorates functions with torch.jit.script when it is imported, which torch now deprecates.
     warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)
@@ -60,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Batch-graph deep metric learning for PyTorch Geometric.",
         epilog=EPILOG,
         version=__version__,
+        formatter_class=Help,
         exit_on_error=False,
         allow_abbrev=False,
     )

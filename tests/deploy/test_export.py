@@ -56,6 +56,13 @@ def test_a_model_with_other_embeddings_is_refused_and_no_file_left(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_command_exits_with_1_where_the_export_is_refused(tmp_path, monkeypatch, capsys):
+    small_model().save_pretrained(tmp_path / "model")
+    monkeypatch.setattr("pyg_bgformer.deploy.export.largest_difference", lambda *_: 2e-4)
+    assert main(["export", str(tmp_path / "model"), "--format", "pt2", "--out", str(tmp_path / "x.pt2")]) == 1
+    assert capsys.readouterr().err.endswith("differ by 2.0e-04 from PyTorch's, expected at most 1e-04\n")
+
+
 def test_mistakes_are_one_line(tmp_path, monkeypatch):
     model = small_model()
     with pytest.raises(InputError, match="format must be one of onnx, pt2; found 'tflite'"):

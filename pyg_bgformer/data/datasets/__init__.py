@@ -68,7 +68,7 @@ def load_dataset(
         found = [*count_lines(dataset.counts(), dataset.expected), *dataset.problems[:1]]
         raise InputError(
             f"{name} in {dataset.where} is not the official dataset: found {'; '.join(found)}; "
-            "complete it (data/README.md), or set allow_partial to use it as it is"
+            "complete it (data/README.md), or use it as it is: --data.allow_partial true"
         )
     if faults := dataset.faults():
         more = f" (and {len(faults) - 1} faults more)" if len(faults) > 1 else ""
