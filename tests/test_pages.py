@@ -4,7 +4,8 @@ The blocks of a page (``bash``, ``python``) are carried out in their order, in o
 ``/my/images`` is a small folder of images. A path that ends in ``...`` stands for the newest one that begins so. A
 comment before a block changes this:
 
-- ``<!-- small -->`` adds the settings of :data:`SMALL` to its commands ``run`` and ``study``.
+- ``<!-- small -->`` adds the settings of :data:`SMALL` to its commands ``run`` and ``study``. They train on the
+  small folder, so that ``runs/glyphs-...`` on a page is ``runs/folder-...`` here.
 - ``<!-- with: ARGUMENTS -->`` adds these arguments to every command.
 - ``<!-- file: NAME -->``: the block is the content of a file, which later commands use.
 - ``<!-- slow -->``: it is carried out by ``pytest -m slow`` alone.
@@ -103,7 +104,7 @@ def place(tmp_path, monkeypatch):
         for number in range(4):
             noisy = np.clip(pattern + random.normal(0, 30, (4, 4, 3)), 0, 255).astype(np.uint8)
             image = Image.fromarray(noisy).resize((24, 24))
-            image.save(tmp_path / "my" / "images" / name / f"{number}.png")
+            image.save(tmp_path / "my" / "images" / name / f"{number}.jpg")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYG_BGFORMER_DATA", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -134,7 +135,7 @@ def newest(pattern: str) -> str:
 
 def as_here(text: str) -> str:
     """Returns the text of a block with the paths of this folder in the place of a reader's."""
-    text = text.replace("/my/", f"{Path.cwd()}/my/")
+    text = text.replace("/my/", f"{Path.cwd()}/my/").replace("runs/glyphs-", "runs/folder-")
     return re.sub(r"[\w./-]+-\.\.\.", lambda match: newest(match[0].replace("...", "*")), text)
 
 

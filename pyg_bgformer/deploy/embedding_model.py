@@ -361,7 +361,7 @@ def model_folder(name: str, **options: Any) -> Path:
         raise InputError(f"no model '{name}': there is no such folder") from error
     except OSError as error:
         raise InputError(
-            f"no model '{name}': there is no such folder, and the Hugging Face hub does not have it ({error})"
+            f"no model '{name}': there is no such folder, and the Hugging Face hub does not give it ({error})"
         ) from error
 
 

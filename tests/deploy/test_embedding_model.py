@@ -245,7 +245,7 @@ def test_a_name_on_the_hub_without_network_is_one_line(monkeypatch: pytest.Monke
     monkeypatch.setattr(published, "hf_hub_download", not_cached)
     monkeypatch.setattr(published, "get_hf_file_metadata", no_network)
     with pytest.raises(
-        InputError, match=r"no model 'me/birds': .* the Hugging Face hub does not have it \(no route to"
+        InputError, match=r"no model 'me/birds': .* the Hugging Face hub does not give it \(no route to"
     ):
         EmbeddingModel.from_pretrained("me/birds")
 

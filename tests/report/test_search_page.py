@@ -15,7 +15,7 @@ def test_images_that_are_gone_are_named_without_a_picture(tmp_path):
     page = Page((tmp_path / "x.html").read_text(encoding="utf-8"))
     assert [image["alt"] for image in page.images] == ["red/0.png", "green/1.png"]
     assert "Search in <shop>" in page.text
-    assert "no longer there -0.250 blue/2.png" in page.text
+    assert "no longer there -0.250 blue/ 2.png" in page.text
 
 
 def test_a_page_that_cannot_be_written_is_one_line(tmp_path):
