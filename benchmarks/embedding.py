@@ -1,11 +1,11 @@
-"""What reading and resizing images costs when a model embeds them, beside the encoder itself.
+"""Cost of reading and resizing images when a model embeds them, compared with the encoder.
 
     python benchmarks/embedding.py                   # 10,000 JPEG images of 256 x 192 pixels, MobileNetV2 at 128 px
     python benchmarks/embedding.py --images 500      # smaller
 
-Generated images are embedded from their files by ``EmbeddingModel.embed``, and as many random tensors by the
-encoder alone, in the same batches. The cost of the data path is the ratio of both times, less one. Both are the
-fastest of ``--repeats``, measured in one run. On a machine that does other work as well, compare CPU times.
+``EmbeddingModel.embed`` embeds generated image files. The encoder alone embeds the same number of random tensors in
+the same batches. The cost of the data path is the ratio of the two times minus one. Each time is the fastest of
+``--repeats``. On a machine that does other work, compare CPU times.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def write_images(folder: Path, count: int, width: int, height: int) -> list[Path
 
 
 def fastest(call: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Returns seconds by the clock and of CPU."""
+    """Returns the smallest elapsed time and the smallest CPU time of a call, in seconds."""
     times = []
     for _ in range(repeats):
         started, cpu = time.perf_counter(), time.process_time()
@@ -73,7 +73,7 @@ def main() -> None:
     for name, (wall, cpu) in (("encoder alone", alone), ("from files", whole)):
         print(f"{name:14} {wall:7.2f} s, {options.images / wall:6.0f} images/s, {cpu:7.2f} s of CPU")
     cost, cpu_cost = (100 * (whole[i] / alone[i] - 1) for i in (0, 1))
-    print(f"cost of the data path: {cost:.0f} % by the clock, {cpu_cost:.0f} % of CPU time")
+    print(f"cost of the data path: {cost:.0f} % of elapsed time, {cpu_cost:.0f} % of CPU time")
 
 
 if __name__ == "__main__":

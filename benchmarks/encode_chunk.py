@@ -1,12 +1,11 @@
-"""The memory and the time of a training step whose batch is encoded in pieces, ``train.encode_chunk``.
+"""Memory and time of a training step that encodes its batch in parts (``train.encode_chunk``).
 
     PYTHONPATH=. python benchmarks/encode_chunk.py --device cuda     # ResNet-50 at 224 px, 405 images, 64 at a time
     PYTHONPATH=. python benchmarks/encode_chunk.py --device cpu      # ResNet-18 at 64 px, 96 images, 16 at a time
 
-Three steps of BGFormer are measured one after another: a batch as large as a piece; the large batch in pieces; the
-large batch in one piece, where there is memory for it. Printed are the time, the peak of the memory of weights,
-optimiser, images and activations, and ratios to the first step. The aim for the memory of the large batch in pieces
-is 1.2.
+Three steps of BGFormer are measured: a batch as large as a part; the large batch in parts; the large batch as a
+whole, if there is enough memory. The table has the time, the peak memory of weights, optimiser, images and
+activations, and ratios to the first step. The aim for the memory of the large batch in parts is a ratio of 1.2.
 """
 
 import argparse
@@ -24,13 +23,13 @@ from pyg_bgformer.engine.setup import build_method
 from pyg_bgformer.engine.state import TrainState
 
 SIZES = {"cuda": ("torchvision/resnet50", 224, 405, 64), "cpu": ("torchvision/resnet18", 64, 96, 16)}
-"""Encoder, side of the images, images of a batch, and images of a piece."""
+"""Encoder, side of the images, images in a batch, and images in a part."""
 
 
 def build_step(
     device: str, precision: str, encoder: str, image_size: int, images: int, chunk: int | None
 ) -> Step:
-    """A step of the engine on generated images."""
+    """Returns a step of the engine on generated images."""
     config = read_config(
         [
             *("--method.name", "bgformer", "--method.k", "30", "--encoder.name", encoder),
@@ -56,7 +55,7 @@ def build_step(
 
 
 def peak(step: Step, device: str) -> float:
-    """The most MiB that tensors take at once: on a GPU all of them, on a CPU those that the step allocates."""
+    """Returns the peak memory in MiB: of all tensors on a GPU, of those that the step allocates on a CPU."""
     if device == "cpu":
         return peak_memory(step) / MIB
     torch.cuda.reset_peak_memory_stats()
@@ -70,8 +69,8 @@ def main() -> None:
     )
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--precision", default="32-true")
-    parser.add_argument("--images", type=int, help="of the large batch")
-    parser.add_argument("--chunk", type=int, help="images of a piece")
+    parser.add_argument("--images", type=int, help="images in the large batch")
+    parser.add_argument("--chunk", type=int, help="images in a part")
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
     encoder, image_size, images, chunk = SIZES[given.device]

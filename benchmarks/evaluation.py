@@ -4,11 +4,10 @@
     python benchmarks/evaluation.py --items 8000        # smaller, same class sizes
     python benchmarks/evaluation.py --parts retrieval
 
-Ratios are of times measured in one run, each the fastest of ``--repeats``; extra memory is the rise of the
-process' peak resident memory (read from /proc, so on Linux). On a machine that does other work as well,
-compare CPU times, with OMP_WAIT_POLICY=passive so that threads waiting for each other are not counted. The
-embeddings are made up: classes of mixed size in a 96-dimensional subspace, noise set so that Recall@1 is near
-that of published embeddings.
+Each time is the fastest of ``--repeats``. Extra memory is the increase of the process' peak resident memory, read
+from /proc on Linux. On a machine that does other work, compare CPU times and set OMP_WAIT_POLICY=passive, so that
+waiting threads are not counted. The embeddings are generated: classes of different sizes in a 96-dimensional
+subspace, with noise that gives about the Recall@1 of published embeddings.
 """
 
 import argparse
@@ -36,7 +35,7 @@ PARTS = ("retrieval", "accuracy_calculator", "clustering", "scikit_learn")
 
 
 class Measured(NamedTuple):
-    """What a call gave, its time by the clock and of CPU in seconds, its extra memory in MB."""
+    """The result of a call, its elapsed time and CPU time in seconds, and its extra memory in MB."""
 
     value: Any
     seconds: float
@@ -45,7 +44,7 @@ class Measured(NamedTuple):
 
 
 def embeddings(items: int, dim: int, noise: float) -> tuple[Tensor, Tensor]:
-    """Unit rows ``(items, dim)`` and labels of ``items / 5.35`` classes, each class at least twice."""
+    """Returns unit rows ``(items, dim)`` and labels of ``items / 5.35`` classes, each class at least twice."""
     generator = torch.Generator().manual_seed(0)
     classes = max(1, round(items / ITEMS_PER_CLASS))
     twice = torch.arange(classes).repeat(2)
@@ -67,7 +66,7 @@ def measure(call: Callable[[], Any]) -> Measured:
 
 
 def in_turn(repeats: int, *calls: Callable[[], Any]) -> list[Measured]:
-    """The calls measured one after the other, ``repeats`` times round, so that a slow spell meets them all."""
+    """Returns the measurements of calls that take turns ``repeats`` times, so that other work slows all of them."""
     rounds = [[measure(call) for call in calls] for _ in range(repeats)]
     return [
         Measured(
@@ -81,13 +80,13 @@ def in_turn(repeats: int, *calls: Callable[[], Any]) -> list[Measured]:
 
 
 def resident(field: str) -> float:
-    """Resident memory of this process in MB: VmRSS now, VmHWM at its peak."""
+    """Returns the resident memory of this process in MB: VmRSS is the current one, VmHWM its peak."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
 def bare_product(rows: Tensor, block: int) -> None:
-    """Every similarity once, a block of rows at a time into one buffer, and nothing else."""
+    """Computes every similarity once, in blocks of rows with one buffer, and nothing else."""
     buffer = rows.new_empty(block, len(rows))
     for part in rows.split(block):
         torch.mm(part, rows.T, out=buffer[: len(part)])
@@ -103,7 +102,7 @@ def report(name: str, measured: Measured, bare: Measured | None = None) -> None:
 
 
 def compare_retrieval(rows: Tensor, labels: Tensor, repeats: int) -> Measured:
-    """Prints our time against the bare product at its best block size; returns the latter."""
+    """Prints our time and that of the bare product at its best block size. Returns the latter."""
     blocks = [max(1, min(len(rows), entries // len(rows))) for entries in (2**24, 2**25)]
     plain = [partial(bare_product, rows, block) for block in blocks]
     ours, *products = in_turn(repeats, partial(retrieval, rows, labels, ks=(1, 10, 100, 1000)), *plain)
@@ -115,7 +114,7 @@ def compare_retrieval(rows: Tensor, labels: Tensor, repeats: int) -> Measured:
 
 
 def compare_accuracy_calculator(rows: Tensor, labels: Tensor, bare: Measured | None) -> None:
-    """AccuracyCalculator with the same three metrics; without faiss its search is a blocked torch.topk."""
+    """Prints the time of AccuracyCalculator for the same metrics. Without faiss it searches by torch.topk."""
     names = ("precision_at_1", "mean_average_precision_at_r", "r_precision")
     search = CustomKNN(CosineSimilarity(), batch_size=512)
     calculator = AccuracyCalculator(
@@ -127,7 +126,7 @@ def compare_accuracy_calculator(rows: Tensor, labels: Tensor, bare: Measured | N
 
 
 def time_clustering(rows: Tensor, labels: Tensor) -> None:
-    """Prints the time of k-means and its scores, and where in them the time goes."""
+    """Prints the time of k-means and of its parts, and its scores."""
     ours = measure(lambda: clustering(rows, labels))
     report("clustering: k-means, NMI, AMI, ARI, pair F1", ours)
     print("   ", {name: round(value, 4) for name, value in ours.value.as_dict().items()})
@@ -146,7 +145,7 @@ def time_clustering(rows: Tensor, labels: Tensor) -> None:
 
 
 def compare_scikit_learn(rows: Tensor, labels: Tensor) -> None:
-    """Prints NMI and time beside scikit-learn's k-means++, at a size where that can be run."""
+    """Prints NMI and time beside those of scikit-learn's k-means++, at a size that scikit-learn can run."""
     ours = [measure(partial(clustering, rows, labels, seed=seed)) for seed in range(2)]
     fits = [KMeans(ours[0].value.clusters, n_init=1, random_state=seed) for seed in range(2)]
     theirs = [measure(partial(fit.fit, rows.numpy())) for fit in fits]

@@ -1,18 +1,18 @@
-"""Everything that is worth measuring on one NVIDIA GPU, in at most eight minutes, without a network.
+"""All measurements on one NVIDIA GPU, in at most eight minutes and without a network.
 
     python benchmarks/gpu.py                            # on a GPU
-    python benchmarks/gpu.py --device cpu --small       # two minutes on a CPU: shows that the script runs
-    python benchmarks/gpu.py --parts layers backends    # some of it
+    python benchmarks/gpu.py --device cpu --small       # two minutes on a CPU, to check that the script runs
+    python benchmarks/gpu.py --parts layers backends    # some parts
 
-In this order: the tests that need a GPU; layers beside TransformerConv and dense attention; the backends at sizes
-where one takes over from another; training steps of every method, in float32, bfloat16 and float16, beside a plain
-loop as public code writes it; the evaluation of 60,502 embeddings; and compiled training steps. Contestants take
-turns in one process. Each row is printed and written to ``benchmarks/results/<device>.csv`` as soon as it is
-measured, so an early end loses nothing. After ``--budget`` seconds no further part is begun.
+The parts are: the tests that need a GPU; layers compared with TransformerConv and dense attention; the backends at
+sizes where the fastest one changes; training steps of every method in float32, bfloat16 and float16, compared with
+a plain loop as in public code; the evaluation of 60,502 embeddings; and compiled training steps. What is compared
+takes turns in one process. Each row is printed and written to ``benchmarks/results/<device>.csv`` at once, so an
+early end loses nothing. After ``--budget`` seconds no other part starts.
 
-A bare machine with torch, torchvision and torch-geometric needs a few more packages. Make wheels of them where
-there is a network, with ``pip wheel --wheel-dir wheels .``, and install them on the machine with
-``pip install --no-index --find-links wheels pyg-bgformer``.
+A machine without a network needs wheels of a few more packages than torch, torchvision and torch-geometric. Make
+them on another machine with ``pip wheel --wheel-dir wheels .``, and install them with ``pip install --no-index
+--find-links wheels pyg-bgformer``.
 """
 
 import argparse
@@ -58,7 +58,7 @@ COLUMNS = ("part", "case", "contestant", "milliseconds", "ratio", "of", "images_
 
 
 class Table:
-    """Rows that are printed and written at once. Rows of other parts that a file has already are kept."""
+    """A table whose rows are printed and written at once. Rows of other parts stay in the file."""
 
     def __init__(self, path: Path, budget: float, parts: Sequence[str]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ class Table:
 
     @property
     def over(self) -> bool:
-        """Whether the time is up."""
+        """Whether the budget of time is used up."""
         return time.perf_counter() - self.started > self.budget
 
     def add(
@@ -101,11 +101,13 @@ class Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--small", action="store_true", help="small sizes, to see that everything runs")
-    parser.add_argument("--budget", type=float, default=420.0, help="seconds after which no part is begun")
-    parser.add_argument("--repeats", type=int, help="default 10, or 1 with --small")
+    parser.add_argument("--small", action="store_true", help="small sizes, to check that everything runs")
+    parser.add_argument("--budget", type=float, default=420.0, help="seconds after which no part starts")
     parser.add_argument(
-        "--parts", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS)
+        "--repeats", type=int, help="repeats of each measurement (default: 10, or 1 with --small)"
+    )
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=f"some of {', '.join(PARTS)}"
     )
     arguments = parser.parse_args()
     device, small = torch.device(arguments.device), arguments.small
@@ -149,7 +151,7 @@ def run_tests(device: torch.device) -> None:
 def measured(
     steps: dict[str, Step], device: torch.device, repeats: int
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """The median seconds and the peak MiB of each step."""
+    """Returns the median time in seconds and the peak memory in MiB of each step."""
 
     def waited(step: Step) -> None:
         step()
@@ -163,7 +165,7 @@ def measured(
 
 
 def peak(step: Step, device: torch.device) -> float:
-    """The most MiB that a step allocates at once, beyond what was allocated before it."""
+    """Returns the peak of the memory that a step allocates, in MiB, without the memory allocated before."""
     if device.type == "cpu":
         return peak_memory(step) / MIB
     torch.cuda.reset_peak_memory_stats(device)
@@ -180,7 +182,7 @@ def measure_layers(table: Table, device: torch.device, sizes: list[Size], repeat
 
 
 def measure_backends(table: Table, device: torch.device, sizes: list[Size], repeats: int) -> None:
-    """The two paths that ``backend="auto"`` chooses from, at sizes where the choice could turn."""
+    """Measures the two paths that ``backend="auto"`` chooses from, at sizes where the choice could change."""
     for size in sizes:
         if not table.over:
             steps = {name: step for name, step in contestants(size, device).items() if name in CHOICES}
@@ -189,7 +191,7 @@ def measure_backends(table: Table, device: torch.device, sizes: list[Size], repe
 
 
 def images_and_labels(device: torch.device, image_size: int) -> tuple[Tensor, Tensor]:
-    """A batch in the host's memory, pinned where there is a GPU."""
+    """Returns a batch in the memory of the CPU, pinned if there is a GPU."""
     images = torch.rand(CLASSES * SAMPLES, 3, image_size, image_size)
     labels = torch.arange(CLASSES).repeat_interleave(SAMPLES)
     return (images.pin_memory(), labels.pin_memory()) if device.type == "cuda" else (images, labels)
@@ -204,7 +206,7 @@ def our_step(
     *,
     compiled: bool = False,
 ) -> Step:
-    """A step of the engine: transfer, updates of the method, optimiser."""
+    """Returns a step of the engine: transfer, updates of the method, optimiser."""
     config = read_config(
         [
             *("--config", str(ROOT / "experiments" / "recipes" / "digits" / f"{method_name}.yaml")),
@@ -214,7 +216,7 @@ def our_step(
     )
     fabric = build_fabric(config.train)
     method = build_method(config, num_classes=100)
-    # as the engine does: gradients are clipped, which a fused optimiser forbids with a scaler
+    # as in the engine: gradients are clipped, which does not work with a fused optimiser and a scaler
     fused = device.type == "cuda" and precision != "16-mixed"
     optimizer = build_optimizer(method, config.train, fused=fused)
     _, optimizer = fabric.setup(method, optimizer)
@@ -231,7 +233,7 @@ def our_step(
 
 
 def straightforward_step(device: torch.device, encoder: str, batch: tuple[Tensor, Tensor]) -> Step:
-    """A step as public code of the field writes it: batch to the device, forward, loss of all pairs, backward."""
+    """Returns a step as in public code: batch to the device, forward, loss of all pairs, backward."""
     config = read_config(
         ["--encoder.name", encoder, "--encoder.weights", "null", "--encoder.embedding_dim", "512"]
     )
@@ -256,7 +258,7 @@ def straightforward_step(device: torch.device, encoder: str, batch: tuple[Tensor
 
 
 def measure_training(table: Table, device: torch.device, encoders: dict[str, int], repeats: int) -> None:
-    """All methods take turns, and in float32 the straightforward loop with them."""
+    """Measures training steps of all methods, and in float32 also the straightforward loop."""
     precisions = ("32-true", "bf16-mixed", "16-mixed") if device.type == "cuda" else ("32-true", "bf16-mixed")
     for precision, (encoder, image_size) in product(precisions, encoders.items()):
         if table.over:
@@ -271,7 +273,7 @@ def measure_training(table: Table, device: torch.device, encoders: dict[str, int
 
 
 def measure_compiled(table: Table, device: torch.device, encoders: dict[str, int], repeats: int) -> None:
-    """Compiled steps beside others, in bfloat16. The first step of each, which compiles, is not measured."""
+    """Measures compiled and other steps in bfloat16. The first step, which compiles, is not measured."""
     for (encoder, image_size), method_name in product(encoders.items(), ("plain", "bgformer")):
         if table.over:
             return
@@ -287,7 +289,7 @@ def measure_compiled(table: Table, device: torch.device, encoders: dict[str, int
 
 
 def measure_evaluation(table: Table, device: torch.device, items: int) -> None:
-    """Retrieval and k-means of embeddings on the device, beside the bare product of all similarities."""
+    """Measures retrieval and k-means of embeddings on the device, and the bare product of all similarities."""
     if table.over:
         return
     rows, labels = embeddings(items, 512, 1.2)

@@ -1,12 +1,12 @@
-"""The index beside plain faiss: time to build and to ask, memory, and how many true neighbours are found.
+"""The index compared with plain faiss: time to build and to search, memory, and the share of true neighbours found.
 
     python benchmarks/index.py                     # 1,000,000 vectors of 128 dimensions
     python benchmarks/index.py --rows 100000       # smaller
 
-The vectors are unit vectors around random centres, and queries are drawn like them. Each row of the table is a
-process of its own: it reads the vectors from a file, builds, and asks. Memory is the largest resident size beyond
-that of the imported libraries; pages of memory-mapped files count while they are resident. The truth for recall@10
-is plain faiss's exhaustive search.
+The vectors and the queries are unit vectors around random centres. Each row of the table has its own process,
+which reads the vectors from a file, builds the index and searches. Memory is the largest resident size without
+that of the imported libraries. Pages of memory-mapped files count while they are resident. The true neighbours for
+recall@10 come from plain faiss's exhaustive search.
 """
 
 import argparse
@@ -32,7 +32,7 @@ Ask = Callable[[np.ndarray], np.ndarray]
 
 
 class Row(NamedTuple):
-    """What was measured of one way to search."""
+    """The measurements of one way to search."""
 
     build: float
     single: float
@@ -42,7 +42,7 @@ class Row(NamedTuple):
 
 
 def write_vectors(path: Path, rows: int, dim: int, centres: int, seed: int) -> None:
-    """Writes unit vectors: random centres, which do not depend on the seed, and noise as long as they are."""
+    """Writes unit vectors: random centres, which do not depend on the seed, plus noise of the same length."""
     middle = np.random.default_rng(0).standard_normal((centres, dim), dtype=np.float32)
     chance = np.random.default_rng(seed)
     file = np.lib.format.open_memmap(path, "w+", np.float32, (rows, dim))
@@ -114,7 +114,7 @@ def measure(name: str, folder: Path) -> Row:
 
 
 def resident(name: str) -> float:
-    """Returns the resident size, VmRSS, or the largest one so far, VmHWM, in MB."""
+    """Returns the resident size in MB: VmRSS is the current one, VmHWM the largest one so far."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition(f"{name}:")[2].split()[0]) / 1e3
 

@@ -1,4 +1,4 @@
-"""Kills runs at random moments, resumes them, and compares their encoders with that of a run in one piece.
+"""Kills runs at random times, resumes them, and compares their encoders with that of an uninterrupted run.
 
 python benchmarks/kills.py --kills 100
 """
@@ -15,8 +15,8 @@ from tests.kills import kill_and_resume
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=100, help="signals in all")
-    parser.add_argument("--seed", type=int, default=0, help="decides the moments and the signals")
+    parser.add_argument("--kills", type=int, default=100, help="number of signals (default: 100)")
+    parser.add_argument("--seed", type=int, default=0, help="decides the times and the signals (default: 0)")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         faults = kill_and_resume(Path(folder), given.kills, given.seed)

@@ -1,13 +1,13 @@
-"""Speed and memory of one SSAConv, forward and backward in float32, as ratios measured in one run.
+"""Speed and memory of one SSAConv, forward and backward in float32, compared with other layers.
 
     OMP_NUM_THREADS=2 python benchmarks/layers.py
     python benchmarks/layers.py --sizes 405,30,768,8 --repeats 9
 
-Contestants take turns, so that whatever else the machine is doing slows all of them alike. Printed are the median
-and the fastest of the repeats, each with its ratio to the path that ``backend="auto"`` takes; the fastest is what
-a machine with idle cores gives all the time. Memory is the most that tensors allocated during one forward and
-backward pass take at once, read from the profiler's record of every allocation; libraries' own work space is not
-in it. ``linear maps`` are the layer's two products with its weights and nothing else: no attention can be faster.
+The layers take turns, so that other work of the machine slows all of them alike. The table has the median and the
+fastest of the repeats, with their ratios to the path that ``backend="auto"`` takes. The fastest one is the time on
+an idle machine. Memory is the peak of the tensors that one forward and backward pass allocates, from the
+profiler's record. It does not contain the work space of libraries. ``linear maps`` are the layer's two products
+with its weights and nothing else. No attention can be faster than these.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pyg_bgformer import SSAConv, batch_graph
 
 
 class Size(NamedTuple):
-    """Nodes, neighbours of each, channels and heads of one comparison."""
+    """Number of nodes, neighbours of each node, channels and heads."""
 
     nodes: int
     k: int
@@ -35,7 +35,7 @@ DEFAULT_SIZES = [Size(100, 10, 512, 8), Size(405, 30, 768, 8), Size(1024, 30, 51
 
 
 class FullAttention(nn.Module):
-    """Ordinary self-attention over all nodes, with the linear maps of SSAConv."""
+    """Full self-attention over all nodes, with the linear maps of SSAConv."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class LinearMaps(nn.Module):
 
 
 def contestants(size: Size, device: torch.device | str = "cpu") -> dict[str, Step]:
-    """All contestants of one size, on the same features and edges."""
+    """Returns the training steps of all layers of one size, on the same features and edges."""
     x = torch.randn(size.nodes, size.channels, generator=torch.Generator().manual_seed(0))
     edges = batch_graph(x, k=size.k).visual_edge_index.to(device)
     x = x.to(device)
@@ -80,7 +80,7 @@ def contestants(size: Size, device: torch.device | str = "cpu") -> dict[str, Ste
 
 
 def compare(size: Size, repeats: int) -> None:
-    """Prints one row per contestant."""
+    """Prints a row for each layer."""
     steps = contestants(size)
     times = interleaved_times(steps, repeats)
     ours = times["SSAConv auto"]
@@ -98,7 +98,7 @@ def compare(size: Size, repeats: int) -> None:
 
 
 def memory_series(k: int, channels: int, heads: int) -> None:
-    """Prints the memory of the sparse path over the number of nodes and neighbours."""
+    """Prints the memory of the sparse path for several numbers of nodes and neighbours."""
     print("\nmemory of the sparse path (linear growth: a constant number of bytes per node and per edge)")
     print(f"{'N':>5} {'k':>4} {'N x k':>8} {'MiB':>8} {'KiB per node':>13}")
     for nodes, neighbours in [(n, k) for n in (512, 1024, 2048, 4096, 8192)] + [(2048, 2 * k), (2048, 4 * k)]:
@@ -115,7 +115,7 @@ def memory_series(k: int, channels: int, heads: int) -> None:
 
 
 def parse_size(text: str) -> Size:
-    """Reads ``N,k,D,heads``."""
+    """Returns the size that ``N,k,D,heads`` describes."""
     try:
         return Size(*(int(part) for part in text.split(",")))
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Time and memory of training steps that take turns, so that whatever else the machine does slows all alike."""
+"""Time and memory of training steps that take turns, so that other work slows all of them alike."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ MIB = 2**20
 
 
 class Time(NamedTuple):
-    """Seconds of the middle and of the fastest repeat."""
+    """Median and smallest time of the repeats, in seconds."""
 
     median: float
     fastest: float
@@ -23,7 +23,7 @@ class Time(NamedTuple):
 def training_step(
     layer: nn.Module, *inputs: Any, loss: Callable[[Any], Tensor] = lambda out: out.sum()
 ) -> Step:
-    """One forward and backward pass, up to the gradients of the first input and of all parameters."""
+    """Returns a forward and backward pass that computes the gradients of the first input and of all parameters."""
 
     def step() -> None:
         x, *others = inputs
@@ -36,7 +36,7 @@ def training_step(
 
 
 def interleaved_times(steps: dict[str, Step], repeats: int) -> dict[str, Time]:
-    """The time of each, after one unmeasured round."""
+    """Returns the time of each step. The first round is not measured."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for repeat in range(repeats + 1):
         for name, step in steps.items():
@@ -48,7 +48,7 @@ def interleaved_times(steps: dict[str, Step], repeats: int) -> dict[str, Time]:
 
 
 def peak_memory(step: Step) -> int:
-    """The most bytes allocated at once during a step, beyond what was allocated before it."""
+    """Returns the peak of the memory that a step allocates, in bytes, without the memory allocated before."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         step()
     events = record.profiler.kineto_results.events()

@@ -1,14 +1,14 @@
-"""Time and memory of one training step of each batch-graph module alone, beside the encoder's own step.
+"""Time and memory of one training step of each batch-graph module, compared with the step of the encoder.
 
     OMP_NUM_THREADS=2 python benchmarks/methods.py
     python benchmarks/methods.py --modules intra_batch dybgr --repeats 15 --encoder-images 16
 
-A step is forward and backward, in float32 on the CPU, of the module at its paper's batch size and 512 dimensions.
-The encoder is a ResNet-50 with random weights on images of 224 pixels; its step is measured with
-``--encoder-images`` and scaled linearly to each module's batch, whose own would take minutes on a CPU and tens of
-gigabytes. All steps take turns in one process; printed are medians, ratios of medians, and the most that tensors
-allocated during one step take at once. ``attention`` is the attention layer of Intra-Batch Connections without the
-rest of its network.
+A step is a forward and backward pass of the module in float32 on the CPU, with the batch size of its paper and 512
+dimensions. The encoder is a ResNet-50 with random weights on images of 224 pixels. Its step is measured with
+``--encoder-images`` images and scaled linearly to the batch of each module. A whole batch would take minutes on a
+CPU and tens of gigabytes. All steps take turns in one process. The table has medians, ratios of medians, and the
+peak of the memory that a step allocates. ``attention`` is the attention layer of Intra-Batch Connections without
+the rest of its network.
 """
 
 import argparse
@@ -37,7 +37,7 @@ CLASSES = 100
 
 
 class Module(NamedTuple):
-    """A module's batch, classes x samples, and its steps by the path that each takes."""
+    """A module's batch of classes x samples, and its training steps by path."""
 
     classes: int
     samples: int
@@ -45,12 +45,12 @@ class Module(NamedTuple):
 
     @property
     def batch(self) -> int:
-        """Nodes of the graph."""
+        """Number of nodes of the graph."""
         return self.classes * self.samples
 
 
 def of_squares(out: Any) -> Tensor:
-    """A loss on all outputs, whose gradient is not constant."""
+    """Returns a loss of all outputs with a gradient that is not constant."""
     if isinstance(out, Tensor):
         return out.square().sum()
     return torch.stack([of_squares(part) for part in out]).sum()
@@ -60,7 +60,7 @@ step = partial(training_step, loss=of_squares)
 
 
 def inputs(classes: int, samples: int) -> tuple[Tensor, Tensor]:
-    """Features and labels of a batch."""
+    """Returns features and labels of a batch."""
     labels = torch.arange(classes).repeat_interleave(samples)
     return torch.randn(len(labels), DIM, generator=torch.Generator().manual_seed(0)), labels
 
@@ -123,7 +123,7 @@ MODULES: dict[str, Callable[[], Module]] = {
 
 
 def encoder_step(num_images: int) -> Step:
-    """One of a ResNet-50 without its classifier; nobody asks for the gradient of the images."""
+    """Returns the training step of a ResNet-50 without classifier, without the gradient of the images."""
     encoder = resnet50(weights=None)
     encoder.fc = nn.Identity()
     images = torch.rand(num_images, 3, 224, 224, generator=torch.Generator().manual_seed(0))
@@ -136,7 +136,7 @@ def encoder_step(num_images: int) -> Step:
 
 
 def report(name: str, module: Module, times: dict[str, Time], image_seconds: float) -> None:
-    """Prints one row per path."""
+    """Prints a row for each path of a module."""
     encoder = image_seconds * module.batch
     fastest = min(times[f"{name} {path}"].median for path in module.steps)
     for path, run in module.steps.items():
@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--modules", nargs="+", choices=MODULES, default=list(MODULES))
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument(
-        "--encoder-images", type=int, default=8, help="batch on which the encoder is measured"
+        "--encoder-images", type=int, default=8, help="images in the encoder's batch (default: 8)"
     )
     arguments = parser.parse_args()
     torch.manual_seed(0)

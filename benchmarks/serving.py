@@ -1,9 +1,9 @@
-"""How long a search takes that ``pyg-bgformer serve`` answers, and whether one is lost when several clients ask.
+"""Duration of searches by ``pyg-bgformer serve``, and the number of lost requests when several clients ask.
 
     python benchmarks/serving.py                                # 200 requests of 8 clients, 500 generated images
-    python benchmarks/serving.py --index shop.index --k 12      # an index of yours, asked for its own images
+    python benchmarks/serving.py --index shop.index --k 12      # searches your index for its own images
 
-Every request uploads a JPEG image. The server runs in a process of its own, on the machine of the clients.
+Every request uploads a JPEG image. The server runs in its own process, on the machine of the clients.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from pyg_bgformer.encoders import build_encoder
 
 @contextmanager
 def server(index: Path) -> Iterator[str]:
-    """Yields the address of a server, which ends with the block."""
+    """Yields the address of a server, which is stopped at the end of the block."""
     command = [sys.executable, "-W", "ignore", "-m", "pyg_bgformer", "serve", str(index), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -63,7 +63,7 @@ def main() -> None:
         with server(index) as address, httpx.Client(base_url=address, timeout=120) as client:
 
             def ask(photo: Path) -> tuple[float, bool]:
-                """Returns the seconds of a search, and whether it found the image itself."""
+                """Returns the duration of a search in seconds, and whether it found the image itself."""
                 started = time.perf_counter()
                 answer = client.post(
                     "/search", files={"image": photo.read_bytes()}, data={"k": str(options.k)}
@@ -71,7 +71,7 @@ def main() -> None:
                 first = answer.json()["neighbours"][0] if answer.status_code == 200 else {"similarity": 0}
                 return time.perf_counter() - started, first["similarity"] > 0.999
 
-            ask(photos[0])  # the first one is slower
+            ask(photos[0])  # the first request is slower
             with ThreadPoolExecutor(options.clients) as pool:
                 started = time.perf_counter()
                 answers = list(pool.map(ask, photos))

@@ -1,8 +1,8 @@
-"""Training on small images: augmentation one by one and in batches, and what share of a step it is.
+"""Training on small images: augmentation one by one and in batches, and its share of a training step.
 
-Per image: the data path alone (read from the cache, augment, collate), the training step of conv4 alone on a batch
-that is there already, and both. The sides take turns in one process. CPU time is printed beside elapsed time: it
-depends less on what else the machine does.
+The times per image are: the data path alone (read from the cache, augment, collate), the training step of conv4
+alone on a loaded batch, and both. They take turns in one process. CPU time is also printed, because it depends
+less on other work of the machine.
 
 Run it from the repository's root: ``PYTHONPATH=. python benchmarks/small_images.py --dataset omniglot``
 """
@@ -23,10 +23,10 @@ from pyg_bgformer.encoders import build_encoder
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--dataset", default="digits", help="digits or omniglot")
+    parser.add_argument("--dataset", default="digits", help="digits or omniglot (default: digits)")
     parser.add_argument("--image-size", type=int, default=28)
     parser.add_argument("--batch-size", type=int, default=100)
-    parser.add_argument("--batches", type=int, default=5, help="in a repeat")
+    parser.add_argument("--batches", type=int, default=5, help="batches in a repeat (default: 5)")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()

@@ -5,11 +5,11 @@
     python benchmarks/sop_scale.py --parts data sampler loading
     python benchmarks/sop_scale.py --images 12000            # smaller, same class sizes
 
-In a temporary folder: the list files (made-up ones of the official numbers of rows, products and kinds, unless
-``--lists`` names the official ones), and a file for each of the 120,053 images. These are hard links to 16 small
-JPEGs, so that decoding costs next to nothing: what is measured is the path around it. Times are by the clock and
-of CPU, right after the files were made, which leaves them in the system's cache. Memory is read from /proc, so on
-Linux. A process' own memory is what it shares with no other: workers are forks of the main process and share most.
+A temporary folder gets the list files and a file for each of the 120,053 images. The lists are generated with the
+official numbers of rows, products and kinds, unless ``--lists`` names the official lists. The files are hard links
+to 16 small JPEGs, so that decoding takes little time and the path around it is measured. Times are elapsed and CPU
+times while the files are in the system's cache. Memory is read from /proc on Linux. A process' own memory is the
+memory that it shares with no other process. Workers are forks of the main process and share most of their memory.
 """
 
 import argparse
@@ -48,7 +48,7 @@ IMAGES = sum(images for images, _ in SIZES.values())
 
 
 def timed(name: str, call: Callable[[], Any]) -> Any:
-    """Calls and prints the time by the clock and of CPU; gives what the call gave."""
+    """Prints the elapsed time and the CPU time of a call, and returns its result."""
     start, cpu_start = time.perf_counter(), time.process_time()
     value = call()
     cpu, seconds = time.process_time() - cpu_start, time.perf_counter() - start
@@ -57,7 +57,7 @@ def timed(name: str, call: Callable[[], Any]) -> Any:
 
 
 def make_lists(root: Path, images: int) -> None:
-    """Lists of ``images`` rows in all, with the official shares of products and kinds."""
+    """Writes lists of ``images`` rows in total, with the official shares of products and kinds."""
     first_image = first_class = 1
     for name, (rows, products) in SIZES.items():
         rows, products = rows * images // IMAGES, products * images // IMAGES
@@ -73,7 +73,7 @@ def make_lists(root: Path, images: int) -> None:
 
 
 def make_images(root: Path) -> None:
-    """A file for each row of the lists."""
+    """Makes a file for each row of the lists."""
     sources = []
     for number in range(16):
         pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -87,7 +87,7 @@ def make_images(root: Path) -> None:
 
 
 def measure_data(root: Path) -> ImageDataset:
-    """From the folder to a dataset whose cached images can be looked up, as in a run, and its verification."""
+    """Measures reading and checking the dataset as at the start of a run, and its verification."""
     start, cpu_start = time.perf_counter(), time.process_time()
     dataset = timed("lists and folder read", partial(read_dataset, "sop", root))
     timed("faults looked for", dataset.faults)
@@ -100,7 +100,7 @@ def measure_data(root: Path) -> ImageDataset:
 
 
 def measure_samplers(dataset: ImageDataset) -> None:
-    """From labels to the plan of an epoch."""
+    """Measures the plan of an epoch for each sampler."""
     train = dataset.table.iloc[dataset.rows("train")]
     labels, kinds = train["label"].to_numpy(), train["super_class"].to_numpy()
     p, k = 90, 2
@@ -123,7 +123,7 @@ def measure_samplers(dataset: ImageDataset) -> None:
 
 
 def measure_loading(dataset: ImageDataset, cache: Path, workers: int) -> None:
-    """The cache of decoded images, and memory while an epoch is under way."""
+    """Measures the cache of decoded images, and the memory during an epoch."""
     timed("cache made, once", partial(ImageCache.open_or_build, dataset, 32, cache, workers=0))
     images = timed("cache opened", partial(ImageCache.open_or_build, dataset, 32, cache))
     transform = train_transform(32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -138,7 +138,7 @@ def measure_loading(dataset: ImageDataset, cache: Path, workers: int) -> None:
 
 
 def memory(process: int | str = "self") -> tuple[float, float]:
-    """Memory of a process in MB: resident, and the part of it that it shares with no other."""
+    """Returns the resident memory of a process in MB, and the part that it shares with no other process."""
     lines = [line.split() for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]]
     sizes = {line[0]: float(line[1]) / 1024 for line in lines}
     return sizes["Rss:"], sizes["Private_Clean:"] + sizes["Private_Dirty:"]
@@ -154,7 +154,7 @@ def measure_evaluation(images: int, dim: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--lists", type=Path, help="folder with the official lists")
-    parser.add_argument("--images", type=int, default=IMAGES, help="of made-up lists")
+    parser.add_argument("--images", type=int, default=IMAGES, help="images in generated lists")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)

@@ -1,7 +1,7 @@
-"""What the user waits for before anything happens: CPU seconds of the import, the help and a run's start.
+"""Time before a command starts its work: the import, ``--help``, and the start of a run.
 
-Each command runs in processes of its own that take turns. The bare interpreter's time is subtracted. A run's start
-is that of ``run --print_config`` (imports, recipe, checks), and of one epoch on one batch of digits.
+Each command runs in its own processes, and the commands take turns. The time of the bare interpreter is subtracted.
+The start of a run is ``run --print_config`` (imports, recipe, checks), and one epoch with one batch of digits.
 
 Run it from the repository's root: ``PYTHONPATH=. python benchmarks/startup.py``
 """
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def measured(arguments: list[str]) -> tuple[float, float]:
-    """CPU seconds of a command and its children, and elapsed seconds."""
+    """Returns the CPU seconds of a command and its children, and its elapsed seconds."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(arguments, check=True, cwd=ROOT, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

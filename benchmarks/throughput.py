@@ -1,14 +1,13 @@
-"""Where the time of training on photos goes: images per second of each part alone, and of all together.
+"""Images per second of each part of training on photos, and of all parts together.
 
     python benchmarks/throughput.py --device cuda --encoder torchvision/resnet50 --workers 16
     python benchmarks/throughput.py --device cpu --encoder timm/tf_efficientnet_lite0 --image-size 128
 
-Photos are generated: 500 x 375 JPEG files. Measured are decoding alone, decoding with augmentation, the training
-step alone on a batch that is there already, and the whole loop. Then the same with ``data.augment_on: device``:
-decoding and cutting, the rest of the augmentation on a batch that is there already, and the whole loop. The loop
-can be no faster than the slower of decoding and the step; the last lines say what share of that speed it reaches.
-As in a long training, epochs follow each other, and the first one is not measured. With ``--csv`` rows are appended
-to a file.
+The photos are generated JPEG files of 500 x 375 pixels. The parts are decoding, decoding with augmentation, the
+training step on a loaded batch, and the whole loop. With ``data.augment_on: device`` they are decoding and
+cutting, the rest of the augmentation on a loaded batch, and the whole loop. The loop cannot be faster than
+decoding or the step. The last lines say which share of this speed it reaches. Several epochs follow each other,
+and the first one is not measured. ``--csv`` appends the rows to a file.
 """
 
 import argparse
@@ -44,9 +43,9 @@ def main() -> None:
     parser.add_argument("--precision", default="32-true")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--batches", type=int, default=20, help="in a repeat")
+    parser.add_argument("--batches", type=int, default=20, help="batches in a repeat (default: 20)")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--set", nargs="*", default=[], metavar="OPTION", help="further settings of the run")
+    parser.add_argument("--set", nargs="*", default=[], metavar="OPTION", help="other settings of the run")
     parser.add_argument("--csv", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -73,7 +72,7 @@ def main() -> None:
 
 
 def write_photos(folder: Path, classes: int, photos: int) -> None:
-    """Writes smooth random images, of the size in bytes that photographs have."""
+    """Writes smooth random images with about the file size of photos."""
     chance = np.random.default_rng(0)
     for number in range(classes):
         (folder / f"class{number:03}").mkdir()
@@ -108,7 +107,7 @@ def build(arguments: argparse.Namespace, folder: str, augment_on: str) -> Parts:
 
 
 def measure(arguments: argparse.Namespace, folder: str) -> dict[str, float]:
-    """The images per second of each part, the best of the repeats."""
+    """Returns the images per second of each part, the best of the repeats."""
     rates = {}
     for augment_on, loop in zip(("workers", "device"), LOOPS, strict=True):
         parts = build(arguments, folder, augment_on)
@@ -139,7 +138,7 @@ def measure(arguments: argparse.Namespace, folder: str) -> dict[str, float]:
 
 def loaded(parts: Parts) -> Iterator[object]:
     """Loads the batches of all epochs."""
-    parts.train_loader._iterator = None  # persistent workers keep the transform that they were started with
+    parts.train_loader._iterator = None  # persistent workers would keep the old transform
     parts.sampler.start_at(0, 0, until=parts.config.train.epochs)
     yield from parts.train_loader
 
@@ -147,7 +146,7 @@ def loaded(parts: Parts) -> Iterator[object]:
 def steps(parts: Parts, images: Tensor | Cuts, labels: Tensor) -> Iterator[object]:
     """Trains on a batch again and again; as in the loop, scalars are read when the next step is under way."""
     parts.method.train()
-    parts.state.batch = 1  # the first one of an epoch is also measured
+    parts.state.batch = 1  # the first batch of an epoch would also be measured for insight
     earlier: Readings | None = None
     while True:
         readings, _ = train_batch(parts.fabric, parts.state, parts.config.train, images, labels)

@@ -1,4 +1,4 @@
-"""A method of one's own: features attend to their look-alikes in the batch by PyG's GATConv.
+"""Your own method in a plug-in file: features attend to similar features of the batch with PyG's GATConv.
 
 pyg-bgformer run --plugins examples/gat_method.py --method.name gat --method.k 10
 """
@@ -11,7 +11,7 @@ from pyg_bgformer.methods import METHODS, RefiningMethod
 
 @METHODS.register("gat")
 class GAT(RefiningMethod):
-    """Refines a batch's features along visual edges by graph attention."""
+    """Refines the features of a batch along visual edges by graph attention."""
 
     def __init__(
         self, encoder, loss, geometry, num_classes, *, k: int = 15, heads: int = 4, alpha: float = 0.5

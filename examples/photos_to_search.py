@@ -1,10 +1,10 @@
-"""From a folder of photos to a search in them: train, show, embed, index, search, export, serve.
+"""From a folder of photos to image search: train, show, embed, index, search, export, serve.
 
     python examples/photos_to_search.py photos --out shop
     python examples/photos_to_search.py photos --out shop --weights tf_efficientnet_lite0.safetensors --epochs 20
 
-``photos`` has a folder for each class. What follows the known options is given to ``pyg-bgformer train``. Every
-command is printed before it runs, so that you can run it alone. All files are written to the folder of ``--out``.
+``photos`` has a folder for each class. Other options are passed on to ``pyg-bgformer train``. Every command is
+printed before it runs, so that you can repeat it. All files are written to the folder of ``--out``.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pyg_bgformer.deploy.image_index import find_images
 
 
 def step(*arguments: str | Path) -> None:
-    """Runs a command of ``pyg-bgformer``; ends the program if it fails."""
+    """Runs a command of ``pyg-bgformer``. Ends the program if it fails."""
     print(f"\n$ pyg-bgformer {' '.join(map(str, arguments))}", flush=True)
     started = time.perf_counter()
     code = pyg_bgformer([str(argument) for argument in arguments])
@@ -31,7 +31,7 @@ def step(*arguments: str | Path) -> None:
 
 
 def ask(address: str, photo: Path) -> str:
-    """Returns the answer of a server to a photo; ``curl -F image=@PHOTO -F k=3 ADDRESS/search`` does the same."""
+    """Returns the answer of a server to a photo, as ``curl -F image=@PHOTO -F k=3 ADDRESS/search`` does."""
     edge = uuid.uuid4().hex
     head = f'--{edge}\r\nContent-Disposition: form-data; name="k"\r\n\r\n3\r\n--{edge}\r\n'
     head += 'Content-Disposition: form-data; name="image"; filename="photo"\r\n\r\n'
@@ -42,7 +42,7 @@ def ask(address: str, photo: Path) -> str:
 
 
 def serve_once(index: Path, photo: Path) -> None:
-    """Starts the server, asks it once, and stops it."""
+    """Starts the server, searches for a photo, and stops it."""
     print(f"\n$ pyg-bgformer serve {index}", flush=True)
     command = [sys.executable, "-m", "pyg_bgformer", "serve", str(index), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
@@ -63,8 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("photos", type=Path, help="a folder with a folder of images for each class")
-    parser.add_argument("--out", type=Path, required=True, help="folder of all results; must not exist")
-    parser.add_argument("--format", choices=["onnx", "pt2"], default="onnx", help="of the exported model")
+    parser.add_argument("--out", type=Path, required=True, help="folder for all results; it must not exist")
+    parser.add_argument(
+        "--format", choices=["onnx", "pt2"], default="onnx", help="format of the exported model"
+    )
     given, training = parser.parse_known_args(arguments)
     given.out.mkdir(parents=True)
     run, index = given.out / "run", given.out / "shop.index"

@@ -1,10 +1,10 @@
-"""Trains and tests one method by a recipe. It is ``pyg-bgformer run``.
+"""Trains and tests one method by a recipe. It is the same as ``pyg-bgformer run``.
 
-python experiments/run.py                                                 BGFormer on letters, in a minute
+python experiments/run.py                                                 trains BGFormer on letters, in a minute
 python experiments/run.py --config cub200/plain --data.root /my/CUB_200_2011
-python experiments/run.py --train.epochs 5 --method.k 10 --seed 1         any key of the recipe
-python experiments/run.py --print_config                                  the whole recipe
-python experiments/run.py --resume runs/glyphs-bgformer-seed0-...         an interrupted run
+python experiments/run.py --train.epochs 5 --method.k 10 --seed 1         sets keys of the recipe
+python experiments/run.py --print_config                                  prints the whole recipe and stops
+python experiments/run.py --resume runs/glyphs-bgformer-seed0-...         resumes an interrupted run
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""``pyg-bgformer embed``: images to a file of vectors."""
+"""``pyg-bgformer embed``: writes the vectors of images to a file."""
 
 import sys
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from pyg_bgformer.report.progress import Display
 
 DESCRIPTION = """Writes the path and the vector of each image to a file.
 
-MODEL is a run, a saved model, a name on the Hugging Face hub, or a backbone by its name, such as timm/resnet50.
-IMAGES are files, or folders of images at any depth. The file appears when it is whole. After an interruption, the
-same command continues."""
+MODEL is a run, a saved model, a name on the Hugging Face hub, or the name of a backbone such as timm/resnet50.
+IMAGES are files or folders of images. Subfolders are included. The file appears when it is complete. After an
+interruption, the same command resumes the work."""
 
 EPILOG = """examples:
   pyg-bgformer embed runs/folder-bgformer-seed0-... photos --out vectors.npz
@@ -25,30 +25,8 @@ EPILOG = """examples:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Embeds images; returns the exit code."""
-    parser = Parser("embed", DESCRIPTION, EPILOG)
-    parser.add_argument("model", metavar="MODEL", help="a run, a saved model, or a backbone")
-    parser.add_argument("images", nargs="+", metavar="IMAGES", help="images, or folders of images")
-    parser.add_argument("--out", required=True, metavar="FILE", help="a .parquet, .npz or .csv file")
-    parser.add_argument("--skip-bad", action="store_true", help="list images that cannot be read, and go on")
-    parser.add_argument(
-        "--batch-size", type=int, default=64, metavar="N", help="images at a time (default: 64)"
-    )
-    parser.add_argument("--device", help="where to compute, for example cuda (default: cpu)")
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help="threads that read images (default: one for each CPU)"
-    )
-    parser.add_argument("--weights", metavar="FILE", help="of a backbone: file of its weights")
-    parser.add_argument(
-        "--image-size", type=int, metavar="PIXELS", help="of a backbone: side of the images that it sees"
-    )
-    parser.add_argument(
-        "--engine", choices=["local", "ray"], default="local", help="ray: on a cluster (default: local)"
-    )
-    parser.add_argument(
-        "--ray-workers", type=int, default=2, metavar="N", help="processes of Ray (default: 2)"
-    )
-    given = parser.parse_intermixed_args(arguments)
+    """Embeds images. Returns the exit code."""
+    given = embed_parser().parse_intermixed_args(arguments)
     display = Display()
     model = load_model(given.model, weights=given.weights, image_size=given.image_size)
     try:
@@ -69,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         raise Interrupted("resume with the same command") from stop
     for error in done.bad:
         print(f"skipped: {error}", file=sys.stderr)
-    kept = f", {done.reused:,} of them from before" if done.reused else ""
+    kept = f" ({done.reused:,} of them from an interrupted run)" if done.reused else ""
     display.line(
         f"{done.out}: {done.images:,} images{kept}, {model.dim} dimensions, model {model.sha256[:12]}"
     )
@@ -80,3 +58,37 @@ def main(arguments: Sequence[str]) -> int:
     if done.bad:
         display.line(f"skipped: {len(done.bad):,} of {done.images + len(done.bad):,} images")
     return 0
+
+
+def embed_parser() -> Parser:
+    """Returns the parser of the command's arguments."""
+    parser = Parser("embed", DESCRIPTION, EPILOG)
+    parser.add_argument("model", metavar="MODEL", help="a run, a saved model, or a backbone")
+    parser.add_argument("images", nargs="+", metavar="IMAGES", help="images, or folders of images")
+    parser.add_argument("--out", required=True, metavar="FILE", help="a .parquet, .npz or .csv file")
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="skip images that cannot be read and list them"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=64, metavar="N", help="images at a time (default: 64)"
+    )
+    parser.add_argument("--device", help="where to compute, for example cuda (default: cpu)")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="threads that read images (default: one for each CPU)"
+    )
+    parser.add_argument(
+        "--weights", metavar="FILE", help="file of a backbone's weights (default: downloaded)"
+    )
+    parser.add_argument(
+        "--image-size", type=int, metavar="PIXELS", help="side of the images that a backbone sees"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=["local", "ray"],
+        default="local",
+        help="where to run: on this machine, or on a Ray cluster (default: local)",
+    )
+    parser.add_argument(
+        "--ray-workers", type=int, default=2, metavar="N", help="number of Ray processes (default: 2)"
+    )
+    return parser

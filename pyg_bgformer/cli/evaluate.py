@@ -1,4 +1,4 @@
-"""``pyg-bgformer evaluate``: the scores of a model that exists."""
+"""``pyg-bgformer evaluate``: scores an existing model."""
 
 import json
 from collections.abc import Sequence
@@ -13,32 +13,39 @@ from pyg_bgformer.errors import InputError
 from pyg_bgformer.files import atomic_path
 from pyg_bgformer.report.progress import Display
 
-DESCRIPTION = """Scores a model on images with classes, without training: the table and the JSON of a run.
+DESCRIPTION = """Scores a model on images with classes, without training. The table and the JSON are those of a run.
 
-MODEL is a run, a saved model, a name on the Hugging Face hub, or a backbone by its name, such as timm/resnet50.
-DATA is a folder of photos, of which all classes are scored, or a run, a recipe or a dataset, whose test images are
-scored. The folder that a run was trained on is scored as the run did it, and so is a run without DATA."""
+MODEL is a run, a saved model, a name on the Hugging Face hub, or the name of a backbone such as timm/resnet50.
+DATA is one of:
+  a folder of photos, FOLDER/<class>/<image>: all classes are scored
+  a run, a recipe or a dataset: its test images are scored
+If MODEL is a run, DATA may be left out: the test images of the run are scored. It is the same if DATA is the
+folder that the run was trained on."""
 
 EPILOG = """Any other key of a recipe can be set too, for example --evaluation.recall_at "[1, 10]".
 
 examples:
   pyg-bgformer evaluate runs/folder-bgformer-seed0-... other_photos
-  pyg-bgformer evaluate runs/folder-bgformer-seed0-...               on the data of the run
+  pyg-bgformer evaluate runs/folder-bgformer-seed0-...               the test images of the run
   pyg-bgformer evaluate timm/resnet50 photos --weights resnet50.safetensors
   pyg-bgformer evaluate timm/resnet50 cub200 --data.root /my/CUB_200_2011 --json"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Scores a model and prints the table; returns the exit code."""
+    """Scores a model and prints the table. Returns the exit code."""
     parser = Parser("evaluate", DESCRIPTION, EPILOG)
     parser.add_argument("model", metavar="MODEL", help="a run, a saved model, or a backbone")
     parser.add_argument("data", nargs="?", metavar="DATA", help="a folder, a run, a recipe or a dataset")
-    parser.add_argument("--weights", metavar="FILE", help="of a backbone: file of its weights")
     parser.add_argument(
-        "--image-size", type=int, metavar="PIXELS", help="of a backbone: side of the images that it sees"
+        "--weights", metavar="FILE", help="file of a backbone's weights (default: downloaded)"
     )
     parser.add_argument(
-        "--json", action="store_true", help="print the result as JSON, and progress as errors"
+        "--image-size", type=int, metavar="PIXELS", help="side of the images that a backbone sees"
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print the result as JSON; progress goes to standard error",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON to a file")
     parser.add_argument("--verbose", action="store_true", help="show all scores")

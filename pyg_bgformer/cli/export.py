@@ -1,4 +1,4 @@
-"""``pyg-bgformer export``: a model as one file for other programs."""
+"""``pyg-bgformer export``: writes a model as one file for other programs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,20 +14,21 @@ EPILOG = """examples:
   pyg-bgformer export runs/folder-bgformer-seed0-... --format onnx --out shop.onnx
   pyg-bgformer export runs/folder-bgformer-seed0-... --format pt2 --input uint8
 
-The file takes any number of images (B, 3, H, W), RGB, resized and cut to the model's size, and gives embeddings.
-Normalisation, encoder and projection are inside. ONNX needs more libraries: pip install 'pyg-bgformer[export]'."""
+The exported model takes RGB images (B, 3, H, W), already resized and cropped to the model's size, and returns their
+embeddings. It contains the normalisation, the encoder and the projection.
+ONNX needs more libraries: pip install 'pyg-bgformer[export]'."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Writes a model for other programs and compares it with PyTorch; returns the exit code."""
+    """Writes a model for other programs and compares it with PyTorch. Returns the exit code."""
     parser = Parser(
         "export",
-        "Writes a model as one file that runs without this package, and compares its embeddings with PyTorch's.\n"
-        "If they differ by more than 1e-4, no file is left and the exit code is 1.",
+        "Writes a model as one file that runs without this package. The command compares its embeddings with\n"
+        "PyTorch's. If a number differs by more than 1e-4, no file is written and the exit code is 1.",
         EPILOG,
     )
     parser.add_argument(
-        "model", metavar="MODEL", help="folder of a run or of a saved model, or a name on the hub"
+        "model", metavar="MODEL", help="a run, a saved model, a name on the hub, or a backbone"
     )
     parser.add_argument(
         "--format", choices=get_args(Format), required=True, help="onnx, or pt2 for torch.export.load"
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         "--input",
         choices=get_args(Input),
         default="float",
-        help="images as floats from 0 to 1, or as bytes from 0 to 255 (default: float)",
+        help="type of the images: float from 0 to 1, or uint8 from 0 to 255 (default: float)",
     )
     given = parser.parse_intermixed_args(arguments)
     out = Path(f"model.{given.format}") if given.out is None else given.out

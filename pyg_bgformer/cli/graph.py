@@ -1,4 +1,4 @@
-"""``pyg-bgformer graph``: the batch graph of a run, drawn on the images of a training batch."""
+"""``pyg-bgformer graph``: draws the batch graph of a run on the images of a training batch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,16 +11,16 @@ from pyg_bgformer.report.run_images import TrainedRun
 from pyg_bgformer.runs.folder import RunFolder
 
 EPILOG = """examples:
-  pyg-bgformer graph runs/digits-bgformer-seed0-...               graph-batch0.svg and .png in that folder
+  pyg-bgformer graph runs/digits-bgformer-seed0-...               writes graph-batch0.svg and .png to that folder
   pyg-bgformer graph runs/cub200-bgformer-... --batch 3 --out figures/graph"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Draws the graph of a training batch as SVG and PNG; returns the exit code."""
+    """Draws the graph of a training batch as SVG and PNG. Returns the exit code."""
     parser = Parser(
         "graph",
-        "Draws a batch of the first epoch as the training saw it, joined by the edges of the trained method. The\n"
-        "wider an edge, the more attention; edges within a class have the colour of the class.",
+        "Draws a training batch of the first epoch and the edges of the trained method between its images. A\n"
+        "wider edge has more weight. Edges within a class have the colour of the class.",
         EPILOG,
     )
     parser.add_argument("run", metavar="RUN", help="folder of a finished run")
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
         "--out",
         type=Path,
         metavar="NAME",
-        help="the files' name without .svg and .png (default: in the run's folder)",
+        help="path of the files without .svg and .png (default: graph-batchN in the run's folder)",
     )
     given = parser.parse_args(arguments)
     folder = RunFolder.open(given.run)

@@ -1,4 +1,4 @@
-"""``pyg-bgformer index``: images and their embeddings in a folder that can be searched."""
+"""``pyg-bgformer index``: makes a searchable index of images."""
 
 import sys
 from collections.abc import Sequence
@@ -15,41 +15,18 @@ from pyg_bgformer.report.progress import Display
 
 EPILOG = """examples:
   pyg-bgformer index runs/folder-bgformer-seed0-... shop/ --out shop.index
-  pyg-bgformer index runs/folder-bgformer-seed0-... shop/ --out shop.index --add   the images that are new
-  pyg-bgformer index runs/folder-bgformer-seed0-... vectors.parquet --out shop.index    made by pyg-bgformer embed
+  pyg-bgformer index runs/folder-bgformer-seed0-... shop/ --out shop.index --add   adds new images
+  pyg-bgformer index runs/folder-bgformer-seed0-... vectors.parquet --out shop.index    from pyg-bgformer embed
   pyg-bgformer index runs/folder-bgformer-seed0-... shop/ --out shop.index --add --approximate
 
-A search compares a query with all images. From about a million images on, --approximate makes it faster; it needs
-faiss (pip install 'pyg-bgformer[search]'). Images that are added later are still found: a search compares the query
-with each of them until --approximate is given again."""
+A search compares a query with all images. For more than about a million images, --approximate makes it faster. It
+needs faiss: pip install 'pyg-bgformer[search]'. Images that are added later are found too: a search compares
+the query with each of them. To make this fast as well, give --approximate again."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Makes an index of images, or adds images to it; returns the exit code."""
-    parser = Parser(
-        "index",
-        "Embeds images and writes an index, a folder that `search` and `serve` use. It keeps a copy of the model\n"
-        "and the absolute paths of the images. Several processes may add to one index at a time.",
-        EPILOG,
-    )
-    parser.add_argument(
-        "model", metavar="MODEL", help="a run, a saved model, a name on the hub, or a backbone"
-    )
-    parser.add_argument(
-        "images",
-        nargs="+",
-        metavar="FOLDER",
-        help="folders of images at any depth, or images; or one file of vectors, .parquet or .npz",
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="INDEX", help="the index, a folder")
-    parser.add_argument("--add", action="store_true", help="add images to an index that exists")
-    parser.add_argument("--approximate", action="store_true", help="build a faiss index, for many images")
-    parser.add_argument(
-        "--batch-size", type=int, default=64, metavar="N", help="images at a time (default: 64)"
-    )
-    parser.add_argument("--skip-bad", action="store_true", help="list images that cannot be read, and go on")
-    parser.add_argument("--device", help="where to compute, for example cuda (default: cpu)")
-    given = parser.parse_intermixed_args(arguments)
+    """Makes an index of images, or adds images to it. Returns the exit code."""
+    given = index_parser().parse_intermixed_args(arguments)
     check_range("--batch-size", given.batch_size, at_least=1)
     display = Display()
     model = load_model(given.model)
@@ -80,3 +57,33 @@ def main(arguments: Sequence[str]) -> int:
         print(f"skipped: {error}", file=sys.stderr)
     display.line(f"{given.out}: {len(index):,} images, {model.dim} dimensions, model {model.sha256[:12]}")
     return 0
+
+
+def index_parser() -> Parser:
+    """Returns the parser of the command's arguments."""
+    parser = Parser(
+        "index",
+        "Embeds images and writes an index, a folder for `search` and `serve`. It has a copy of the model and the\n"
+        "absolute paths of the images. Several processes may add to one index at the same time.",
+        EPILOG,
+    )
+    parser.add_argument(
+        "model", metavar="MODEL", help="a run, a saved model, a name on the hub, or a backbone"
+    )
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGES",
+        help="images or folders of images, or one .parquet or .npz file of vectors",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="INDEX", help="the index, a folder")
+    parser.add_argument("--add", action="store_true", help="add images to an existing index")
+    parser.add_argument("--approximate", action="store_true", help="build a faiss index for faster search")
+    parser.add_argument(
+        "--batch-size", type=int, default=64, metavar="N", help="images at a time (default: 64)"
+    )
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="skip images that cannot be read and list them"
+    )
+    parser.add_argument("--device", help="where to compute, for example cuda (default: cpu)")
+    return parser

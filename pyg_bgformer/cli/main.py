@@ -1,4 +1,4 @@
-"""The command ``pyg-bgformer``. Each of its commands is a file, imported when the command is used."""
+"""The program ``pyg-bgformer``. Each of its commands is a file, which is imported when the command is used."""
 
 import logging
 import sys
@@ -14,19 +14,19 @@ from pyg_bgformer import __version__
 from pyg_bgformer.errors import InputError, Interrupted, RunError
 
 COMMANDS = {
-    "train": "train on a folder of photos, and score it",
-    "evaluate": "score a model that exists, without training",
+    "train": "train an encoder on a folder of photos and score it",
+    "evaluate": "score an existing model, without training",
     "embed": "write the vectors of images to a file",
     "run": "train and test by a recipe, or resume a run",
     "verify": "compare a dataset on disk with the official one",
-    "study": "carry out many runs and write their tables",
+    "study": "compare settings: many runs, a table and a figure",
     "summarise": "print one table of several finished runs",
     "diff": "show what differs between two runs",
-    "show": "write the page of a run or of a study, with pictures",
+    "show": "write a page about a run or a study, with pictures",
     "graph": "draw the batch graph of a run on its images",
     "index": "make a searchable index of images, or add images to it",
     "search": "find the images of an index that are most similar to a photo",
-    "serve": "answer searches in an index over HTTP, with a page",
+    "serve": "serve an index over HTTP, with a web page",
     "export": "write a model as an ONNX file or a torch.export program",
 }
 
@@ -44,7 +44,7 @@ class Help(RawDescriptionHelpFormatter, DefaultHelpFormatter):
 
 
 class Command(ArgumentParser):
-    """Keeps the arguments of a command for the file that reads them."""
+    """Passes the arguments of a command on to its file, which parses them."""
 
     def parse_args(self, args: Any = None, *_: Any, **__: Any) -> Namespace:  # type: ignore[override]
         """Returns the arguments as they are."""
@@ -52,17 +52,17 @@ class Command(ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carries out a command of ``pyg-bgformer``.
+    """Runs a command of ``pyg-bgformer``.
 
     Args:
-        arguments: The command line, by default that of the process.
+        arguments: The command line. ``None`` takes the arguments of the process.
 
     Returns:
         The exit code; see :data:`EPILOG`.
     """
-    # torch_geometric decorates functions with torch.jit.script when it is imported, which torch now deprecates.
+    # The import of torch_geometric calls torch.jit.script, which torch deprecates.
     warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)
-    # Fabric tells how the hardware could be used differently; the log of a run is about the run.
+    # Fabric gives advice about the hardware, which does not belong in the log of a run.
     logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
     parser = ArgumentParser(
         prog="pyg-bgformer",
@@ -94,6 +94,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def complain(line: str, code: int) -> int:
-    """Prints a line on the error stream and returns the exit code that goes with it."""
+    """Prints a line to standard error and returns the exit code."""
     print(line, file=sys.stderr)
     return code

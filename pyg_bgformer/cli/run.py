@@ -1,4 +1,4 @@
-"""``pyg-bgformer run``: one run, from its recipe to its result."""
+"""``pyg-bgformer run``: trains and tests by a recipe."""
 
 import os
 import sys
@@ -25,20 +25,20 @@ USAGE = """pyg-bgformer run [--config RECIPE] [--SECTION.KEY VALUE ...] [--seed 
        pyg-bgformer run --resume RUN [--train.epochs N]"""
 
 EPILOG = """examples:
-  pyg-bgformer run                                               BGFormer on letters, in a minute
+  pyg-bgformer run                                               trains BGFormer on letters, in a minute
   pyg-bgformer run --config cub200/plain --data.root /my/CUB_200_2011
-  pyg-bgformer run --train.epochs 5 --method.k 10 --seed 1       any key of the recipe
-  pyg-bgformer run --loss.name multi_similarity --print_config   the whole recipe, without running it
-  pyg-bgformer run --resume runs/glyphs-bgformer-seed0-...       an interrupted run
-  pyg-bgformer run --resume RUN --train.epochs 20                a finished run, trained further"""
+  pyg-bgformer run --train.epochs 5 --method.k 10 --seed 1       sets keys of the recipe
+  pyg-bgformer run --loss.name multi_similarity --print_config   prints the whole recipe and stops
+  pyg-bgformer run --resume runs/glyphs-bgformer-seed0-...       resumes an interrupted run
+  pyg-bgformer run --resume RUN --train.epochs 20                trains a finished run for more epochs"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Trains and tests by a recipe, or resumes a run; returns the exit code."""
+    """Trains and tests by a recipe, or resumes a run. Returns the exit code."""
     speak_once()
     parser = Parser(
         "run",
-        f"Trains and tests by a recipe, by default {DEFAULT_RECIPE}, or resumes a run.",
+        f"Trains and tests by a recipe, or resumes a run. The default recipe is {DEFAULT_RECIPE}.",
         EPILOG,
         usage=USAGE,
         add_help=False,  # read_config's parser prints the help, with all keys of the recipe
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--resume",
         metavar="RUN",
-        help="folder of an interrupted run, or of a finished one that --train.epochs N extends",
+        help="folder of an interrupted run, or of a finished run to extend with --train.epochs N",
     )
     parser.add_argument("--verbose", action="store_true", help="show all scores at the end")
     parser.add_argument("--print_config", action="store_true", help="print the whole recipe and stop")
@@ -73,13 +73,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def speak_once() -> None:
-    """Drops what the processes of a run print, except for the first one."""
+    """Silences standard output in all processes of a run except the first one."""
     if is_follower():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def report(folder: RunFolder, config: Config, display: Display) -> None:
-    """Writes what a finished run leaves for people: its scores in TensorBoard, and its page."""
+    """Writes the scores of a finished run to TensorBoard, and its page."""
     page = folder.embeddings.exists() if config.report.page is None else config.report.page
     if not page:
         log_result(folder)

@@ -1,4 +1,4 @@
-"""``pyg-bgformer search``: the images of an index that are most similar to a photo."""
+"""``pyg-bgformer search``: finds the images of an index that are most similar to a photo."""
 
 import json
 from collections.abc import Sequence
@@ -11,19 +11,19 @@ from pyg_bgformer.report.search_page import write_search_page
 
 EPILOG = """examples:
   pyg-bgformer search shop.index photo.jpg
-  pyg-bgformer search shop.index photos/ -k 12 --html found.html     a page with pictures
+  pyg-bgformer search shop.index photos/ -k 12 --html found.html     writes a page with pictures
   pyg-bgformer search shop.index photo.jpg --json | jq '.[0].neighbours[0].path'
 
-The similarity of unit vectors is their cosine, from -1 to 1; in the Poincare ball it is the negative distance."""
+The similarity is the cosine, from -1 to 1. In the Poincare ball it is the negative distance."""
 
 NEIGHBOURS = 8
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Searches for photos in an index and prints what is found; returns the exit code."""
+    """Searches an index for photos and prints their neighbours. Returns the exit code."""
     parser = Parser(
         "search",
-        "Shows the images of an index that are most similar to each photo, the most similar first.",
+        "Prints the images of an index that are most similar to each photo, most similar first.",
         EPILOG,
     )
     parser.add_argument("index", metavar="INDEX", help="made by pyg-bgformer index")
@@ -32,12 +32,12 @@ def main(arguments: Sequence[str]) -> int:
         "-k",
         type=int,
         metavar="N",
-        help=f"how many neighbours of each, at most as many as the index has (default: {NEIGHBOURS}, or all)",
+        help=f"number of neighbours of each photo, at most the number of images (default: {NEIGHBOURS})",
     )
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with the pictures, one file")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="also write an HTML page with the pictures")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--exact", action="store_true", help="do not use the approximate index")
-    parser.add_argument("--model", help="the model, if the index has no copy of it")
+    parser.add_argument("--model", help="a run or a saved model, if the index has no copy of its model")
     given = parser.parse_intermixed_args(arguments)
     index = ImageIndex(given.index, given.model)
     photos = find_images(given.photos)

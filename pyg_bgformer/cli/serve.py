@@ -1,4 +1,4 @@
-"""``pyg-bgformer serve``: an index as a web service with a page."""
+"""``pyg-bgformer serve``: serves an index over HTTP, with a web page."""
 
 from collections.abc import Sequence
 
@@ -8,37 +8,38 @@ from pyg_bgformer.errors import check_range
 from pyg_bgformer.report.progress import Display
 
 EPILOG = """examples:
-  pyg-bgformer serve shop.index                     a page at http://127.0.0.1:8000
+  pyg-bgformer serve shop.index                     serves a page at http://127.0.0.1:8000
   curl -F image=@photo.jpg -F k=5 http://127.0.0.1:8000/search
   curl -F image=@photo.jpg http://127.0.0.1:8000/embed
   curl http://127.0.0.1:8000/health
 
-It needs more libraries: pip install 'pyg-bgformer[serve]'. It has no passwords and no encryption: before you give
---host another address, put a server in front of it that has both."""
+The server needs more libraries: pip install 'pyg-bgformer[serve]'. It has no passwords and no encryption. Before
+you set --host to another address, put a server with both in front of it."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serves an index until it is interrupted; returns the exit code."""
+    """Serves an index until it is interrupted. Returns the exit code."""
     parser = Parser(
         "serve",
-        "Answers POST /search and POST /embed with an image, GET /health, and shows a page to drop photos on.",
+        "Serves an index: POST /search and POST /embed take an image, GET /health describes the index. The page\n"
+        "at / searches for photos that you drop on it.",
         EPILOG,
     )
     parser.add_argument("index", metavar="INDEX", help="made by pyg-bgformer index")
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen at (default: this machine alone)"
+        "--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, only this machine)"
     )
     parser.add_argument(
-        "--port", type=int, default=8000, metavar="N", help="0 takes a free one (default: 8000)"
+        "--port", type=int, default=8000, metavar="N", help="port; 0 takes a free port (default: 8000)"
     )
     parser.add_argument(
         "--limit", type=float, default=20, metavar="MB", help="largest upload in megabytes (default: 20)"
     )
     parser.add_argument("--device", help="where to compute, for example cuda (default: cpu)")
-    parser.add_argument("--model", help="the model, if the index has no copy of it")
+    parser.add_argument("--model", help="a run or a saved model, if the index has no copy of its model")
     given = parser.parse_intermixed_args(arguments)
     check_range("--limit", given.limit, above=0)
-    from pyg_bgformer.deploy.server import serve  # needs the extra, which --help does not
+    from pyg_bgformer.deploy.server import serve  # --help works without the optional libraries
 
     index = ImageIndex(given.index, given.model)
     if given.device is not None:

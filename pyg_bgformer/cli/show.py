@@ -1,4 +1,4 @@
-"""``pyg-bgformer show``: the page of a run or of a study."""
+"""``pyg-bgformer show``: writes a page about a run or a study."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,17 +12,17 @@ from pyg_bgformer.runs.folder import RunFolder
 from pyg_bgformer.runs.result import read_result
 
 EPILOG = """examples:
-  pyg-bgformer show runs/digits-bgformer-seed0-...     writes report.html into that folder
+  pyg-bgformer show runs/digits-bgformer-seed0-...     writes report.html to that folder
   pyg-bgformer show runs/cub200-... --out page.html --map umap
-  pyg-bgformer show runs/methods-small                 a study: all of its rows side by side"""
+  pyg-bgformer show runs/methods-small                 a study: all its rows side by side"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Writes the page of a finished run, or of the finished runs of a study; returns the exit code."""
+    """Writes the page of a finished run, or of the finished runs of a study. Returns the exit code."""
     parser = Parser(
         "show",
-        "Writes a page, one HTML file that needs no network: scores and charts, what queries find, which classes\n"
-        "are confused, a map of the embeddings and the batch graph. Pictures need the run's dataset.",
+        "Writes a page as one HTML file, which needs no network. It has scores, charts, what queries find, which\n"
+        "classes are confused, a map of the embeddings and the batch graph. Pictures need the run's dataset.",
         EPILOG,
     )
     parser.add_argument(
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         help="map of the embeddings (default: tsne)",
     )
     parser.add_argument(
-        "--reference", metavar="ROW", help="of a study: the row that others are compared with"
+        "--reference", metavar="ROW", help="for a study: the row that the others are compared with"
     )
     given = parser.parse_args(arguments)
     if RunFolder(given.run).recipe.is_file():
@@ -54,15 +54,19 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def show_run(folder: RunFolder, out: Path | None, pictures: bool, graph: bool, map_method: MapMethod) -> Path:
-    """Writes the page of a run; where its dataset is not there, a page without pictures that says why."""
+    """Writes the page of a run. If its dataset is missing, the page has no pictures and says why.
+
+    Raises:
+        InputError: If the run is not finished, a file is damaged, or the page cannot be written.
+    """
     if folder.state != "finished":
         raise InputError(f"{folder} is not finished; resume it with: pyg-bgformer run --resume {folder}")
-    read_result(folder)  # a damaged result is no reason for a page without pictures
+    read_result(folder)  # a damaged result is an error, and not a reason to leave out the pictures
     if not pictures:
         return write_run_page(folder, out, map_method=map_method)
     try:
         shown = run_pictures(folder, graph)
     except InputError as error:
-        print(f"without pictures: {error}")
+        print(f"the page has no pictures: {error}")
         return write_run_page(folder, out, missing=str(error), map_method=map_method)
     return write_run_page(folder, out, pictures=shown, map_method=map_method)

@@ -1,4 +1,4 @@
-"""``pyg-bgformer study``: many runs for one question, and their tables."""
+"""``pyg-bgformer study``: runs the comparison that a study file describes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,26 +9,39 @@ from pyg_bgformer.report.progress import Display
 from pyg_bgformer.study.command import carry_out, show
 from pyg_bgformer.study.definition import read_study
 
-EPILOG = """Every other setting, such as --data.root FOLDER, is for all rows of the study.
+EPILOG = """Any other setting, such as --data.root FOLDER, applies to all rows of the study.
 
 examples:
   pyg-bgformer study experiments/studies/ablation.yaml --size small --jobs 2
-  pyg-bgformer study experiments/studies/ablation.yaml --size small --print     how far it is, and its table
+  pyg-bgformer study experiments/studies/ablation.yaml --size small --print     prints its progress and table
   pyg-bgformer study experiments/studies/methods.yaml --size full --data.root /my/CUB_200_2011
   pyg-bgformer study experiments/studies/methods.yaml --size full --submit slurm --slurm timeout_min=600"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Carries out a study, or the rest of it, and writes its tables; returns 0, or 1 if a part failed."""
-    parser = Parser("study", "Carries out the runs of a study file and writes their tables.", EPILOG)
-    parser.add_argument("study", type=Path, help="a study file, YAML")
-    parser.add_argument("--size", help="which of the study's sizes, if it has sizes")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time on this machine (default: 1)")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
-    parser.add_argument("--print", action="store_true", help="show how far it is; run nothing, write nothing")
+    """Runs a study, or the rest of it, and writes its tables. Returns 0, or 1 if a run failed."""
+    parser = Parser(
+        "study",
+        "Runs the comparison that a study file describes: methods, settings and seeds. Writes tables and figures.\n"
+        "The same command resumes an interrupted study; finished runs are not repeated.",
+        EPILOG,
+    )
+    parser.add_argument("study", type=Path, metavar="STUDY", help="a study file, YAML")
+    parser.add_argument("--size", help="one of the study's sizes, if it has sizes")
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="runs at a time on this machine (default: 1)"
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="folder of the runs (default: runs)"
+    )
+    parser.add_argument("--print", action="store_true", help="only print the study's progress and table")
     parser.add_argument("--submit", choices=["slurm"], help="submit the runs to Slurm; needs submitit")
     parser.add_argument(
-        "--slurm", action="append", default=[], metavar="KEY=VALUE", help="a parameter of submitit"
+        "--slurm",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a Slurm parameter as submitit names it, for example timeout_min=600; may be repeated",
     )
     given, overrides = parser.parse_known_args(arguments)
     try:

@@ -1,4 +1,4 @@
-"""``pyg-bgformer summarise``: one table of several runs."""
+"""``pyg-bgformer summarise``: prints one table of several runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,15 +10,19 @@ from pyg_bgformer.report.tables import against, comparison_markdown
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints a Markdown table of finished runs, and writes their scores as CSV; returns 0."""
+    """Prints a Markdown table of finished runs, and can write their scores as CSV. Returns 0."""
     parser = Parser(
         "summarise",
         "Prints a Markdown table of finished runs: means over seeds, and differences from one method.",
-        "example: pyg-bgformer summarise runs/cub200-* --csv cub200.csv",
+        "example:\n  pyg-bgformer summarise runs/cub200-* --csv cub200.csv",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a finished run")
-    parser.add_argument("--csv", type=Path, help="file to write, with one row a run and feature")
-    parser.add_argument("--reference", default="plain", help="method to compare with (default: plain)")
+    parser.add_argument(
+        "--csv", type=Path, metavar="FILE", help="also write a CSV file, one row for each run and feature"
+    )
+    parser.add_argument(
+        "--reference", default="plain", metavar="METHOD", help="method to compare with (default: plain)"
+    )
     given = parser.parse_args(arguments)
     runs = collect(given.runs)
     table = comparison_markdown(against(runs, given.reference))

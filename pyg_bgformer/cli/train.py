@@ -1,4 +1,4 @@
-"""``pyg-bgformer train``: from a folder of photos to a trained encoder."""
+"""``pyg-bgformer train``: trains an encoder on a folder of photos."""
 
 from collections.abc import Sequence
 
@@ -17,23 +17,23 @@ USAGE = """pyg-bgformer train FOLDER [--method NAME] [--holdout SHARE] [--weight
 
 DESCRIPTION = """Trains an encoder on a folder of photos, scores it, and writes a page with pictures.
 
-FOLDER has a folder of images for each class: FOLDER/<class>/<image>. A share of the classes is held out to score
-the encoder on. If you have splits of your own, lay them out as FOLDER/train/<class>/<image> and the same with test,
-or with query and gallery. They are scored as they are, also where the tested classes are the trained ones."""
+FOLDER has a folder of images for each class: FOLDER/<class>/<image>. A share of the classes is not trained on; the
+encoder is scored on it. If you have your own splits, use FOLDER/train/<class>/<image> and FOLDER/test/..., or query
+and gallery instead of test. The tested classes may then be the trained ones."""
 
 EPILOG = """Any other key of a recipe can be set too, for example --train.lr 3e-4; see pyg-bgformer run --help.
 
 examples:
   pyg-bgformer train photos
-  pyg-bgformer train photos --weights tf_efficientnet_lite0.safetensors     without network
+  pyg-bgformer train photos --weights tf_efficientnet_lite0.safetensors     needs no network
   pyg-bgformer train photos --encoder timm/resnet50 --image-size 224 --epochs 20
-  pyg-bgformer train photos --holdout none                                  the final model, on all classes
+  pyg-bgformer train photos --holdout none                                  trains the final model on all classes
   pyg-bgformer train more_photos --init runs/folder-bgformer-seed0-...      starts from that run's encoder
   pyg-bgformer train --resume runs/folder-bgformer-seed0-... --train.epochs 30"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Trains on a folder, or resumes or extends a run; returns the exit code."""
+    """Trains on a folder, or resumes or extends a run. Returns the exit code."""
     speak_once()
     parser = train_parser()
     own, keys = split_keys(arguments)
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
             earlier = RunFolder.open(resume)
             folder = run(resumed_config(earlier, settings), display, earlier)
         elif given.folder is None:
-            raise InputError("FOLDER is missing: the folder of photos; see pyg-bgformer train --help")
+            raise InputError("FOLDER is missing, the folder of photos; see pyg-bgformer train --help")
         else:
             folder = train_folder(settings=settings, display=display, **choices)
     except Interrupted as stop:
@@ -62,11 +62,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def train_parser() -> Parser:
-    """Returns the parser of the command's own arguments, which are those of :func:`train_folder`."""
+    """Returns the parser of the command's own arguments, which are the arguments of :func:`train_folder`."""
     parser = Parser("train", DESCRIPTION, EPILOG, usage=USAGE)
     parser.add_argument("folder", nargs="?", metavar="FOLDER", help="the folder of photos")
     for flag, name, kind, text in (
-        ("--method", "NAME", str, "what is added while training (default: bgformer)"),
+        ("--method", "NAME", str, "the training method (default: bgformer)"),
         ("--holdout", "SHARE", share, "share of the classes to score on, or none (default: 0.2)"),
         ("--image-size", "PIXELS", int, "side of the images that the encoder sees (default: 128)"),
         (
@@ -75,7 +75,7 @@ def train_parser() -> Parser:
             str,
             "a timm/... or torchvision/... model (default: timm/tf_efficientnet_lite0)",
         ),
-        ("--weights", "FILE", str, "file of the encoder's pretrained weights (default: they are fetched)"),
+        ("--weights", "FILE", str, "file of the encoder's pretrained weights (default: downloaded)"),
         ("--epochs", "N", int, "passes over the training images (default: 4)"),
         ("--init", "MODEL", str, "start from the encoder of a run or of a saved model"),
         ("--out", "RUN", str, "folder of the run (default: a new one in runs)"),
@@ -88,5 +88,5 @@ def train_parser() -> Parser:
 
 
 def share(text: str) -> float:
-    """Returns a share of the classes; ``none`` is 0."""
+    """Returns a share of the classes as a number. ``none`` is 0."""
     return 0.0 if text == "none" else float(text)

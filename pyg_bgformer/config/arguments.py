@@ -1,4 +1,4 @@
-"""Parsers of command lines, and the arguments that the keys of a recipe become."""
+"""Parsers of command lines. Each key of a recipe becomes an argument."""
 
 import argparse
 import re
@@ -11,12 +11,12 @@ from pyg_bgformer.registry import REQUIRED, Option
 
 
 class Parser(argparse.ArgumentParser):
-    """The parser of one command. It reports mistakes as the rest of the program does.
+    """The parser of one command. It raises :class:`~pyg_bgformer.errors.InputError` for a wrong command line.
 
     Args:
         command: Name of the command.
-        description: What the command does.
-        epilog: Examples.
+        description: Text of ``--help`` before the arguments.
+        epilog: Text of ``--help`` after the arguments.
         **settings: See :class:`argparse.ArgumentParser`.
     """
 
@@ -33,15 +33,19 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Raises :class:`InputError`."""
+        """Raises :class:`InputError` instead of ending the process.
+
+        Raises:
+            InputError: Always.
+        """
         raise InputError(f"{message}; see {self.prog} --help")
 
 
 def add_keys(parser: argparse._ActionsContainer, options: Mapping[str, Option]) -> None:
-    """Adds an argument ``--train.epochs`` for each key of a recipe. Its text is kept as it is given.
+    """Adds an argument such as ``--train.epochs`` for each key of a recipe. Its value stays text.
 
     Args:
-        parser: A parser, or a group of one.
+        parser: A parser, or a group of a parser.
         options: Options by key.
     """
     for key, option in options.items():
@@ -54,16 +58,19 @@ def add_keys(parser: argparse._ActionsContainer, options: Mapping[str, Option]) 
 
 
 def help_text(option: Option) -> str:
-    """Returns what an option decides in one line, without the marks of its docstring."""
-    return (
-        re.sub(r":\w+:`~?([^`]*)`", r"\1", " ".join(option.help.split())).replace("`", "").replace("\\", "")
-    )
+    r"""Returns the description of an option in one line of plain text, without markup and default.
+
+    >>> help_text(Option(float, 0.2, r"Temperature :math:`\tau`, > 0. (default: ``0.2``)"))
+    'Temperature tau, > 0.'
+    """
+    plain = re.sub(r":\w+:`~?([^`]*)`", r"\1", " ".join(option.help.split())).translate({92: None, 96: None})
+    return re.sub(r"\s*\(default: [^)]*\)", "", plain)
 
 
 def split_keys(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Returns a command's own arguments, and the keys of a recipe with their values.
 
-    A parser that does not know a key would take its value for a folder.
+    A parser that does not know a key would take the key's value for a positional argument.
 
     >>> split_keys(["--train.lr", "0.1", "photos", "--seed=1", "--verbose"])
     (['photos', '--verbose'], ['--train.lr', '0.1', '--seed=1'])
@@ -73,7 +80,7 @@ def split_keys(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """
     own: list[str] = []
     keys: list[str] = []
-    waiting = False  # for the value of a key
+    waiting = False  # whether the next argument is the value of a key
     for argument in arguments:
         if not argument.startswith("--"):
             (keys if waiting else own).append(argument)

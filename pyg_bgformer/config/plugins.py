@@ -1,4 +1,4 @@
-"""Plug-ins: a user's own files that register a method, loss, dataset or other part by decorator."""
+"""Plug-ins: Python files of a user that register a method, loss, dataset or other part."""
 
 import hashlib
 import sys
@@ -11,14 +11,14 @@ from pyg_bgformer.errors import InputError
 
 
 def load_plugins(files: Iterable[Path]) -> None:
-    """Imports plug-in files, each once in a process. This carries out the code in them.
+    """Imports plug-in files, each one once in a process. This runs the code in them.
 
     Args:
         files: Python files that register parts, for example with ``@METHODS.register("gat")``.
 
     Raises:
-        InputError: If a file is missing or fails, registers a name that exists already, or has the same name as
-            another file. The line says where.
+        InputError: If a file cannot be read, raises an error, registers a name that exists already, or has the same
+            name as another file.
     """
     named: dict[str, Path] = {}
     for path in files:
@@ -33,7 +33,7 @@ def load_plugins(files: Iterable[Path]) -> None:
             continue
         module = ModuleType(name)
         module.__file__ = str(path)
-        sys.modules[name] = module  # where the types in its signatures are looked for
+        sys.modules[name] = module  # typing.get_type_hints looks for the types in its signatures here
         try:
             exec(compile(content, str(path), "exec"), module.__dict__)
         except Exception as error:

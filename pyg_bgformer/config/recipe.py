@@ -1,4 +1,4 @@
-"""From a recipe and a command line to a checked :class:`~pyg_bgformer.config.schema.Config`."""
+"""Reads a recipe and a command line into a checked :class:`~pyg_bgformer.config.schema.Config`."""
 
 import argparse
 import difflib
@@ -36,8 +36,8 @@ class Part(NamedTuple):
     """A section of a recipe whose keys depend on the name in it.
 
     Attributes:
-        default: The name if a recipe has none.
-        options: Returns the options of the part of that name.
+        default: The name that is used if a recipe gives none.
+        options: Maps a name to the options of that part.
     """
 
     default: str
@@ -59,14 +59,14 @@ SECTIONS: dict[str, type[Section]] = {
 
 SINGLE = {
     "seed": Option(Annotated[int, Range(least=0, most=2**32 - 1)], 0, "Decides every random choice."),
-    "runs": Option(str, "runs", "Folder in which the run's own folder is made."),
+    "runs": Option(str, "runs", "Folder in which the folder of the run is made."),
     "plugins": Option(tuple[str, ...], (), "Python files that register parts of your own."),
 }
-"""Keys outside of the sections."""
+"""Keys outside the sections."""
 
 
 def say_on_stderr(line: str) -> None:
-    """Prints a line that is not part of a command's output."""
+    """Prints a line to standard error, because it is not part of a command's output."""
     print(line, file=sys.stderr)
 
 
@@ -77,20 +77,21 @@ def read_config(
     parent: Parser | None = None,
     say: Callable[[str], None] = say_on_stderr,
 ) -> Config:
-    """Reads ``--config RECIPE`` and settings such as ``--train.epochs 5``, which override the recipe.
+    """Returns the configuration of a command line: ``--config RECIPE`` and settings such as ``--train.epochs 5``.
 
-    A setting may name another part than the recipe (``--loss.name triplet``). The recipe's options of the replaced
-    part are then dropped. Plug-in files are imported: the recipe's, relative to its folder, and those of the
-    command line.
+    Settings override the recipe. A setting may choose another part than the recipe (``--loss.name triplet``). The
+    recipe's options for the replaced part are then dropped. Plug-in files of the recipe and of the command line are
+    imported. Paths in the recipe are relative to the recipe's folder.
 
     Args:
         arguments: The command line.
-        default_recipe: The recipe if the command line names none.
-        parent: The parser of a command's own arguments, for the text of ``--help``.
-        say: Receives a line for each part that was replaced.
+        default_recipe: The recipe that is used if the command line names none.
+        parent: The parser of a command's own arguments, which ``--help`` shows too.
+        say: Called with a line for each replaced part.
 
     Raises:
-        InputError: If the recipe cannot be read, a key or a name is unknown, or a value does not fit.
+        InputError: If the recipe or a plug-in cannot be read, a key or a name is unknown, or a value has the wrong
+            type or is out of range.
     """
     first = fixed_arguments()
     given, rest = first.parse_known_args(arguments)
@@ -122,7 +123,7 @@ def read_config(
 
 
 def fixed_arguments() -> Parser:
-    """Returns the parser of all arguments but the options of the parts that are chosen by name."""
+    """Returns the parser of all arguments, except the options of parts that are chosen by name."""
     parser = Parser("run", add_help=False, argument_default=argparse.SUPPRESS)
     parser.add_argument(
         "--config", metavar="RECIPE", help="a recipe: a file, or a name such as cub200/bgformer"
@@ -139,12 +140,12 @@ def fixed_arguments() -> Parser:
 def replace_parts(
     recipe: dict[str, Any], settings: Mapping[str, Any], say: Callable[[str], None]
 ) -> dict[str, str]:
-    """Returns the name of the part of each kind, and drops a recipe's options of parts that are replaced.
+    """Returns the name of the part of each kind, and drops the recipe's options for replaced parts.
 
     Args:
-        recipe: The recipe's values by key; options of replaced parts are removed.
+        recipe: The recipe's values by key. Options for replaced parts are removed from it.
         settings: Values that override the recipe.
-        say: Receives a line for each part whose options were dropped.
+        say: Called with a line for each part whose options were dropped.
     """
     names = {}
     for kind, part in PARTS.items():
@@ -166,7 +167,7 @@ def known_options(names: Mapping[str, str]) -> dict[str, Option]:
         names: The name of the part of each kind.
 
     Raises:
-        InputError: If a kind has no part of that name.
+        InputError: If a name is unknown.
     """
     options = dict(SINGLE)
     for name, section in SECTIONS.items():
@@ -178,7 +179,7 @@ def known_options(names: Mapping[str, str]) -> dict[str, Option]:
 
 
 def keys_of(section: str, options: Mapping[str, Option]) -> dict[str, Option]:
-    """Returns the options under the keys that they have in a whole recipe: ``train.epochs`` for ``epochs``."""
+    """Returns the options by their keys in the whole recipe: ``train.epochs`` for ``epochs``."""
     return {f"{section}.{key}": option for key, option in options.items()}
 
 
@@ -188,12 +189,12 @@ def build_config(
     """Returns the configuration of flat settings.
 
     Args:
-        settings: Values by key (``train.epochs``). Text is read as YAML where the key's type is not text.
+        settings: Values by key (``train.epochs``). Text is read as YAML if the key's type is not text.
         options: All keys, see :func:`known_options`.
         names: The name of the part of each kind.
 
     Raises:
-        InputError: If a key is unknown or missing, or a value does not fit.
+        InputError: If a key is unknown or missing, or a value has the wrong type or is out of range.
     """
     values: dict[str, dict[str, Any]] = {}
     for key in settings:
@@ -214,7 +215,7 @@ def build_config(
 
 
 def flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a recipe's values by their keys in the whole recipe: ``train.epochs``.
+    """Returns the values of a recipe by their keys in the whole recipe, such as ``train.epochs``.
 
     Raises:
         InputError: If a section is not a mapping.
@@ -232,7 +233,7 @@ def flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unknown_key(key: str, options: Mapping[str, Option], names: Mapping[str, str]) -> InputError:
-    """Returns the one line about an unknown key, with the nearest known one."""
+    """Returns the error for an unknown key. It names the nearest known key."""
     section, _, last = key.rpartition(".")
     of = f" of the {section} '{names[section]}'" if section in names else ""
     elsewhere = [known for known in options if known.rpartition(".")[2] == last]

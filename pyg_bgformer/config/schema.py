@@ -1,4 +1,4 @@
-"""What a run is: parts that are chosen by name with options of their own, and sections of fixed keys."""
+"""The configuration of a run: sections of fixed keys, and parts that are chosen by name."""
 
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self, get_type_hints
@@ -9,10 +9,14 @@ from pyg_bgformer.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat,
 
 
 class Section:
-    """A recipe's section of fixed keys. Its numbers have the ranges that its types note."""
+    """A section of a recipe with fixed keys. Its types may have ranges."""
 
     def __post_init__(self) -> None:
-        """Raises :class:`InputError` for a number outside of its range."""
+        """Checks all numbers against their ranges.
+
+        Raises:
+            InputError: If a number is out of range.
+        """
         for key, kind in get_type_hints(type(self), include_extras=True).items():
             check_numbers(f"{self.title()}.{key}", getattr(self, key), kind)
 
@@ -24,39 +28,39 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Section):
-    """Images and what is done to them.
+    """Images and augmentation.
 
     Args:
         name: Name of the dataset: digits, glyphs, omniglot, cub200, cars196, sop, inshop or folder.
-        root: Folder of the dataset; data/README.md says where it is looked for by default.
-        variant: Which variant, for datasets that have variants.
-        allow_partial: Use an incomplete copy of the dataset; results are then marked as partial.
-        crop_to_box: Crop images to their annotated boxes (cub200, cars196); results are then marked as cropped.
+        root: Folder or archive of the dataset. By default it is in $PYG_BGFORMER_DATA or in data.
+        variant: Variant of the dataset, if it has variants.
+        allow_partial: Use an incomplete copy of the dataset. Results are then marked as partial.
+        crop_to_box: Crop images to their annotated boxes (cub200, cars196). Results are then marked as cropped.
         image_size: Side in pixels of the images that the encoder sees.
-        resize: Shorter side in pixels to which test images are resized before the centre crop.
+        resize: Length in pixels of the shorter side of a test image before the centre crop.
         crop_scale: Smallest and largest share of the image's area that a training crop takes.
-        crop_ratio: Smallest and largest width over height of a training crop.
-        flip: Mirror half of the training images.
-        random_erasing: Share of the training images in which a random rectangle becomes the mean colour.
-        label_noise: Share of the training images whose label is replaced by that of another training class.
+        crop_ratio: Smallest and largest aspect ratio (width / height) of a training crop.
+        flip: Mirror each training image with probability 0.5.
+        random_erasing: Probability that a random rectangle of a training image becomes the mean colour.
+        label_noise: Share of the training images that get the label of another training class.
         image_noise: Share of the training images that are replaced by noise.
-        views: With a frozen encoder, number of augmented views of each training image whose features are computed,
-            or null for the image as it is at test time.
+        views: With a frozen encoder, number of augmented views of each training image. null uses the image as it is
+            at test time.
         feature_cache: Folder for the features of frozen encoders, or null for no cache.
         workers: Number of processes that load images.
-        augment_on: Where crops are resized, mirrored and erased. workers does it in the processes that load images,
-            device does it on the GPU for a whole batch. Random choices are the same, and so are the images, unless
-            crops are much larger than image_size: then they differ by rounding.
-        min_images: Classes with fewer images are left out.
-        holdout: Share of the classes that is tested, for a folder of your own without folders of splits. 0 trains
+        augment_on: Where crops are resized, mirrored and erased: in the processes that load images (workers), or on
+            the GPU for a whole batch (device). Random choices are the same. Images are the same, except that crops
+            much larger than image_size differ by rounding.
+        min_images: Leave out classes with fewer images.
+        holdout: Share of the classes that is tested, for your own folder without train and test folders. 0 trains
             on all classes and tests on the training images. 1 tests all classes and trains on none. null tests the
             second half of the class names.
         holdout_seed: Decides which classes are tested.
         cache: Folder for decoded images, or null to decode them in every epoch.
-        cache_size: Shorter side in pixels to which larger images are resized in the cache. Training crops are cut
-            from these. Choose it well above resize: otherwise small crops are blurred, and test images are not.
-            With augment_on: device, also the longest side of a crop that is moved to the device; a longer one is
-            shrunk before.
+        cache_size: Length in pixels of the shorter side of large images in the cache. Training crops are cut from
+            the cached images. Choose it well above resize, otherwise small crops are more blurred than test images.
+            With augment_on: device, also the longest side of a crop that is moved to the device. Longer crops are
+            reduced before.
     """
 
     name: str = "digits"
@@ -86,17 +90,17 @@ class DataConfig(Section):
         super().__post_init__()
         if self.resize < self.image_size:
             raise InputError(
-                f"data.resize: expected at least data.image_size, which is {self.image_size}, found {self.resize}"
+                f"data.resize: expected at least data.image_size ({self.image_size}), found {self.resize}"
             )
         if self.cache_size < self.resize:
             raise InputError(
-                f"data.cache_size: expected at least data.resize, which is {self.resize}, found {self.cache_size}"
+                f"data.cache_size: expected at least data.resize ({self.resize}), found {self.cache_size}"
             )
         for key in ("crop_scale", "crop_ratio"):
             smallest, largest = getattr(self, key)
             if smallest > largest:
                 raise InputError(
-                    f"data.{key}: the smallest, {smallest}, is larger than the largest, {largest}"
+                    f"data.{key}: expected the smaller number first, found [{smallest}, {largest}]"
                 )
 
 
@@ -105,28 +109,28 @@ class TrainConfig(Section):
     """Optimisation.
 
     Args:
-        epochs: Passes over the sampler's epoch; the test comes once, after the last.
-        optimizer: adamw, radam (with decoupled weight decay), adam or sgd.
+        epochs: Number of epochs. The sampler decides how many batches an epoch has.
+        optimizer: The optimiser. adamw and radam decouple the weight decay.
         lr: Learning rate.
-        head_lr: Learning rate of the embedding head, if it differs.
-        loss_lr: Learning rate of the loss's proxies, if it differs.
+        head_lr: Learning rate of the embedding head. null takes lr.
+        loss_lr: Learning rate of the loss's proxies. null takes lr.
         weight_decay: Weight decay of all parameters.
         momentum: Momentum of sgd.
-        schedule: constant, cosine (to 0 over all epochs), or step.
-        milestones: With step, the epochs at which the learning rates are multiplied by gamma.
-        gamma: See milestones.
-        warmup_epochs: Number of first epochs in which the backbone is frozen.
-        clip_norm: Largest norm of the gradient, or null.
-        clip_value: Largest absolute value of an entry of the gradient, or null.
+        schedule: Schedule of the learning rates. cosine ends at 0 after the last epoch. step uses milestones.
+        milestones: With step, the epochs after which the learning rates are multiplied by gamma.
+        gamma: With step, the factor at each milestone.
+        warmup_epochs: Number of epochs at the start in which the backbone is frozen.
+        clip_norm: Largest norm of the gradient, or null for no limit.
+        clip_value: Largest absolute value of an entry of the gradient, or null for no limit.
         encode_chunk: Number of images that are encoded at a time, or null for the whole batch. The result is the
-            same. The encoder's activations take the memory of that many images, and it encodes each image twice.
-        device: auto, cpu, cuda or mps. mps has not been tested.
-        devices: Number of processes on each machine, each with a device of its own. null takes the number that
-            torchrun or Slurm started, otherwise one. Results do not depend on it.
+            same. This saves memory and takes more time, because each image is encoded twice.
+        device: The device. auto takes a GPU if there is one. mps has not been tested.
+        devices: Number of processes on each machine, each with its own device. null takes the number that torchrun
+            or Slurm started, otherwise one. Results do not depend on it.
         nodes: Number of machines.
-        precision: Precision of training; tests are always in float32.
-        deterministic: Use deterministic algorithms, so that a seed repeats bit for bit on a GPU. This is slower.
-        compile: Compile the backbone and the method's networks. Results equal those without it to rounding.
+        precision: Precision of training. Tests always run in float32.
+        deterministic: Use deterministic algorithms. A seed then gives the same bits again on a GPU. This is slower.
+        compile: Compile the backbone and the method's networks. Results only change by rounding.
         keep_checkpoint: Keep the checkpoint when the run is finished.
     """
 
@@ -156,21 +160,22 @@ class TrainConfig(Section):
         super().__post_init__()
         if self.clip_norm is not None and self.clip_value is not None:
             raise InputError(
-                "train.clip_norm and train.clip_value: clip by one of them and set the other to null"
+                "train.clip_norm and train.clip_value: found both, expected one; set the other to null"
             )
         if self.warmup_epochs >= self.epochs:
             raise InputError(
-                f"train.warmup_epochs: {self.warmup_epochs} of {self.epochs} epochs would never train the backbone"
+                f"train.warmup_epochs: found {self.warmup_epochs}, expected fewer than train.epochs "
+                f"({self.epochs}): the backbone would never be trained"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig(Section):
-    """The test.
+    """Evaluation on the test images.
 
     Args:
         recall_at: The K of Recall@K.
-        batch_size: Number of images embedded at a time; results do not depend on it.
+        batch_size: Number of images that are embedded at a time. Results do not depend on it.
         clustering: Also cluster the embeddings by k-means.
     """
 
@@ -190,13 +195,13 @@ class ProtocolConfig(Section):
 
     Args:
         name: final trains on all training classes and tests once, after the last epoch. validation is for choosing
-            settings: it tests on a part of the training classes, and does not use the official test images.
-            literature does as most papers do: it tests several times and keeps the epoch with the best Recall@1 of
-            the embeddings. That chooses on the test images, so scores are too high, by what the result calls the
-            gap.
-        folds: With validation, the number of parts into which the training classes are cut.
-        fold: With validation, the part that is set aside, from 0.
-        every: With literature, the number of epochs from test to test; the last epoch is always tested.
+            settings: it tests on a part of the training classes and does not use the official test images.
+            literature follows most papers: it tests several times and keeps the epoch with the best Recall@1 of the
+            embeddings. It chooses on the test images, so its scores are too high. The result also has the scores of
+            the last epoch.
+        folds: With validation, the number of parts into which the training classes are split.
+        fold: With validation, the part that is tested, from 0.
+        every: With literature, test after every so many epochs. The last epoch is always tested.
     """
 
     name: Literal["final", "validation", "literature"] = "final"
@@ -215,12 +220,12 @@ class ProtocolConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig(Section):
-    """What a run writes for people in addition to its scores.
+    """What a run writes for people besides its scores.
 
     Args:
-        page: Write report.html, a page with charts, galleries, a map of the embeddings and the batch graph; null
-            writes it for at most 20,000 test images.
-        wandb: Project of Weights & Biases that curves, settings, scores and a gallery are sent to, or null.
+        page: Write report.html, a page with charts, galleries, a map of the embeddings and the batch graph. null
+            writes it if there are at most 20,000 test images.
+        wandb: Project of Weights & Biases that receives curves, settings, scores and a gallery, or null.
     """
 
     page: bool | None = None
@@ -229,39 +234,43 @@ class ReportConfig(Section):
 
 @dataclass(frozen=True)
 class Component:
-    """A part that is chosen by name, with the options of its own signature.
+    """A part that is chosen by name, with the options of its signature.
 
     Args:
-        name: Name of the part, in the registry of its kind.
-        options: Value of every option.
+        name: Name of the part in the registry of its kind.
+        options: Values of all options.
     """
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
 
     def changed(self, **options: Any) -> Self:
-        """Returns the same part with other values of some options."""
+        """Returns the same part with other values of some options.
+
+        Args:
+            **options: The new values.
+        """
         return replace(self, options={**self.options, **options})
 
 
 @dataclass(frozen=True)
 class Config:
-    """One run.
+    """The configuration of a run.
 
     Args:
         data: Images and augmentation.
-        sampler: How batches are drawn.
+        sampler: The sampler of the batches.
         encoder: Backbone and embedding head.
         geometry: The space of the embeddings.
-        loss: Loss of the embeddings.
-        method: What is added during training.
+        loss: The loss of the embeddings.
+        method: The method, which is only used during training.
         train: Optimisation.
-        evaluation: The test.
+        evaluation: Evaluation on the test images.
         protocol: Which images are trained on and which are tested.
-        report: What is written for people in addition to the scores.
+        report: What the run writes for people besides its scores.
         seed: Decides every random choice.
-        runs: Folder in which the run's own folder is made.
-        plugins: Paths of files that register parts which do not come with the package.
+        runs: Folder in which the folder of the run is made.
+        plugins: Paths of files that register parts.
     """
 
     data: DataConfig
@@ -279,11 +288,15 @@ class Config:
     plugins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raises :class:`InputError` for settings of two sections that do not go together."""
+        """Checks settings that depend on another section.
+
+        Raises:
+            InputError: If ``data.views`` is set and the encoder is not frozen.
+        """
         if self.data.views is not None and not self.encoder.options.get("frozen", False):
             raise InputError(
-                f"data.views: found {self.data.views}, but only a frozen encoder is trained on views that are "
-                "computed before; set encoder.frozen: true, or leave data.views out"
+                f"data.views: found {self.data.views}, but only a frozen encoder uses views; "
+                "set encoder.frozen to true, or remove data.views"
             )
         if self.data.augment_on == "device" and self.encoder.options.get("frozen", False):
             raise InputError(
@@ -292,7 +305,7 @@ class Config:
             )
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the recipe that gives this configuration: nested, of plain values."""
+        """Returns the recipe of this configuration as nested plain values."""
         recipe: dict[str, Any] = {}
         for item in fields(self):
             value = getattr(self, item.name)
@@ -305,7 +318,7 @@ class Config:
 
 
 def plain(value: Any) -> Any:
-    """Returns a value with lists in the place of tuples, as YAML and JSON write it."""
+    """Returns a value with lists instead of tuples, as YAML and JSON write it."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value

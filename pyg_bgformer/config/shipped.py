@@ -1,4 +1,4 @@
-"""The recipes that come with the package, by short names such as ``cub200/bgformer``."""
+"""The recipes of the package, by short names such as ``cub200/bgformer``."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from pyg_bgformer.errors import InputError, did_you_mean
 
 
 def recipes_folder() -> Path:
-    """Returns the folder of the shipped recipes: in the installed package, or in a checkout."""
+    """Returns the folder of the shipped recipes, in the installed package or in a checkout."""
     package = Path(__file__).parents[1]
     installed = package / "recipes"
     return installed if installed.is_dir() else package.parent / "experiments" / "recipes"
@@ -19,7 +19,7 @@ def find_recipe(given: str | Path) -> Path:
         given: A path, or the short name of a shipped recipe, with or without ``.yaml``.
 
     Raises:
-        InputError: If there is neither a file nor a shipped recipe of that name.
+        InputError: If there is neither a file nor a shipped recipe with that name.
     """
     path, name = Path(given), str(given).removesuffix(".yaml")
     try:

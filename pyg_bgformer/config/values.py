@@ -1,4 +1,4 @@
-"""Values of a recipe: do they fit their types and ranges?"""
+"""Checks the values of a recipe against their types and ranges."""
 
 import difflib
 import json
@@ -17,21 +17,21 @@ WORDS: dict[Any, str] = {**typed.WORDS, NoneType: "null", Any: "any value"}
 
 
 def fit(key: str, value: Any, kind: Any) -> Any:
-    """Returns a value of a recipe or of the command line as its type.
+    """Returns a value of a recipe or of the command line, converted to its type.
 
     Args:
-        key: Where the value stands, for the message.
-        value: What was written. Text is read as YAML where the type is not text.
-        kind: The type; its notes may be ranges of numbers.
+        key: The value's key, for the error message.
+        value: The written value. Text is read as YAML if the type is not text.
+        kind: The type. ``Annotated`` types may have a :class:`~pyg_bgformer.ranges.Range`.
 
     Raises:
-        InputError: If the value does not fit.
+        InputError: If the value has the wrong type or is out of range.
     """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--value", type=kind)
     try:
         if value is None and NoneType not in alternatives(kind) and Any not in alternatives(kind):
-            raise TypeError("jsonargparse takes null for every type")
+            raise TypeError("null does not fit this type")  # jsonargparse accepts null for every type
         given = (
             parser.parse_args([f"--value={value}"])
             if isinstance(value, str)
@@ -44,19 +44,19 @@ def fit(key: str, value: Any, kind: Any) -> Any:
 
 
 def check_numbers(key: str, value: Any, kind: Any) -> None:
-    """Checks that every number in a value is within the range that its type notes, and every text without NUL.
+    """Raises an error unless each number in a value is in its type's range, and no text has a NUL character.
 
     Raises:
-        InputError: If one is not.
+        InputError: If a number is out of range, or a text has a NUL character.
     """
     if not in_range(value, kind):
         raise misfit(key, value, kind)
 
 
 def in_range(value: Any, kind: Any) -> bool:
-    """Returns whether every number in a value is within the range that its type notes, and every text without NUL.
+    """Returns whether each number in a value is in its type's range, and no text has a NUL character.
 
-    No file name can hold a NUL character, and the operating system's functions refuse it each in its own way.
+    No file name can contain a NUL character. The operating system would refuse it later, with unclear errors.
     """
     if isinstance(value, str):
         return "\0" not in value
@@ -73,12 +73,12 @@ def in_range(value: Any, kind: Any) -> bool:
 
 
 def alternatives(kind: Any) -> tuple[Any, ...]:
-    """Returns the types of a union, or the one type."""
+    """Returns the types of a union, or the type itself."""
     return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
 
 
 def words(kind: Any) -> str:
-    """Returns what a message and the help call a type.
+    """Returns a type in words, for messages and ``--help``.
 
     >>> words(Annotated[int, Range(least=1)] | None)
     'a whole number of at least 1, or null'
@@ -99,7 +99,7 @@ def words(kind: Any) -> str:
 
 
 def misfit(key: str, value: Any, kind: Any) -> InputError:
-    """Returns the one line about a value that does not fit its type."""
+    """Returns the error for a value that does not fit its type."""
     choices = [choice for one in alternatives(kind) if get_origin(one) is Literal for choice in get_args(one)]
     nearest = difflib.get_close_matches(str(value), choices, n=1)
     hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
@@ -107,7 +107,7 @@ def misfit(key: str, value: Any, kind: Any) -> InputError:
 
 
 def shown(value: Any) -> str:
-    """Returns a value as a message shows it: as YAML has it, shortened."""
+    """Returns a value as YAML writes it, shortened for a message."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     return reprlib.repr(list(value) if isinstance(value, tuple) else value)

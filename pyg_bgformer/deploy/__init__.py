@@ -1,1 +1,1 @@
-"""What is deployed: embedding models, and indexes of what they embed."""
+"""Embedding models for use after training: vectors, indexes, a server and export."""

@@ -37,8 +37,8 @@ TEMPLATE = """---
 
 # Image embeddings: {{ encoder }}{% if dataset %} on {{ dataset }}{% endif %}
 
-This model turns an image into {{ dim }} numbers. Images of one kind get similar embeddings, also of kinds that the
-model has not seen. It is meant for image search, and for methods that work on vectors.
+This model turns an image into {{ dim }} numbers. Images of the same kind get similar embeddings, even if the model
+has not seen this kind. It is made for image search and for methods that work on vectors.
 
 ## Use
 
@@ -50,8 +50,8 @@ embeddings = model.embed(["first.jpg", "second.jpg"])  # {{ space }}
 print(model.similarity(embeddings, embeddings))
 ```
 
-Images of any size are resized to {{ resize }} pixels on the shorter side. The central square of {{ image_size }}
-pixels is used. The model normalises it itself (mean {{ mean }}, standard deviation {{ std }}).
+The model resizes images of any size to {{ resize }} pixels on the shorter side and takes the central square of
+{{ image_size }} pixels. It also normalises images (mean {{ mean }}, standard deviation {{ std }}).
 
 ## Training
 

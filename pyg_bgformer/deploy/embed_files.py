@@ -1,4 +1,4 @@
-"""Image files to one file of vectors, in which nothing is half-written; interrupted work is continued."""
+"""Embeds image files and writes one file of vectors. Interrupted work can be resumed."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,13 +14,13 @@ from pyg_bgformer.errors import InputError
 
 
 class Embedded(NamedTuple):
-    """What :func:`embed_files` did.
+    """The outcome of :func:`embed_files`.
 
     Attributes:
         out: The file of vectors.
         images: Number of images in it.
-        reused: Number of those that an earlier, interrupted call had embedded.
-        bad: Errors of the images that were left out, one line each.
+        reused: Number of these images that an interrupted earlier call had embedded.
+        bad: One error for each image that was left out.
     """
 
     out: Path
@@ -42,28 +42,29 @@ def embed_files(
     engine: Literal["local", "ray"] = "local",
     ray_workers: int = 2,
 ) -> Embedded:
-    """Embeds image files and writes their paths and vectors to one file.
+    """Embeds image files, and writes their paths and vectors to one file.
 
-    Vectors are first kept beside the file, in the folder ``.<name>.shards``. The same call after an interruption
-    reuses them, except those of images that were replaced since. When all are there, the file is written at once.
+    Until all images are embedded, the vectors are in the folder ``.<name>.shards`` beside the file. After an
+    interruption, the same call reuses them. Images that have changed since are embedded again.
 
     >>> embed_files("runs/folder-bgformer-seed0", ["photos"], "vectors.parquet")  # doctest: +SKIP
 
     Args:
-        model: A model, or its name as :func:`~pyg_bgformer.deploy.load_model.load_model` takes it.
-        images: Image files, and folders of images at any depth.
-        out: A ``.parquet``, ``.npz`` or ``.csv`` file; one that exists is replaced. With ``ray``, a folder of that
-            name with parquet files, which must not exist.
+        model: A model, or a name for :func:`~pyg_bgformer.deploy.load_model.load_model`.
+        images: Image files and folders of images. Subfolders are included.
+        out: A ``.parquet``, ``.npz`` or ``.csv`` file. An existing file is replaced. With the engine ``"ray"``,
+            this becomes a folder of parquet files. Its name ends in ``.parquet``. It must not exist.
         skip_bad: Leave out images that cannot be read.
-        batch_size: Images that the model sees at a time.
-        device: Where to compute, for example ``"cuda"``.
-        workers: Threads that read images; ``None``: one for each CPU.
-        progress: Called with the number of images that are done and of all.
-        engine: ``"ray"`` shares the work among the machines of a Ray cluster, which must all see the files.
-        ray_workers: Number of processes of Ray that hold a model.
+        batch_size: Number of images that the model sees at a time, from 1.
+        device: The device to compute on, for example ``"cuda"``. ``None`` does not move the model.
+        workers: Number of threads that read images. 0 uses no threads, ``None`` one for each CPU.
+        progress: Called with the number of images that are done and the number of all images.
+        engine: ``"ray"`` uses the machines of a Ray cluster. All of them must see the files.
+        ray_workers: Number of Ray processes. Each has a copy of the model.
 
     Raises:
-        InputError: If there is no such model or image, an image cannot be read, or the file cannot be written.
+        InputError: If there is no such model or image, an image cannot be read, the file cannot be written, or
+            another process writes it.
     """
     out = Path(out).expanduser()
     check_out(out, engine)
@@ -92,14 +93,15 @@ def embed_files(
 
 
 def check_out(out: Path, engine: str) -> None:
-    """Refuses a place that vectors cannot be written to, before anything is embedded.
+    """Raises an error if vectors cannot be written to a file. This is checked before images are embedded.
 
     Args:
         out: The file.
         engine: See :func:`embed_files`.
 
     Raises:
-        InputError: If its ending is unknown, its folder is missing, or it is a folder.
+        InputError: If its ending is unknown, a library for it is missing, its folder is missing, or it is a folder.
+            With ``"ray"``, also if it exists or does not end in ``.parquet``.
     """
     check_format(out)
     if engine == "ray" and out.suffix != ".parquet":

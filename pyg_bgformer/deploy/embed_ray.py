@@ -1,4 +1,4 @@
-"""Embedding by Ray Data: the machines of a cluster share the images."""
+"""Embedding on the machines of a cluster with Ray Data."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from pyg_bgformer.deploy.shards import Shards, embed_pending
 from pyg_bgformer.errors import InputError, one_line
 
 RAY_SHARD = 1024
-"""Images of a shard, which one process embeds at a time."""
+"""Number of images in a shard. A process embeds one shard at a time."""
 
 
 def embed_by_ray(
@@ -23,17 +23,18 @@ def embed_by_ray(
     workers: int,
     options: dict[str, Any],
 ) -> None:
-    """Embeds images by ``ray.data.Dataset.map_batches``; each process writes its shards itself.
+    """Embeds images with ``ray.data.Dataset.map_batches``. Each process writes its own shards.
 
-    A running cluster is used where the environment names one, else Ray starts on this machine.
+    Ray uses a running cluster if the environment names one. Otherwise it starts on this machine.
 
     Args:
-        model: A copy is written beside the shards, where all machines must see it.
+        model: The model. A copy is written beside the shards. All machines must see that folder.
         paths: The images, on a file system that all machines see.
-        shards: Where vectors go.
-        bad: Receives the errors of images that cannot be read; ``None``: the first one is raised.
+        shards: The files of vectors.
+        bad: Images that cannot be read are left out, and their errors are appended to this list. With ``None``, the
+            first error is raised.
         tell: Called with the number of images that are done.
-        workers: Number of processes that hold a model.
+        workers: Number of processes. Each has a copy of the model.
         options: ``batch_size``, ``device`` and ``workers`` of :meth:`EmbeddingModel.embed_batches`.
 
     Raises:
@@ -69,11 +70,11 @@ def embed_by_ray(
 
 
 class ShardEmbedder:
-    """Embeds shards in a process of Ray; it loads the model once.
+    """Embeds shards in a process of Ray. It loads the model once.
 
     Args:
-        out: Where all vectors go.
-        model: Hash of the model.
+        out: The final folder of all vectors.
+        model: SHA-256 of the model.
         skip_bad: Leave out images that cannot be read.
         options: See :func:`embed_by_ray`.
     """
@@ -85,10 +86,14 @@ class ShardEmbedder:
         self.options = options
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        """Writes the shard of each row and returns how many images each had, and what went wrong.
+        """Writes the shard of each row of a batch.
 
         Args:
             batch: ``name`` and ``paths`` of each shard.
+
+        Returns:
+            For each shard ``images``, its number of images; ``bad``, the errors of images that were left out; and
+            ``error``, the error that stopped it, or an empty text.
         """
         results: dict[str, list[Any]] = {"images": [], "bad": [], "error": []}
         for name, paths in zip(batch["name"], batch["paths"], strict=True):
@@ -100,12 +105,13 @@ class ShardEmbedder:
         return results
 
     def embed_shard(self, name: str, paths: list[str], bad: list[ImageError] | None) -> str:
-        """Embeds the images of a shard and writes it; returns what went wrong, nothing if all went well.
+        """Embeds the images of a shard and writes it. Returns the error, or an empty text.
 
         Args:
-            name: Of the shard.
+            name: Name of the shard.
             paths: The images.
-            bad: Receives the errors of images that cannot be read; ``None``: the first one is returned.
+            bad: Images that cannot be read are left out, and their errors are appended to this list. With ``None``,
+                the first error is returned.
         """
         try:
             embed_pending(self.model, paths, self.shards, bad, lambda _: None, self.options, name)

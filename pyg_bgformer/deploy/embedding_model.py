@@ -1,4 +1,4 @@
-"""The model that is deployed: preparation of images, encoder and geometry in one object."""
+"""The model that is used after training: preparation of images, encoder and geometry in one object."""
 
 import hashlib
 import json
@@ -55,21 +55,21 @@ class EmbeddingModel(nn.Module, ModelHubMixin):
     Args:
         encoder: Backbone and head.
         geometry: The space of the embeddings. (default: the unit sphere)
-        image_size: Side in pixels of the images that the encoder sees.
-        resize: Shorter side in pixels to which images are resized before the centre is cut out.
-        training: How it was trained, as plain values for people to read: method, dataset, protocol and so on.
-        scores: How it was tested, as fractions from 0 to 1 by name.
-        license: Identifier of its licence, for example ``"mit"``.
+        image_size: Side in pixels of the images that the encoder sees, from 1.
+        resize: Length in pixels of the shorter side of an image before the centre crop, at least ``image_size``.
+        training: Facts about the training for people to read, as plain values: method, dataset, protocol and so on.
+        scores: Scores of the model by name, as fractions from 0 to 1.
+        license: Identifier of the model's licence, for example ``"mit"``.
 
     Attributes:
-        mean, std: Normalisation of RGB images in 0..1 that the encoder expects.
+        mean, std: ``(3, 1, 1)``, normalisation of RGB images from 0 to 1.
 
     Shapes:
-        - **input:** images (B, 3, image_size, image_size), RGB from 0 to 1, not normalised.
-        - **output:** (B, D): unit vectors, or points of the geometry's space.
+        - **input:** images :math:`(B, 3, S, S)` with :math:`S` = ``image_size``, RGB from 0 to 1, not normalised.
+        - **output:** :math:`(B, D)`: unit vectors, or points of the geometry's space.
 
     Raises:
-        InputError: If ``resize`` is below ``image_size``, or the geometry is none of
+        InputError: If ``resize`` is below ``image_size``, ``image_size`` is below 1, or the geometry is not one of
             :data:`~pyg_bgformer.geometry.GEOMETRIES`.
     """
 
@@ -115,14 +115,14 @@ class EmbeddingModel(nn.Module, ModelHubMixin):
 
     @property
     def sha256(self) -> str:
-        """Hash of all that embeddings depend on; vectors of models with different hashes cannot be compared."""
+        """SHA-256 of everything that embeddings depend on. Vectors are comparable if their hashes are equal."""
         facts = self._settings()
         kept = ("encoder", "mean", "std", "image_size", "resize", "geometry")
         text = json.dumps({key: facts[key] for key in kept}, sort_keys=True, default=asdict)
         return hashlib.sha256(f"{text}\n{tensors_hash(self.encoder.state_dict())}".encode()).hexdigest()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns the embeddings of images that have the right size already."""
+        """Returns the embeddings of images that already have the right size, see Shapes."""
         return self.geometry.project(self.encoder((images - self.mean) / self.std))
 
     def embed(
@@ -137,20 +137,21 @@ class EmbeddingModel(nn.Module, ModelHubMixin):
         """Returns the embeddings of images, ``(N, D)`` float32 on the CPU.
 
         Args:
-            images: A list of paths, PIL images or arrays ``(H, W, 3)`` of uint8, or one of them; or a tensor
+            images: Paths, PIL images or uint8 arrays ``(H, W, 3)``: one of them or a list. Or a tensor
                 ``(N, 3, H, W)``, uint8 or floating point from 0 to 1, not normalised. Images of any size are
-                resized and cut as in the model's evaluation.
-            batch_size: Images that the encoder sees at a time.
-            device: Where to compute, for example ``"cuda"``; the model is moved there. ``None``: where it is.
-            workers: Threads that read and resize images; 0 uses none, ``None`` one for each CPU.
-            progress: Called with the number of embedded images and of all images after each batch.
+                resized and cropped as in the model's evaluation.
+            batch_size: Number of images that the encoder sees at a time, from 1.
+            device: The device to compute on, for example ``"cuda"``. The model is moved there. ``None`` does not
+                move it.
+            workers: Number of threads that read and resize images. 0 uses no threads, ``None`` one for each CPU.
+            progress: Called after each batch with the number of embedded images and the number of all images.
 
         Returns:
             Unit vectors, or points of the geometry's space. Compare them with :meth:`similarity`.
 
         Raises:
-            InputError: If an image cannot be read or has another shape, values are not from 0 to 1, or there is no
-                such device.
+            InputError: If an image cannot be read or has the wrong shape, values are not from 0 to 1,
+                ``batch_size`` is below 1, ``workers`` is negative, or the device cannot be used.
         """
         items = as_sequence(images)
         parts, done = [], 0
@@ -178,11 +179,11 @@ class EmbeddingModel(nn.Module, ModelHubMixin):
             batch_size: See :meth:`embed`.
             device: See :meth:`embed`.
             workers: See :meth:`embed`.
-            bad: Receives the errors of images that cannot be read, which are then left out. ``None``: the first one
-                is raised.
+            bad: Images that cannot be read are left out, and their errors are appended to this list. With ``None``,
+                the first error is raised.
 
         Yields:
-            Positions of the images, and their embeddings ``(B, D)``, float32 on the CPU.
+            The positions of the images, and their embeddings ``(B, D)``, float32 on the CPU.
 
         Raises:
             InputError: See :meth:`embed`.
@@ -203,11 +204,14 @@ class EmbeddingModel(nn.Module, ModelHubMixin):
             self.train(mode)
 
     def similarity(self, a: Tensor, b: Tensor) -> Tensor:
-        """Returns how alike embeddings are, ``(N, M)``: the cosine on the sphere, the negative distance in a ball.
+        """Returns the similarities of embeddings: the cosine on the sphere, the negative distance in a ball.
 
         Args:
             a: ``(N, D)`` from :meth:`embed`.
-            b: ``(M, D)``.
+            b: ``(M, D)`` from :meth:`embed`.
+
+        Returns:
+            ``(N, M)``, larger for more similar images.
         """
         return self.geometry.similarity(a, b)
 
@@ -220,13 +224,13 @@ class EmbeddingModel(nn.Module, ModelHubMixin):
         cache_dir: str | Path | None = None,
         token: str | bool | None = None,
     ) -> Self:
-        """Returns a saved model, on the CPU and in evaluation mode. Torch's random numbers are left alone.
+        """Returns a saved model on the CPU and in evaluation mode. Torch's global random state does not change.
 
         Args:
             model: Folder of a finished run or of :meth:`save_pretrained`, or a name on the Hugging Face hub.
             revision: Branch, tag or commit on the hub.
             cache_dir: Folder of the hub's cache.
-            token: Access token of the hub.
+            token: Access token for the hub.
 
         Raises:
             InputError: If there is no such model, or its files are damaged or do not fit together.
@@ -254,17 +258,17 @@ class EmbeddingModel(nn.Module, ModelHubMixin):
         return built.eval()
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
-        """Writes ``encoder.safetensors``, ``encoder.json`` and, if there is none, ``README.md`` to a folder.
+        """Writes ``encoder.safetensors`` and ``encoder.json`` to a folder, and ``README.md`` if there is none.
 
         Args:
-            save_directory: Made where it is missing.
-            **options: ``push_to_hub``, ``repo_id`` and so on, as for ``huggingface_hub.ModelHubMixin``.
+            save_directory: The folder. It is made if it is missing.
+            **options: Options of ``huggingface_hub.ModelHubMixin``, such as ``push_to_hub`` and ``repo_id``.
 
         Returns:
-            The address of the commit, with ``push_to_hub``.
+            The address of the commit if ``push_to_hub`` is set.
 
         Raises:
-            InputError: If the folder cannot be written, or ``training`` holds something that is not a plain value.
+            InputError: If the folder cannot be written, or ``training`` has a value that is not plain.
         """
         try:
             address: str | None = super().save_pretrained(save_directory, **options)
@@ -295,10 +299,10 @@ class EmbeddingModel(nn.Module, ModelHubMixin):
         }
 
     def geometry_settings(self) -> dict[str, Any]:
-        """Returns name and options of the geometry.
+        """Returns the name and the options of the geometry.
 
         Raises:
-            InputError: If it is not one of :data:`~pyg_bgformer.geometry.GEOMETRIES`.
+            InputError: If the geometry is not one of :data:`~pyg_bgformer.geometry.GEOMETRIES`.
         """
         kind = type(self.geometry)
         names = [name for name in GEOMETRIES if GEOMETRIES.find(name) is kind]
@@ -342,14 +346,14 @@ class EmbeddingModel(nn.Module, ModelHubMixin):
 
 
 def model_folder(name: str, **options: Any) -> Path:
-    """Returns the local folder of a model: the folder of that name, or one of the hub's cache.
+    """Returns the local folder of a model. A model of the hub is downloaded to the hub's cache.
 
     Args:
         name: A folder, or a name on the Hugging Face hub.
         **options: ``revision``, ``cache_dir`` or ``token``, as for :meth:`EmbeddingModel.from_pretrained`.
 
     Raises:
-        InputError: If there is neither.
+        InputError: If there is no such folder, and the hub has no such model or cannot be reached.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():

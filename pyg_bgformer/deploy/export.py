@@ -1,4 +1,4 @@
-"""A model as one file that runs without this package: ONNX, or a program of ``torch.export``."""
+"""Writes a model as one file that runs without this package: ONNX, or a program of ``torch.export``."""
 
 import json
 import tempfile
@@ -18,9 +18,9 @@ Format = Literal["onnx", "pt2"]
 Input = Literal["float", "uint8"]
 
 TOLERANCE = 1e-4
-"""Largest difference between a number of the exported model's embeddings and PyTorch's."""
+"""Largest accepted difference between an entry of the exported model's embeddings and PyTorch's."""
 TRACED, CHECKED = 2, (1, 5)
-"""Images that the model is traced with, and batches that the exported model is checked with."""
+"""Size of the batch that the model is traced with, and sizes of the batches that it is compared on."""
 
 NEEDED = "exporting to ONNX needs onnx, onnxscript and onnxruntime: pip install 'pyg-bgformer[export]'"
 
@@ -33,25 +33,27 @@ def export_model(
     input: Input = "float",
     tolerance: float = TOLERANCE,
 ) -> float:
-    """Writes a model with its normalisation and its projection as one file, and compares it with PyTorch.
+    """Writes a model with its normalisation and projection as one file, and compares it with PyTorch.
 
-    The file takes images ``(B, 3, image_size, image_size)`` that are decoded, resized and cut, B of any size, and
-    gives their embeddings. Its metadata say which model it is and how images are prepared: ``pyg_bgformer`` in
-    ONNX, the extra file ``pyg_bgformer.json`` in a program of ``torch.export``.
+    The exported model takes images ``(B, 3, image_size, image_size)`` for any B and returns their embeddings
+    ``(B, D)``. The images are already resized and cropped. The metadata of the file describe the model and the
+    preparation of images. They are the property ``pyg_bgformer`` in ONNX, and the extra file ``pyg_bgformer.json``
+    in a program of ``torch.export``.
 
     Args:
         model: The model, on the CPU.
-        out: The file. It appears when it has been compared.
-        format: ``onnx``, or ``pt2`` for :func:`torch.export.load`.
-        input: ``float`` for RGB from 0 to 1, ``uint8`` for RGB from 0 to 255.
-        tolerance: Largest difference of a number that is accepted.
+        out: The file. It is written after the comparison.
+        format: ``"onnx"``, or ``"pt2"`` for :func:`torch.export.load`.
+        input: ``"float"`` for RGB from 0 to 1, ``"uint8"`` for RGB from 0 to 255.
+        tolerance: Largest accepted difference between entries of the embeddings.
 
     Returns:
         The largest difference.
 
     Raises:
-        InputError: If the model cannot be exported, a library is missing, or the file cannot be written.
-        RunError: If the exported model gives other embeddings. No file is left.
+        InputError: If ``format`` or ``input`` is unknown, the model cannot be exported, a library is missing, or
+            the file cannot be written.
+        RunError: If the embeddings of the exported model differ by more than ``tolerance``. No file is written.
     """
     check_choice("format", format, get_args(Format))
     check_choice("input", input, get_args(Input))
@@ -82,11 +84,11 @@ def export_model(
 
 
 class Deployed(nn.Module):
-    """A model that takes floats from 0 to 1 or uint8, for export.
+    """A model for export. It takes images as floats from 0 to 1 or as uint8.
 
     Args:
         model: The model.
-        input: Type of its images.
+        input: Type of the images.
     """
 
     def __init__(self, model: EmbeddingModel, input: Input) -> None:
@@ -100,10 +102,10 @@ class Deployed(nn.Module):
         return embeddings
 
     def images(self, count: int) -> Tensor:
-        """Returns random images that the model takes, always the same ones.
+        """Returns random images ``(count, 3, image_size, image_size)``. Equal counts give equal images.
 
         Args:
-            count: How many.
+            count: Number of images.
         """
         shape = (count, 3, self.model.image_size, self.model.image_size)
         values = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(count))
@@ -111,11 +113,11 @@ class Deployed(nn.Module):
 
 
 def largest_difference(embed: Callable[[Tensor], Tensor], deployed: Deployed) -> float:
-    """Returns the largest difference between numbers of both models' embeddings.
+    """Returns the largest absolute difference between entries of the two models' embeddings.
 
     Args:
         embed: The exported model.
-        deployed: The same in PyTorch.
+        deployed: The same model in PyTorch.
     """
     with torch.no_grad():
         batches = [deployed.images(count) for count in CHECKED]
@@ -123,13 +125,16 @@ def largest_difference(embed: Callable[[Tensor], Tensor], deployed: Deployed) ->
 
 
 def write_program(deployed: Deployed, images: Tensor, file: Path, facts: str) -> Callable[[Tensor], Tensor]:
-    """Writes a program of ``torch.export`` and returns it as it is loaded again.
+    """Writes a program of ``torch.export``. Returns the program after loading it from the file.
 
     Args:
-        deployed: What to export.
-        images: An example.
-        file: Where to.
-        facts: Metadata.
+        deployed: The model.
+        images: Example images for tracing.
+        file: The file to write.
+        facts: The metadata, as JSON.
+
+    Raises:
+        InputError: If ``torch.export`` cannot trace the model.
     """
     with quiet():
         program = exported(deployed, images)
@@ -139,16 +144,16 @@ def write_program(deployed: Deployed, images: Tensor, file: Path, facts: str) ->
 
 
 def write_onnx(deployed: Deployed, images: Tensor, file: Path, facts: str) -> Callable[[Tensor], Tensor]:
-    """Writes an ONNX file and returns it as onnxruntime runs it.
+    """Writes an ONNX file. Returns a function that runs it with onnxruntime.
 
     Args:
-        deployed: What to export.
-        images: An example.
-        file: Where to.
-        facts: Metadata.
+        deployed: The model.
+        images: Example images for tracing.
+        file: The file to write.
+        facts: The metadata, as JSON.
 
     Raises:
-        InputError: If a library is missing, or ONNX cannot express the model.
+        InputError: If a library is missing, ``torch.export`` cannot trace the model, or ONNX cannot express it.
     """
     try:
         import onnxruntime
@@ -179,19 +184,19 @@ def exported(deployed: Deployed, images: Tensor) -> torch.export.ExportedProgram
 
     Args:
         deployed: The model.
-        images: An example.
+        images: Example images for tracing.
 
     Raises:
-        InputError: If ``torch.export`` cannot follow the model.
+        InputError: If ``torch.export`` cannot trace the model.
     """
     batch = {0: torch.export.Dim("batch")}
     try:
         with torch.no_grad():
             return torch.export.export(deployed, (images,), dynamic_shapes=(batch,))
     except RuntimeError as error:
-        raise InputError(f"torch.export cannot follow the model: {one_line(error)[:200]}") from error
+        raise InputError(f"torch.export cannot trace the model: {one_line(error)[:200]}") from error
 
 
 def quiet() -> warnings.catch_warnings:
-    """Keeps warnings of the exporters, which do not concern the user, from the screen."""
+    """Hides the warnings of the exporters, which the user can do nothing about."""
     return warnings.catch_warnings(action="ignore")

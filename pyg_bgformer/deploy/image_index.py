@@ -1,4 +1,4 @@
-"""An index of images: what ``pyg-bgformer index`` makes, ``search`` asks and ``serve`` offers."""
+"""An index of images together with its model, for the commands ``index``, ``search`` and ``serve``."""
 
 import os
 import shutil
@@ -18,22 +18,23 @@ from pyg_bgformer.files import partial_path, remove_stale_partials
 from pyg_bgformer.geometry import Sphere
 
 ROWS = 2**14
-"""Images that are embedded before their vectors are written."""
+"""Number of images that are embedded before their vectors are written."""
 
 Progress = Callable[[int, int], None]
-"""Called with the number of embedded images and of all images."""
+"""Called with the number of embedded images and the number of all images."""
 
 
 def find_images(places: Sequence[str | Path], bad: list[ImageError] | None = None) -> list[str]:
-    """Returns the absolute paths of images, each once.
+    """Returns the absolute paths of images without repetition.
 
     Args:
-        places: Image files, and folders of images at any depth.
-        bad: Receives the errors of what cannot be read in the folders, which is then left out. ``None``: the first
-            one is raised.
+        places: Image files and folders of images. Subfolders are included.
+        bad: Entries of folders that cannot be read are left out, and their errors are appended to this list. With
+            ``None``, the first error is raised.
 
     Raises:
-        InputError: If there is no such file or folder, or a folder has no image.
+        InputError: If a file or folder does not exist, a file is not an image, a folder has no image, or an entry
+            cannot be read (see ``bad``).
     """
     found: dict[str, None] = {}
     for place in places:
@@ -47,20 +48,22 @@ def find_images(places: Sequence[str | Path], bad: list[ImageError] | None = Non
         elif is_image(str(path)):
             images = [str(path)]
         else:
-            raise InputError(f"{place}: found no name of an image, expected a photo or a folder of photos")
+            raise InputError(
+                f"{place}: found a file whose name is not that of an image, expected a photo or a folder of photos"
+            )
         found.update(dict.fromkeys(images))
     return with_unicode_names(list(found), bad)
 
 
 def with_unicode_names(paths: Sequence[str], bad: list[ImageError] | None) -> list[str]:
-    """Returns the paths whose names are text; others can be neither written nor printed.
+    """Returns the paths that are valid UTF-8. Other paths can be neither written nor printed.
 
     Args:
-        paths: Paths.
-        bad: Receives an error for each other path; ``None``: the first one is raised.
+        paths: The paths.
+        bad: An error for each other path is appended to this list. With ``None``, the first error is raised.
 
     Raises:
-        ImageError: See ``bad``.
+        ImageError: If a path is not valid UTF-8 and ``bad`` is ``None``.
     """
     found = []
     for path in paths:
@@ -75,23 +78,24 @@ def with_unicode_names(paths: Sequence[str], bad: list[ImageError] | None) -> li
 
 
 class ImageIndex:
-    """Images in an index, together with the model that embeds queries.
+    """An index of images and the model that embeds queries.
 
     >>> index = ImageIndex("shop.index")                    # doctest: +SKIP
     >>> index.search(["owl.jpg", "wren.jpg"], k=5).names     # doctest: +SKIP
 
-    The index keeps a copy of its model in its folder ``model/``. Names are absolute paths of the images.
+    The index has a copy of its model in its folder ``model/``. The names in the index are absolute paths of images.
 
     Args:
-        folder: Written by :meth:`create`.
-        model: The model, or where it is, if not in the index. It must be the one that embedded the images.
+        folder: Folder of the index, from :meth:`create`.
+        model: The model, or the folder or name of it, if the index has no copy. It must be the model that embedded
+            the images.
 
     Attributes:
         vectors: The names and vectors, a :class:`SearchIndex`.
         model: The model.
 
     Raises:
-        InputError: If there is no index, it is damaged, or the model is another one.
+        InputError: If there is no index, it is damaged, or it was made with another model.
     """
 
     def __init__(self, folder: str | Path, model: EmbeddingModel | str | Path | None = None) -> None:
@@ -104,8 +108,8 @@ class ImageIndex:
         expected, found = self.vectors.contents.model, self.model.sha256
         if found != expected:
             raise InputError(
-                f"{folder} holds vectors of the model {expected[:12]}, the given one is {found[:12]}: "
-                "vectors of two models cannot be compared; use the index's own model or make a new index"
+                f"{folder} has vectors of the model {expected[:12]}, found the model {found[:12]}: "
+                "vectors of two models cannot be compared; use the model of the index or make a new index"
             )
         self.vectors.similarity = (
             None if isinstance(self.model.geometry, Sphere) else self.model.geometry.similarity
@@ -123,21 +127,21 @@ class ImageIndex:
         bad: list[ImageError] | None = None,
         progress: Progress | None = None,
     ) -> "ImageIndex":
-        """Embeds images and writes an index of them. Its folder appears when it is whole.
+        """Embeds images, writes an index of them and returns it. Its folder appears when it is complete.
 
         Args:
-            folder: Must not exist.
-            model: The model; a copy is kept.
-            images: Paths of image files, from :func:`find_images`; or their embeddings by the same model.
-            batch_size: Images that the model sees at a time.
-            device: Where to compute; ``None``: where the model is.
-            bad: Receives the errors of images that cannot be read, which are then left out. ``None``: the first one
-                is raised.
-            progress: Called after each batch.
+            folder: Folder of the index. It must not exist.
+            model: The model. The index gets a copy.
+            images: Paths of images from :func:`find_images`, or embeddings of images by the same model.
+            batch_size: Number of images that the model sees at a time, from 1.
+            device: The device to compute on. ``None`` does not move the model.
+            bad: Images that cannot be read are left out, and their errors are appended to this list. With ``None``,
+                the first error is raised.
+            progress: Called after each batch with the number of embedded images and the number of all images.
 
         Raises:
-            InputError: If the folder exists or cannot be written, an image cannot be read, or embeddings are of
-                another model.
+            InputError: If the folder exists or cannot be written, an image cannot be read, no image can be read, or
+                embeddings are from another model.
         """
         folder = Path(folder).expanduser()
         if folder.exists():
@@ -172,10 +176,10 @@ class ImageIndex:
         return f"{type(self).__name__}({self.vectors.folder}, {len(self):,} images, {self.model!r})"
 
     def missing(self, images: Sequence[str]) -> list[str]:
-        """Returns those of the images that the index does not have, by their paths.
+        """Returns the paths that the index does not have.
 
         Args:
-            images: Paths, from :func:`find_images`.
+            images: Paths from :func:`find_images`.
         """
         known = set(self.vectors.names)
         return [image for image in images if image not in known]
@@ -189,24 +193,24 @@ class ImageIndex:
         bad: list[ImageError] | None = None,
         progress: Progress | None = None,
     ) -> int:
-        """Embeds and adds the images that the index does not have yet.
+        """Embeds and adds the images that the index does not have.
 
-        Several processes may add at a time. If this one is interrupted, the images that it wrote stay; the same
-        call adds the others.
+        Several processes may add images at the same time. If this call is interrupted, the images that it has
+        written stay. The same call then adds the others.
 
         Args:
-            images: Paths of image files, from :func:`find_images`; or their embeddings by the same model.
-            batch_size: Images that the model sees at a time.
-            device: Where to compute; ``None``: where the model is.
-            bad: Receives the errors of images that cannot be read, which are then left out. ``None``: the first one
-                is raised.
-            progress: Called after each batch.
+            images: Paths of images from :func:`find_images`, or embeddings of images by the same model.
+            batch_size: Number of images that the model sees at a time, from 1.
+            device: The device to compute on. ``None`` does not move the model.
+            bad: Images that cannot be read are left out, and their errors are appended to this list. With ``None``,
+                the first error is raised.
+            progress: Called after each batch with the number of embedded images and the number of all images.
 
         Returns:
-            How many were added.
+            The number of added images.
 
         Raises:
-            InputError: If an image cannot be read, embeddings are of another model, or the index cannot be
+            InputError: If an image cannot be read, embeddings are from another model, or the index cannot be
                 written.
         """
         added = 0
@@ -233,15 +237,15 @@ class ImageIndex:
         return added
 
     def search(self, images: Images, k: int = 8, *, exact: bool = False) -> Hits:
-        """Returns the most similar images of the index.
+        """Returns the most similar images of the index for each query.
 
         Args:
-            images: Queries, as :meth:`EmbeddingModel.embed` takes them.
-            k: Neighbours of each, at most as many as the index has images.
-            exact: Compare with every image, also if there is an approximate index.
+            images: The queries, see :meth:`EmbeddingModel.embed`.
+            k: Number of neighbours of each query, from 1 to the number of images in the index.
+            exact: Compare with every image, even if there is an approximate index.
 
         Raises:
-            InputError: If a query cannot be read, the index is empty, or ``k`` is out of its range.
+            InputError: If a query cannot be read, the index is empty, or ``k`` is out of range.
         """
         self.vectors.check_k(k)
         return self.vectors.search(self.model.embed(images), k, exact=exact)

@@ -1,4 +1,4 @@
-"""An index of embeddings on disk: names and vectors, searched exactly in bounded memory, or faster with faiss."""
+"""An index of names and vectors on disk, with exact search in bounded memory and faster search by faiss."""
 
 import fcntl
 import hashlib
@@ -25,13 +25,13 @@ from pyg_bgformer.files import atomic_path, partial_path, remove_stale_partials
 SCHEMA = 1
 INDEX, LOCK, MODEL = "index.json", ".lock", "model"
 CHUNK_ROWS = 2**18
-"""Vectors compared at a time; with 128 dimensions they take 128 MB."""
+"""Number of vectors that are compared at a time. With 128 dimensions they take 128 MB."""
 HNSW_ROWS = 2_000_000
-"""Up to this many vectors the approximate index is a graph (HNSW); beyond, it is compressed (IVF-PQ)."""
+"""Up to this number of vectors the approximate index is a graph (HNSW). A larger one is compressed (IVF-PQ)."""
 MEASURED = 200
-"""Entries with which the recall of an approximate index is measured."""
+"""Number of queries that measure the recall of an approximate index."""
 RESCORED = 4
-"""Candidates that an approximate search takes for each neighbour, to order them by exact similarities."""
+"""Number of candidates for each neighbour in an approximate search. They are ordered by exact similarities."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Segment:
 
     Attributes:
         vectors: File of the vectors, ``.npy``, float32 ``(rows, D)``.
-        names: File of their names, a JSON list.
+        names: File of the names, a JSON list.
         rows: Number of entries.
-        sha256: Checksums of the two files.
+        sha256: SHA-256 of the two files.
     """
 
     vectors: str
@@ -53,13 +53,13 @@ class Segment:
 
 @dataclass(frozen=True)
 class Contents:
-    """What ``index.json`` says.
+    """The contents of ``index.json``.
 
     Attributes:
-        model: SHA-256 of the model whose vectors these are.
+        model: SHA-256 of the model that made the vectors.
         dim: Size of a vector.
-        segments: In the order of the entries.
-        approximate: SHA-256 and number of entries of the approximate index, or nothing.
+        segments: The segments in the order of their entries.
+        approximate: SHA-256 and number of entries of the approximate index, or ``None``.
         schema: Version of this format.
     """
 
@@ -71,11 +71,11 @@ class Contents:
 
 
 class Hits(NamedTuple):
-    """Neighbours of each query, the most similar one first.
+    """The neighbours of each query, most similar first.
 
     Attributes:
-        names: For each query the names of its neighbours.
-        ids: ``(N, k)`` int64, their numbers in the index.
+        names: The names of the neighbours of each query.
+        ids: ``(N, k)`` int64, the numbers of the neighbours in the index, from 0.
         similarities: ``(N, k)`` float32.
     """
 
@@ -85,15 +85,15 @@ class Hits(NamedTuple):
 
 
 class SearchIndex:
-    """Embeddings by name in a folder, to be searched by vectors of the same model.
+    """Names and vectors in a folder, which vectors of the same model can search.
 
-    The folder holds ``index.json``, two files for each addition, and usually a copy of the model in ``model/``.
-    Vectors are memory-mapped: searching a large index does not load it.
+    The folder has ``index.json``, two files for each addition, and usually a copy of the model in ``model/``. The
+    vectors are memory-mapped, so a search does not load the whole index.
 
     Args:
-        folder: Written by :meth:`create`.
-        similarity: That of the model's geometry; :obj:`None` for the dot product of unit vectors.
-        verify: Compare every file with its checksum.
+        folder: Folder of the index, from :meth:`create`.
+        similarity: The similarity of the model's geometry; :obj:`None` for the dot product of unit vectors.
+        verify: Whether to compare every file with its checksum.
 
     Raises:
         InputError: If there is no index, or it is damaged.
@@ -110,12 +110,12 @@ class SearchIndex:
 
     @classmethod
     def create(cls, folder: str | Path, model: str, dim: int) -> "SearchIndex":
-        """Makes an empty index.
+        """Makes an empty index and returns it.
 
         Args:
-            folder: Must not exist.
+            folder: Folder of the index. It must not exist.
             model: SHA-256 of the model whose vectors will be added.
-            dim: Size of the vectors.
+            dim: D, the size of a vector.
 
         Raises:
             InputError: If the folder exists or cannot be made.
@@ -142,29 +142,30 @@ class SearchIndex:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The names of all entries in their order."""
+        """The names of all entries, in the order of their numbers."""
         files = (self.folder / segment.names for segment in self.contents.segments)
         return tuple(name for file in files for name in json.loads(file.read_text(encoding="utf-8")))
 
     def add(self, names: Sequence[str], vectors: Tensor, model: str, *, only_new: bool = False) -> int:
-        """Adds entries; several processes may add to one index at a time.
+        """Adds entries. Several processes may add to one index at the same time.
 
         Args:
-            names: One for each vector.
-            vectors: ``(n, D)``.
-            model: SHA-256 of the model that made them.
-            only_new: Leave out entries whose names the index has.
+            names: n names.
+            vectors: ``(n, D)``, floating point.
+            model: SHA-256 of the model that made the vectors.
+            only_new: Leave out entries whose names the index has already.
 
         Returns:
-            How many were added.
+            The number of added entries.
 
         Raises:
-            InputError: If the vectors are of another model or size, are not finite, or cannot be written.
+            InputError: If the vectors are from another model, have the wrong shape, are not finite, or cannot be
+                written.
         """
         if model != self.contents.model:
             raise InputError(
-                f"{self.folder} holds vectors of the model {self.contents.model[:12]}, these are of {model[:12]}: "
-                "vectors of two models cannot be compared; make a new index"
+                f"{self.folder} has vectors of the model {self.contents.model[:12]}, found vectors of "
+                f"{model[:12]}: vectors of two models cannot be compared; make a new index"
             )
         found = (len(names), self.contents.dim)
         if tuple(vectors.shape) != found:
@@ -188,7 +189,7 @@ class SearchIndex:
         return len(names)
 
     def refresh(self) -> None:
-        """Takes up what other processes have added since the index was opened."""
+        """Reads the entries that other processes have added since the index was opened."""
         if _read(self.folder) != self.contents:
             self._reload()
 
@@ -205,17 +206,17 @@ class SearchIndex:
         self._reload()
 
     def search(self, queries: Tensor, k: int = 8, *, exact: bool = True) -> Hits:
-        """Returns the ``k`` most similar entries of each query.
+        """Returns the ``k`` most similar entries of each query. Equally similar entries are ordered by number.
 
         Args:
-            queries: ``(N, D)`` of the index's model.
-            k: Neighbours, at most as many as the index has entries.
-            exact: Compare with every entry. Otherwise the approximate index proposes candidates if there is one;
-                they are ordered by their exact similarities.
+            queries: ``(N, D)``, vectors of the index's model.
+            k: Number of neighbours, from 1 to the number of entries.
+            exact: Compare with every entry. Otherwise the approximate index proposes candidates, if there is one.
+                Candidates are ordered by their exact similarities.
 
         Raises:
-            InputError: If ``k`` is not from 1 to the number of entries, sizes differ, a query is not finite, or
-                faiss is not installed.
+            InputError: If ``k`` is not from 1 to the number of entries, queries have the wrong shape or are not
+                finite, or faiss is needed and not installed.
         """
         self.check_k(k)
         if queries.dim() != 2 or queries.size(1) != self.contents.dim:
@@ -230,13 +231,13 @@ class SearchIndex:
             parts.append(self._approximate(queries, k))
         parts += [self._nearest(queries, chunk, start, k) for start, chunk in self._chunks(first)]
         ids, similarities = (torch.cat(column, dim=1) for column in zip(*parts, strict=True))
-        order = ids.argsort(dim=1)  # of equally similar entries the first one in the index is first
+        order = ids.argsort(dim=1)  # first_largest orders equal similarities by column, and so by number
         similarities, places = first_largest(similarities.gather(1, order), min(k, ids.size(1)))
         ids = ids.gather(1, order).gather(1, places)
         return Hits([[self.names[i] for i in row] for row in ids.tolist()], ids, similarities)
 
     def check_k(self, k: int) -> None:
-        """Refuses a number of neighbours that the index does not have.
+        """Raises an error if the index has fewer than ``k`` entries.
 
         Args:
             k: Number of neighbours.
@@ -250,23 +251,23 @@ class SearchIndex:
             raise InputError(f"k: found {k}, expected 1 to {len(self)}: the index has {len(self)} entries")
 
     def sample(self, count: int) -> Tensor:
-        """Returns some vectors of the index, always the same ones while the index does not change.
+        """Returns vectors of the index ``(n, D)``, chosen at random. The same index gives the same vectors.
 
         Args:
-            count: At most how many.
+            count: Largest number of vectors.
         """
         ids = np.random.default_rng(0).choice(len(self), min(count, len(self)), replace=False)
         return torch.from_numpy(self._gather(np.sort(ids)))
 
     def build_approximate(self, queries: Tensor | None = None, k: int = 10) -> float:
-        """Builds a faiss index over all entries, and compares it with exact search.
+        """Builds a faiss index of all entries and compares it with exact search.
 
         Args:
-            queries: ``(N, D)``; by default some entries.
-            k: Neighbours of each query, or all there are where the index has fewer entries.
+            queries: ``(N, D)``, the queries of the comparison. ``None`` takes :data:`MEASURED` entries.
+            k: Number of neighbours of each query. If the index has fewer entries, all of them.
 
         Returns:
-            The share of the ``k`` true neighbours that it finds.
+            The share of the ``k`` true neighbours that approximate search finds, from 0 to 1.
 
         Raises:
             InputError: If faiss is not installed, the similarity is not a dot product, or the file cannot be
@@ -281,7 +282,7 @@ class SearchIndex:
             graph.hnsw.efConstruction, graph.hnsw.efSearch = 80, 128
         else:
             lists, codes = int(4 * rows**0.5), next(m for m in (32, 16, 8, 4, 2, 1) if dim % m == 0)
-            # "np": without faiss's polysemous codes, which are not used and whose training takes a minute
+            # "np" turns off faiss's polysemous codes, which are not used and take a minute to train
             graph = faiss.index_factory(dim, f"IVF{lists},PQ{codes}np", faiss.METRIC_INNER_PRODUCT)
             graph.train(self.sample(64 * lists).numpy())
             graph.nprobe = 64
@@ -305,7 +306,7 @@ class SearchIndex:
         return float((found[:, :, None] == truth[:, None, :]).any(dim=1).float().mean())
 
     def _approximate(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Returns candidates and their exact similarities; a candidate that faiss did not find is at -inf."""
+        """Returns candidates and their exact similarities. Missing candidates have number -1 and -inf."""
         graph = self._graph
         ids = torch.from_numpy(graph.search(queries.numpy(), min(RESCORED * k, graph.ntotal))[1])
         flat, places = torch.unique(ids.clamp(min=0), return_inverse=True)
@@ -321,7 +322,7 @@ class SearchIndex:
         return vectors
 
     def _nearest(self, queries: Tensor, chunk: Tensor, start: int, k: int) -> tuple[Tensor, Tensor]:
-        """Returns the nearest entries of a chunk; its vectors were checked when they were added."""
+        """Returns the numbers and similarities of the nearest entries in a chunk of the index."""
         found = [
             first_largest(block, min(k, len(chunk)))
             for _, block in similarity_blocks(queries, chunk, self.similarity)
@@ -330,16 +331,16 @@ class SearchIndex:
         return ids + start, similarities
 
     def _chunks(self, first: int) -> Iterator[tuple[int, Tensor]]:
-        """Yields the vectors from entry ``first`` on, some at a time, with the number of the first one."""
+        """Yields the vectors from entry ``first`` on in chunks, each with the number of its first entry."""
         for start, rows in self._mapped:
             for at in range(max(0, first - start), len(rows), CHUNK_ROWS):
                 yield start + at, torch.from_numpy(rows[at : at + CHUNK_ROWS])
 
     @cached_property
     def _mapped(self) -> list[tuple[int, np.ndarray]]:
-        """The vectors of each segment, memory-mapped, with the number of the first one."""
+        """The memory-mapped vectors of each segment, with the number of its first entry."""
         starts = accumulate((segment.rows for segment in self.contents.segments), initial=0)
-        return [  # "c": torch warns of arrays that are read-only
+        return [  # mode "c" is copy on write, because torch warns about read-only arrays
             (start, np.load(self.folder / segment.vectors, mmap_mode="c"))
             for start, segment in zip(starts, self.contents.segments, strict=False)
         ]
@@ -353,7 +354,7 @@ class SearchIndex:
             raise InputError(f"{self.folder} has been changed by another process; open it again") from error
 
     def _reload(self) -> None:
-        """Reads ``index.json`` again, which other processes may have changed."""
+        """Reads ``index.json`` again, and forgets what depends on the old one."""
         self.contents = _read(self.folder)
         for name in ("names", "_mapped", "_graph"):
             self.__dict__.pop(name, None)

@@ -1,4 +1,4 @@
-"""What can be embedded: paths, images, arrays and tensors, read and resized by threads."""
+"""Inputs of a model: paths, images, arrays and tensors. Threads read and resize them."""
 
 import os
 from collections import deque
@@ -29,16 +29,16 @@ One = str | os.PathLike[str] | Image.Image | np.ndarray
 Images = One | Iterable[One] | Tensor
 
 AHEAD = 2
-"""Batches that are read while the encoder sees one."""
+"""Number of batches that threads read in advance."""
 MARGIN = 1e-3
-"""How far values may lie outside of 0 to 1: some resizing overshoots."""
+"""Values may be outside 0 to 1 by this much, because some resizing methods overshoot."""
 
 
 def as_sequence(images: Images) -> Sequence[One] | Tensor:
-    """Returns images as something with a length; one image becomes a list of one.
+    """Returns images as a sequence. A single image becomes a list of one image.
 
     Args:
-        images: Paths, PIL images or arrays, one or several; or a tensor, which is returned as it is.
+        images: One or several paths, PIL images or arrays. A tensor is returned unchanged.
     """
     if isinstance(images, Tensor):
         return images
@@ -53,10 +53,11 @@ def load_image(image: Any, where: str) -> Tensor:
 
     Args:
         image: A path, a PIL image, or an array ``(H, W, 3)``, ``(H, W, 4)`` or ``(H, W)`` of uint8.
-        where: How an error calls an image that is not a file.
+        where: What an error message calls an image that is not a file.
 
     Raises:
-        InputError: If it is something else, or cannot be read.
+        InputError: If it has another type or shape.
+        ImageError: If it is too large, damaged or cannot be opened.
     """
     if isinstance(image, str | os.PathLike):
         return to_tensor(_read(os.fspath(image)))
@@ -83,19 +84,19 @@ def _read(path: str) -> Image.Image:
             return decode_rgb(stream, path)
     except ImageError:
         raise
-    except (OSError, ValueError) as error:  # a zero byte in a path is a ValueError
+    except (OSError, ValueError) as error:  # a NUL character in a path is a ValueError
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{path}: cannot be opened ({reason})") from error
 
 
 def checked_batch(images: Tensor) -> Tensor:
-    """Returns a tensor of images if it is one.
+    """Returns a tensor of images unchanged after checking it.
 
     Args:
         images: ``(N, 3, H, W)``, uint8 or floating point from 0 to 1.
 
     Raises:
-        InputError: If it has another shape or type, or values that are not from 0 to 1.
+        InputError: If it has another shape or type, or a value outside 0 to 1.
     """
     if (
         images.ndim != 4
@@ -111,13 +112,13 @@ def checked_batch(images: Tensor) -> Tensor:
         if not -MARGIN <= low <= high <= 1 + MARGIN:
             raise InputError(
                 f"images: found values from {low:.4g} to {high:.4g}, expected 0 to 1; "
-                "the model normalises images itself"
+                "do not normalise images, the model does it"
             )
     return images
 
 
 def as_floats(images: Tensor) -> Tensor:
-    """Returns images ``(B, 3, H, W)`` as float32 from 0 to 1, channels last in memory for fast convolutions."""
+    """Returns images ``(B, 3, H, W)`` as float32 from 0 to 1. Channels are last in memory for fast convolutions."""
     floats: Tensor = to_dtype(images, torch.float32, scale=True)
     return floats.contiguous(memory_format=torch.channels_last)
 
@@ -127,14 +128,14 @@ def prefetched(
 ) -> Iterator[list[T]]:
     """Yields loaded items in batches, while threads load the next ones.
 
-    Reading, decoding and resizing release Python's lock, so threads suffice. They start at once, and images need
-    not be sent between processes.
+    Threads are fast enough, because reading, decoding and resizing release Python's lock. They start faster than
+    processes, and no image has to be sent between processes.
 
     Args:
-        load: Returns the item of a position.
+        load: Returns the item at a position.
         count: Number of items.
-        batch_size: Items of a batch.
-        workers: Number of threads; 0 loads in this one, ``None`` takes one for each CPU.
+        batch_size: Number of items in a batch, from 1.
+        workers: Number of threads. 0 loads in the calling thread, ``None`` takes one thread for each CPU.
 
     Raises:
         InputError: If ``workers`` is negative.

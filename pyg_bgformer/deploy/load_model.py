@@ -1,4 +1,4 @@
-"""A model by name: a run, a saved model, one of the hub, or a backbone that was not trained here."""
+"""Loads a model by name: a run, a saved model, a model of the hub, or a backbone."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +13,13 @@ from pyg_bgformer.encoders.torchvision_backbone import PREFIX as TORCHVISION
 from pyg_bgformer.errors import InputError
 
 CROP = 7 / 8
-"""Side of the square that the encoder sees, relative to the shorter side of the resized image."""
+"""Side of the centre crop relative to the shorter side of the resized image."""
 
 
 def load_model(
     name: str | Path, *, weights: str | Path | None = None, image_size: int | None = None
 ) -> EmbeddingModel:
-    """Returns a model in evaluation mode.
+    """Returns a model by name, in evaluation mode.
 
     >>> load_model("runs/folder-bgformer-seed0")                  # doctest: +SKIP
     >>> load_model("timm/resnet50", weights="resnet50.safetensors")  # doctest: +SKIP
@@ -27,8 +27,9 @@ def load_model(
     Args:
         name: Folder of a run or of a saved model, a name on the Hugging Face hub, or a backbone: ``timm/<model>``,
             ``torchvision/<model>`` or one of :data:`~pyg_bgformer.encoders.ENCODERS`.
-        weights: Of a backbone, a file, a tag, or ``"null"`` for random weights. ``None``: its pretrained weights.
-        image_size: Of a backbone, the side in pixels of the images that it sees. ``None``: that of its weights.
+        weights: Weights of a backbone: a file, a tag, or ``"null"`` for random weights. ``None`` takes its
+            pretrained weights.
+        image_size: Side in pixels of the images that a backbone sees. ``None`` takes the size of its weights.
 
     Raises:
         InputError: If there is no such model, its files are damaged, or ``weights`` or ``image_size`` are given for
@@ -36,13 +37,13 @@ def load_model(
     """
     if not is_backbone(name):
         if weights is not None or image_size is not None:
-            raise InputError(f"'{name}' has its own weights and image size; these are set only for backbones")
+            raise InputError(f"'{name}' has its own weights and image size; set them only for a backbone")
         return EmbeddingModel.from_pretrained(name)
     return backbone_model(str(name), weights=weights, image_size=image_size)
 
 
 def is_backbone(name: str | Path) -> bool:
-    """Returns whether a name is that of a backbone, and not of a folder or of a model on the hub.
+    """Returns whether a name is the name of a backbone and not a folder or a model on the hub.
 
     Args:
         name: The name.
@@ -54,7 +55,7 @@ def is_backbone(name: str | Path) -> bool:
 def backbone_model(
     name: str, *, weights: str | Path | None = None, image_size: int | None = None
 ) -> EmbeddingModel:
-    """Returns a backbone as a model: its embeddings are its pooled features, of unit length.
+    """Returns a backbone as a model. Its embeddings are its pooled features, divided by their norm.
 
     Args:
         name: See :func:`load_model`.
@@ -62,7 +63,7 @@ def backbone_model(
         image_size: See :func:`load_model`.
 
     Raises:
-        InputError: If there is no such backbone, its weights are not there, or it does not take such images.
+        InputError: If there is no such backbone, its weights are missing, or it does not take this image size.
     """
     published = "DEFAULT" if name.startswith(TORCHVISION) else "pretrained"
     given = published if weights is None else str(Path(weights).expanduser())

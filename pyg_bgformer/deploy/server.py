@@ -1,4 +1,4 @@
-"""A web service for an index: search by a photo, embed a photo, and a page to drop photos on."""
+"""A web service for an index: it searches for a photo, embeds a photo, and has a page for people."""
 
 import io
 import socket
@@ -28,9 +28,9 @@ except ImportError as error:
 UPLOAD_LIMIT = 20_000_000
 """Largest request in bytes."""
 DISCARDED = 10
-"""How many times the limit is received and dropped, so that a client that is still sending can read the answer."""
+"""A request of up to this many times the limit is read to its end, so that the client can read the answer."""
 THUMBNAIL = 240
-"""Pixels of the pictures of the page."""
+"""Side in pixels of the pictures on the page."""
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -42,17 +42,17 @@ def serve(
     limit: int = UPLOAD_LIMIT,
     started: Callable[[str], None] = print,
 ) -> None:
-    """Answers requests until the process is interrupted.
+    """Serves an index over HTTP until the process is interrupted.
 
     Args:
         index: The index.
-        host: Address of this machine to listen at. By default only programs of this machine reach it.
-        port: 0 takes a free one.
+        host: Address to listen at. The default can only be reached from this machine.
+        port: The port, from 0 to 65535. 0 takes a free port.
         limit: Largest request in bytes.
-        started: Called with the address when requests are accepted.
+        started: Called with the URL of the service when it accepts requests.
 
     Raises:
-        InputError: If the port is taken or may not be used.
+        InputError: If the port is out of range or cannot be used.
     """
     check_range("port", port, at_least=0, at_most=65535)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -62,7 +62,7 @@ def serve(
         reason = str(error.strerror).partition(" (while")[0]
         raise InputError(f"port {port} of {host} cannot be used: {reason}") from error
     app = search_app(index, limit=limit)
-    if host in LOOPBACK:  # a page of another site must not reach it under a name of its own
+    if host in LOOPBACK:  # against DNS rebinding by pages of other sites
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK))
     with listener:
         shown = f"[{host}]" if ":" in host else host
@@ -73,42 +73,63 @@ def serve(
 def search_app(index: ImageIndex, *, limit: int = UPLOAD_LIMIT) -> FastAPI:
     """Returns the service as an ASGI application.
 
-    ``POST /search`` takes a form with the file ``image`` and the number ``k``; ``POST /embed`` takes ``image``.
-    ``GET /images/N`` is a small picture of the index's N-th image. ``GET /health`` says which index it is, and
-    ``GET /`` is a page for people. A mistake is answered by one line, ``detail``.
+    ``POST /search`` takes a form with the file ``image`` and the number ``k``. ``POST /embed`` takes a form with
+    the file ``image``. ``GET /images/N`` is a small picture of image N of the index, from 0. ``GET /health``
+    describes the index, and ``GET /`` is a page for people. The answer to a wrong request is one line, ``detail``.
 
     Args:
-        index: The index. Images that another process adds to it are found by the next search.
+        index: The index. The next search also finds images that another process has added.
         limit: Largest request in bytes.
     """
+    service = SearchService(index)
     app = FastAPI(title="pyg_bgformer", description="Image search")
     app.add_middleware(UploadLimit, limit=limit)
     app.add_exception_handler(InputError, _mistake)
     app.add_exception_handler(RequestValidationError, _mistake)
-    page = files("pyg_bgformer.deploy").joinpath("pages/search.html").read_text(encoding="utf-8")
-    model, vectors = index.model, index.vectors
-    computing, decoding = threading.Lock(), threading.BoundedSemaphore(available_cpus())
+    app.get("/", response_class=HTMLResponse)(service.page)
+    app.get("/health")(service.health)
+    app.post("/search")(service.search)
+    app.post("/embed")(service.embed)
+    app.get("/images/{entry}")(service.thumbnail)
+    return app
 
-    def picture(upload: UploadFile) -> Image.Image:
-        with decoding:  # a photo of a few megabytes can take half a gigabyte when it is decoded
+
+class SearchService:
+    """The answers of the service. FastAPI calls each method in a thread of its own.
+
+    Args:
+        index: The index.
+    """
+
+    def __init__(self, index: ImageIndex) -> None:
+        self.index = index
+        self.computing = threading.Lock()
+        # A photo of a few megabytes can take half a gigabyte when it is decoded.
+        self.decoding = threading.BoundedSemaphore(available_cpus())
+
+    def decoded(self, upload: UploadFile) -> Image.Image:
+        """Returns an uploaded image."""
+        with self.decoding:
             return decode_rgb(upload.file, "image")
 
-    @app.get("/", response_class=HTMLResponse)
-    def show_page() -> str:
-        return page
+    def page(self) -> str:
+        """Returns the page for people."""
+        return files("pyg_bgformer.deploy").joinpath("pages/search.html").read_text(encoding="utf-8")
 
-    @app.get("/health")
-    def health() -> dict[str, Any]:
-        vectors.refresh()
-        return {"status": "ok", "images": len(index), "dim": model.dim, "model": model.sha256}
+    def health(self) -> dict[str, Any]:
+        """Describes the index."""
+        self.index.vectors.refresh()
+        model = self.index.model
+        return {"status": "ok", "images": len(self.index), "dim": model.dim, "model": model.sha256}
 
-    @app.post("/search")
-    def search(image: UploadFile, k: Annotated[int, Form()] = 8) -> dict[str, Any]:
-        query = picture(image)
-        with computing:
+    def search(self, image: UploadFile, k: Annotated[int, Form()] = 8) -> dict[str, Any]:
+        """Returns the k images of the index that are most similar to an image."""
+        query = self.decoded(image)
+        vectors = self.index.vectors
+        with self.computing:
             vectors.refresh()
             vectors.check_k(k)
-            hits = vectors.search(model.embed([query], workers=0), k, exact=False)
+            hits = vectors.search(self.index.model.embed([query], workers=0), k, exact=False)
         found = zip(hits.ids[0].tolist(), hits.names[0], hits.similarities[0].tolist(), strict=True)
         return {
             "neighbours": [
@@ -117,20 +138,20 @@ def search_app(index: ImageIndex, *, limit: int = UPLOAD_LIMIT) -> FastAPI:
             ]
         }
 
-    @app.post("/embed")
-    def embed(image: UploadFile) -> dict[str, Any]:
-        query = picture(image)
-        with computing:
-            embedding = model.embed([query], workers=0)
-        return {"embedding": embedding[0].tolist(), "model": model.sha256}
+    def embed(self, image: UploadFile) -> dict[str, Any]:
+        """Returns the embedding of an image."""
+        query = self.decoded(image)
+        with self.computing:
+            embedding = self.index.model.embed([query], workers=0)
+        return {"embedding": embedding[0].tolist(), "model": self.index.model.sha256}
 
-    @app.get("/images/{entry}")
-    def thumbnail(entry: int) -> Response:
-        if not 0 <= entry < len(index):
-            raise HTTPException(404, f"no image {entry}: the index has {len(index)} images")
-        path = vectors.names[entry]
+    def thumbnail(self, entry: int) -> Response:
+        """Returns a small picture of an image of the index."""
+        if not 0 <= entry < len(self.index):
+            raise HTTPException(404, f"no image {entry}: the index has {len(self.index)} images")
+        path = self.index.vectors.names[entry]
         try:
-            with decoding, open_image(path) as stream:
+            with self.decoding, open_image(path) as stream:
                 small = ImageOps.fit(decode_rgb(stream, path), (THUMBNAIL, THUMBNAIL))
         except (OSError, ImageError) as error:
             raise HTTPException(404, f"image {entry} cannot be read any more") from error
@@ -138,29 +159,27 @@ def search_app(index: ImageIndex, *, limit: int = UPLOAD_LIMIT) -> FastAPI:
         small.save(content, "WEBP", quality=80)
         return Response(content.getvalue(), media_type="image/webp", headers={"Cache-Control": "max-age=600"})
 
-    return app
-
 
 def _mistake(_: Request, error: Exception) -> JSONResponse:
-    """Returns one line for something that is wrong with a request."""
+    """Returns the answer to a wrong request."""
     if not isinstance(error, RequestValidationError):
         return JSONResponse({"detail": str(error)}, 400)
     first = error.errors()[0]
     line = (
-        f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}; expected a form with a file, image, and k"
+        f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}; expected a form with the file image and k"
     )
     return JSONResponse({"detail": line}, 422)
 
 
 class UploadLimit:
-    """Refuses requests whose body is too large, however they say how large it is.
+    """Refuses requests with a body that is too large. It counts the bytes and does not trust the headers.
 
-    The rest of such a body is received and dropped, up to a limit, because most clients read the answer only when
-    they have sent all of it.
+    The rest of such a body is read and dropped, up to :data:`DISCARDED` times the limit, because most clients only
+    read the answer after they have sent everything.
 
     Args:
         app: The application.
-        limit: Bytes.
+        limit: Largest body in bytes.
     """
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
@@ -168,7 +187,7 @@ class UploadLimit:
         self.limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hands a request to the application."""
+        """Passes a request to the application, or refuses it."""
         size = 0
 
         async def counted() -> Message:

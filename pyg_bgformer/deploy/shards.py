@@ -1,4 +1,4 @@
-"""Vectors that were computed so far, in files beside the place where all of them go."""
+"""Files of vectors from unfinished work, in a folder beside the final file."""
 
 import fcntl
 import os
@@ -18,16 +18,16 @@ from pyg_bgformer.errors import InputError
 from pyg_bgformer.files import remove_stale_partials
 
 SHARD = 2048
-"""Images whose vectors are kept in memory before they are written; so many are lost when the process is killed."""
+"""Number of vectors that are kept in memory before they are written. A killed process loses at most these."""
 
 
 class Shards:
-    """Files of vectors that were computed so far, in a folder beside the place where all of them go.
+    """Files of vectors from unfinished work, in a folder beside the final file.
 
     Args:
-        out: Where all vectors go.
-        model: Hash of the model.
-        by_ray: Whether Ray writes them. They are then parquet files, which become the final folder.
+        out: The final file, or with Ray the final folder.
+        model: SHA-256 of the model.
+        by_ray: Whether Ray writes the shards. They are then parquet files, and become the final folder.
 
     Attributes:
         folder: The folder of the shards.
@@ -42,12 +42,12 @@ class Shards:
     @classmethod
     @contextmanager
     def opened(cls, out: Path, model: str, *, by_ray: bool = False) -> "Iterator[Shards]":
-        """Yields the shards of a file, which no other process writes as long as the block lasts.
+        """Yields the shards of a file, and keeps other processes from writing them during the block.
 
         Args:
-            out: Where all vectors go.
-            model: Hash of the model.
-            by_ray: Whether Ray writes them.
+            out: The final file, or with Ray the final folder.
+            model: SHA-256 of the model.
+            by_ray: Whether Ray writes the shards.
 
         Raises:
             InputError: If the folder cannot be made, or another process writes to it.
@@ -70,21 +70,21 @@ class Shards:
                 shards.folder.rmdir()
 
     def files(self) -> list[Path]:
-        """Returns the shards that there are."""
+        """Returns the files of the shards in the order of their names."""
         return sorted(self.folder.glob(f"[0-9]*{self.suffix}"))
 
     def tables(self) -> Iterator[Vectors]:
         """Yields the content of each shard.
 
         Raises:
-            InputError: If one is damaged, or is of another model.
+            InputError: If a shard is damaged, or is from another model.
         """
         for file in self.files():
             table = read_vectors(file)
             if table.model != self.model:
                 raise InputError(
-                    f"{self.folder} holds unfinished work of the model {table.model[:12]}, the given one is "
-                    f"{self.model[:12]}; remove that folder, or finish with that model"
+                    f"{self.folder} has unfinished work of the model {table.model[:12]}, found the model "
+                    f"{self.model[:12]}; remove that folder, or finish the work with its model"
                 )
             yield table
 
@@ -101,10 +101,10 @@ class Shards:
 
         Args:
             rows: Path, stamp and vector of each image.
-            name: Of the file without its ending; by default the next free number.
+            name: Name of the file without its ending. ``None`` takes the next free number.
 
         Raises:
-            InputError: If it cannot be written.
+            InputError: If the shard cannot be written.
         """
         paths, stamps, vectors = zip(*rows, strict=True)
         if name is None:
@@ -114,10 +114,16 @@ class Shards:
         write_vectors(self.folder / f"{name}{self.suffix}", table)
 
     def merge(self, paths: Sequence[str]) -> int:
-        """Writes the final file in the order of the paths, removes the shards, and returns the number of images.
+        """Writes the final file in the order of the paths, and removes the shards.
 
         Args:
-            paths: The images; those in no shard are left out.
+            paths: The images. Images that are in no shard are left out.
+
+        Returns:
+            The number of images in the file.
+
+        Raises:
+            InputError: If a shard is damaged, or the file cannot be written.
         """
         tables = list(self.tables())
         place = {path: (i, row) for i, table in enumerate(tables) for row, path in enumerate(table.paths)}
@@ -128,10 +134,17 @@ class Shards:
         return len(found)
 
     def publish(self, paths: Sequence[str]) -> int:
-        """Makes the shards themselves the final folder, and returns the number of images.
+        """Turns the folder of the shards into the final folder.
 
         Args:
-            paths: The images. Shards with others, or with an image twice, are written anew.
+            paths: The images. Shards with other images, or with images of a later shard, are written again without
+                them.
+
+        Returns:
+            The number of images in the folder.
+
+        Raises:
+            InputError: If a shard is damaged or cannot be written.
         """
         wanted, seen, total = set(paths), set[str](), 0
         for file, table in reversed(list(zip(self.files(), self.tables(), strict=True))):
@@ -156,16 +169,17 @@ def embed_pending(
     options: dict[str, Any],
     name: str | None = None,
 ) -> None:
-    """Embeds images and writes a shard from time to time, also where it is interrupted.
+    """Embeds images, and writes a shard after every :data:`SHARD` images and when it is interrupted.
 
     Args:
         model: The model.
         paths: The images.
-        shards: Where vectors go.
-        bad: Receives the errors of images that cannot be read; ``None``: the first one is raised.
+        shards: The files of vectors.
+        bad: Images that cannot be read are left out, and their errors are appended to this list. With ``None``, the
+            first error is raised.
         tell: Called with the number of images that are done.
         options: ``batch_size``, ``device`` and ``workers`` of :meth:`EmbeddingModel.embed_batches`.
-        name: Of the one shard of not more than :data:`SHARD` images; by default shards are numbered.
+        name: Name of the shard, for at most :data:`SHARD` images. ``None`` numbers the shards.
 
     Raises:
         InputError: If an image cannot be read, or a shard cannot be written.
@@ -181,7 +195,7 @@ def embed_pending(
                 shards.write(waiting, name)
                 waiting = []
     except ImageError as error:
-        raise InputError(f"{error}; to leave such images out: --skip-bad (skip_bad=True)") from error
+        raise InputError(f"{error}; leave such images out with --skip-bad (skip_bad=True)") from error
     finally:
         if waiting:
             shards.write(waiting, name)

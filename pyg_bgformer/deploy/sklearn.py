@@ -12,21 +12,21 @@ from pyg_bgformer.deploy.embedding_model import EmbeddingModel
 
 
 class EmbeddingTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Turns images into embeddings; the model is not trained any further.
+    """Turns images into embeddings. Fitting does not train the model.
 
     >>> from sklearn.neighbors import KNeighborsClassifier
     >>> from sklearn.pipeline import make_pipeline
     >>> nearest = make_pipeline(EmbeddingTransformer("runs/mine"), KNeighborsClassifier())  # doctest: +SKIP
     >>> nearest.fit(paths, labels).predict(others)                                          # doctest: +SKIP
 
-    Euclidean distances between unit vectors order like their cosines. In the Poincare ball they only approximate
-    the distances of the geometry; train on the sphere for such pipelines.
+    Euclidean distances between unit vectors have the same order as their cosines. In the Poincare ball they only
+    approximate the distances of the geometry. Train on the sphere for such pipelines.
 
     Args:
-        model: A model, or what :meth:`EmbeddingModel.from_pretrained` takes.
-        batch_size: Images that the encoder sees at a time.
-        device: Where to compute; ``None``: where the model is.
-        workers: Threads that read and resize images; ``None`` takes one for each CPU.
+        model: A model, or a folder or name for :meth:`EmbeddingModel.from_pretrained`.
+        batch_size: Number of images that the encoder sees at a time, from 1.
+        device: The device to compute on. ``None`` does not move the model.
+        workers: Number of threads that read and resize images. 0 uses no threads, ``None`` one for each CPU.
     """
 
     def __init__(
@@ -43,11 +43,14 @@ class EmbeddingTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         self.workers = workers
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Loads the model where it is given by its name.
+        """Loads the model if it is given by a folder or name.
 
         Args:
-            X: Images; not used.
-            y: Labels; not used.
+            X: Not used.
+            y: Not used.
+
+        Raises:
+            InputError: If there is no such model, or it is damaged.
         """
         del X, y  # scikit-learn gives them to every step
         loaded = isinstance(self.model, EmbeddingModel)
@@ -56,10 +59,13 @@ class EmbeddingTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """Returns embeddings ``(N, D)`` float32.
+        """Returns the embeddings of images, ``(N, D)`` float32.
 
         Args:
-            X: Images, as :meth:`EmbeddingModel.embed` takes them.
+            X: Images, see :meth:`EmbeddingModel.embed`.
+
+        Raises:
+            InputError: See :meth:`EmbeddingModel.embed`.
         """
         check_is_fitted(self)
         model: EmbeddingModel = self.model_  # type: ignore[assignment]

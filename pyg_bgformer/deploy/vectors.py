@@ -15,7 +15,7 @@ from pyg_bgformer.errors import InputError, one_line
 from pyg_bgformer.files import atomic_path
 
 FORMATS = (".parquet", ".npz", ".csv")
-"""File name endings of vectors; csv is written and not read."""
+"""Endings of files of vectors. CSV files can be written, but not read."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Vectors:
     """Embeddings of image files.
 
     Args:
-        paths: Of the images.
+        paths: N paths of images.
         vectors: ``(N, D)`` float32.
-        model: Hash of the model, see :attr:`~pyg_bgformer.deploy.embedding_model.EmbeddingModel.sha256`.
-        stamps: Size and time of change of each file when it was embedded; none where they are not known.
+        model: SHA-256 of the model, see :attr:`~pyg_bgformer.deploy.embedding_model.EmbeddingModel.sha256`.
+        stamps: Size and modification time of each file when it was embedded. Empty if they are not known.
     """
 
     paths: Sequence[str]
@@ -39,10 +39,10 @@ class Vectors:
 
 
 def stamp(path: str) -> str:
-    """Returns size and time of change of a file, which differ when it was replaced; nothing if there is no file.
+    """Returns the size and the modification time of a file, as text that changes when the file changes.
 
     Args:
-        path: The file.
+        path: The file. If it does not exist, the text is empty.
     """
     try:
         status = os.stat(path)
@@ -52,13 +52,13 @@ def stamp(path: str) -> str:
 
 
 def check_format(path: Path) -> None:
-    """Refuses a file of vectors that cannot be written because of its ending.
+    """Raises an error if the format of a file of vectors cannot be written.
 
     Args:
-        path: The file.
+        path: The file. Its ending names the format.
 
     Raises:
-        InputError: If its ending is unknown, or a library is missing.
+        InputError: If the ending is unknown, or a library is missing.
     """
     if path.suffix not in FORMATS:
         raise InputError(f"{path}: unknown ending '{path.suffix}'; expected {', '.join(FORMATS)}")
@@ -69,12 +69,13 @@ def check_format(path: Path) -> None:
 def write_vectors(path: Path, table: Vectors) -> None:
     """Writes a file of vectors, whole or not at all.
 
-    ``.parquet`` has the columns ``path`` and ``vector``, ``.npz`` the arrays ``paths`` and ``vectors``, ``.csv``
-    the columns ``path``, ``v0``, ``v1`` and so on. The first two also carry the model's hash.
+    A ``.parquet`` file has the columns ``path`` and ``vector``, and the model's hash in its metadata. A ``.npz``
+    file has the arrays ``paths``, ``vectors``, ``model`` and ``stamps``. A ``.csv`` file has the columns ``path``,
+    ``v0``, ``v1`` and so on.
 
     Args:
-        path: The file; its ending chooses the format.
-        table: What to write.
+        path: The file. Its ending chooses the format.
+        table: The vectors and their paths.
 
     Raises:
         InputError: If the ending is unknown, a library is missing, or the file cannot be written.
@@ -102,13 +103,13 @@ def write_vectors(path: Path, table: Vectors) -> None:
 
 
 def read_vectors(path: str | Path) -> Vectors:
-    """Reads a ``.parquet`` or ``.npz`` file of vectors, or a folder of parquet files.
+    """Returns the content of a ``.parquet`` or ``.npz`` file of vectors, or of a folder of parquet files.
 
     Args:
-        path: The file or folder.
+        path: The file or folder. The name of a folder ends in ``.parquet``.
 
     Raises:
-        InputError: If there is no such file, it is damaged, or it is not of this format.
+        InputError: If the file cannot be read, is damaged or has another format, or a library is missing.
     """
     path = Path(path)
     try:
@@ -128,19 +129,19 @@ def read_vectors(path: str | Path) -> Vectors:
 
 
 def parquet(path: Path) -> ModuleType:
-    """Returns the module that reads and writes parquet.
+    """Returns the module that reads and writes parquet files.
 
     Args:
-        path: The file, for the message.
+        path: The file, for the error message.
 
     Raises:
-        InputError: If it is not installed.
+        InputError: If pyarrow is not installed.
     """
     try:
         import pyarrow.parquet as module
     except ImportError as error:
         raise InputError(
-            f"{path}: parquet needs pyarrow; install it by pip install 'pyg-bgformer[search]', or choose .npz"
+            f"{path}: parquet files need pyarrow: pip install 'pyg-bgformer[search]', or choose .npz"
         ) from error
     return module
 

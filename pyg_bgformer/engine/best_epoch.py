@@ -1,14 +1,14 @@
-"""The protocol of the literature: the epoch that is best on the test images."""
+"""The protocol ``literature``: it keeps the epoch that is best on the test images."""
 
 from pyg_bgformer.config.schema import ProtocolConfig
 from pyg_bgformer.engine.state import TrainState
 
 TEST_SCORE = "test_recall_at_1"
-"""Of the embeddings after an epoch, in its row of the history."""
+"""Key of a tested epoch's row in the history: the Recall@1 of the embeddings on the test images."""
 
 
 def is_tested(protocol: ProtocolConfig, epoch: int, epochs: int) -> bool:
-    """Returns whether the protocol evaluates after an epoch, to choose by it.
+    """Returns whether the protocol tests after an epoch to choose the best one.
 
     Args:
         protocol: The recipe's protocol.
@@ -22,20 +22,20 @@ def best_epoch(history: list[dict[str, float]]) -> int:
     """Returns the first epoch, counted from 1, with the highest test score.
 
     Args:
-        history: One row an epoch.
+        history: One row for each epoch.
 
     Raises:
-        ValueError: No epoch was tested.
+        ValueError: If no epoch was tested.
     """
     tested = [row for row in history if TEST_SCORE in row]
     return int(max(tested, key=lambda row: row[TEST_SCORE])["epoch"])
 
 
 def keep_best(state: TrainState) -> None:
-    """Keeps the method as it is if the epoch that was just tested is the best so far.
+    """Copies the state of the method to ``state.best`` if the last epoch is the best one so far.
 
     Args:
-        state: The training, whose last row of the history has a test score.
+        state: The training. The last row of its history has a test score.
     """
     if best_epoch(state.history) == int(state.history[-1]["epoch"]):
         state.best = {name: tensor.cpu().clone() for name, tensor in state.method.state_dict().items()}

@@ -1,4 +1,4 @@
-"""How a training batch becomes features with gradient: in one piece, in pieces, or on several processes."""
+"""Encodes a training batch: as a whole, in parts, or on several processes."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ class Encoding:
     """How training batches are encoded.
 
     Args:
-        chunk: Number of images that are encoded at a time; :obj:`None` for all of a batch.
+        chunk: Number of images that are encoded at a time; :obj:`None` for the whole batch.
         random: Whether the backbone draws random numbers in training.
-        processes: Each of them encodes a part of a batch.
+        processes: The processes of the run. Each one encodes a part of a batch.
     """
 
     chunk: int | None = None
@@ -32,14 +32,14 @@ class Encoding:
     def __call__(
         self, fabric: Fabric, encoder: Encoder, images: Tensor | Cuts, labels: Tensor
     ) -> "EncodedBatch":
-        """Returns a batch, encoded. This is the only place where a training batch is encoded.
+        """Returns an encoded batch. This is the only place where a training batch is encoded.
 
         Args:
             fabric: Device and precision.
-            encoder: The method's.
-            images: This process's images ``(n, 3, S, S)``, cuts that will be images, or features ``(N, F)`` of a
-                frozen backbone.
-            labels: Their classes.
+            encoder: The method's encoder.
+            images: Images of this process ``(n, 3, S, S)``, cuts that become such images, or features ``(N, F)`` of
+                a frozen backbone.
+            labels: ``(n,)``, their classes.
         """
         if isinstance(images, Cuts):
             images = images.images(encoder.normalised)
@@ -53,17 +53,17 @@ IN_ONE_PIECE = Encoding()
 
 
 class EncodedBatch:
-    """A batch that was encoded in one piece.
+    """A batch that was encoded as a whole.
 
     Args:
         fabric: Device and precision.
-        encoder: The method's.
-        images: See :class:`Encoding`.
-        labels: ``(N,)``.
+        encoder: The method's encoder.
+        images: ``(N, 3, S, S)``, or features ``(N, F)`` of a frozen backbone.
+        labels: ``(N,)``, classes.
 
     Attributes:
-        features (Tensor): Backbone features ``(N, F)`` of the whole batch, with gradient.
-        labels (Tensor): Their classes ``(N,)``.
+        features (Tensor): ``(N, F)``, backbone features of the whole batch, with gradient.
+        labels (Tensor): ``(N,)``, their classes.
     """
 
     def __init__(self, fabric: Fabric, encoder: Encoder, images: Tensor, labels: Tensor) -> None:
@@ -73,38 +73,38 @@ class EncodedBatch:
             self.features = encoder.features(images)
 
     def backward(self, loss: Tensor, moved: list[nn.Parameter]) -> None:
-        """Gives a loss's gradient to some parameters, and to no others.
+        """Computes the gradient of a loss for some parameters, and for no others.
 
         Args:
             loss: A scalar that was computed from :attr:`features`.
-            moved: Parameters of the method.
+            moved: The parameters of the method that get a gradient.
         """
         self.fabric.backward(loss, inputs=moved)
 
 
 class SplitBatch(EncodedBatch):
-    r"""A batch whose backbone outputs are computed piece by piece, on one process or several.
+    r"""A batch whose backbone outputs are computed in parts, on one or several processes.
 
-    On every process, the loss sees the outputs :math:`Z` of the whole batch as a leaf of its graph. By the chain
-    rule
+    On every process, the loss is computed from the outputs :math:`Z` of the whole batch. By the chain rule
 
     .. math::
         \frac{\partial L}{\partial \theta} = \sum_{p} \left( \frac{\partial Z_p}{\partial \theta} \right)^{\top}
         \frac{\partial L}{\partial Z_p},
 
-    so each piece :math:`p` takes its rows of :math:`\partial L / \partial Z` back to the parameters :math:`\theta`
-    of the backbone, and the gradients of all processes are summed. The sum is exact, whatever the loss compares.
-    Where a process has several pieces, it does not keep their activations and encodes each once more: from
-    `"Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" <https://arxiv.org/abs/2101.06983>`_.
+    so each part :math:`p` only needs its rows of :math:`\partial L / \partial Z` for its gradient of the
+    backbone's parameters :math:`\theta`. The gradients of all parts and processes are summed. The sum is exact for
+    every loss. If a process has several parts, it does not keep their activations, and encodes each part again.
+    This is the method of the `"Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"
+    <https://arxiv.org/abs/2101.06983>`_ paper.
 
     All other parameters have the same gradient on every process.
 
     Args:
         fabric: Device and precision.
-        encoder: The method's.
-        images: This process's images ``(n, 3, S, S)``.
-        labels: Their classes ``(n,)``.
-        encoding: How the batch is cut.
+        encoder: The method's encoder.
+        images: ``(n, 3, S, S)``, images of this process.
+        labels: ``(n,)``, their classes.
+        encoding: How the batch is divided.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class SplitBatch(EncodedBatch):
             self.features = encoder.features(self.outputs)
 
     def encode(self, number: int) -> Tensor:
-        """Returns the backbone's outputs of a piece; each time with the same random numbers."""
+        """Returns the backbone's outputs of a part. Every call uses the same random numbers."""
         piece = self.encoder.normalised(self.pieces[number])
         first = self.own.start + sum(map(len, self.pieces[:number]))
         with self.fabric.autocast(), self._synced():
@@ -139,7 +139,7 @@ class SplitBatch(EncodedBatch):
                 return self.backbone(piece)
             set_random_state(self.random_state, piece.device)
             with RowDraws(first, len(piece), len(self.labels)):
-                return self.backbone.forward(piece)  # never compiled: compiled code draws numbers of its own
+                return self.backbone.forward(piece)  # not compiled, because compiled code draws other numbers
 
     def _synced(self) -> AbstractContextManager[Any]:
         synced = self.processes.count > 1 and self.encoder.trains_batchnorm
@@ -152,7 +152,7 @@ class SplitBatch(EncodedBatch):
         others: list[Tensor] = [parameter for parameter in moved if parameter not in in_backbone]
         self.outputs.grad = None
         self.fabric.backward(loss, inputs=[*others, self.outputs] if backbone else others)
-        # Equal on all processes, but on a GPU to rounding alone: there sums have no fixed order.
+        # These gradients are equal on all processes, except for rounding on a GPU.
         self.processes.copy_first(parameter.grad for parameter in others if parameter.grad is not None)
         if self.outputs.grad is None:
             return
@@ -166,12 +166,12 @@ class SplitBatch(EncodedBatch):
 
 
 def random_state(device: torch.device) -> list[Tensor]:
-    """Returns the state of torch's random numbers on the CPU, and on a GPU that is the device."""
+    """Returns torch's random state on the CPU, and on the device if it is a GPU."""
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
 
 
 def set_random_state(state: list[Tensor], device: torch.device) -> None:
-    """Sets what :func:`random_state` returned."""
+    """Sets torch's random state to one from :func:`random_state`."""
     torch.set_rng_state(state[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state[1], device)

@@ -1,4 +1,4 @@
-"""What is told and written of each epoch: a line, metrics.csv, TensorBoard, and Weights & Biases if asked for."""
+"""Reports each epoch: prints a line, and writes metrics.csv, TensorBoard and, if wanted, Weights & Biases."""
 
 from contextlib import suppress
 from itertools import accumulate
@@ -18,18 +18,22 @@ from pyg_bgformer.runs.folder import RunFolder
 
 
 class EpochLog:
-    """Called with the row of each finished epoch. It is a context that closes TensorBoard's file.
+    """A log that is called with the row of each finished epoch. As a context, it closes TensorBoard's file.
 
-    Where the protocol chooses an epoch by the test images, it evaluates, and keeps the best epoch. Of several
-    processes all evaluate, and the first one writes.
+    If the protocol chooses an epoch by its test score, the log tests the epoch and keeps the best one. All
+    processes test, and the first one writes.
 
     Args:
         parts: The run.
-        folder: Where the files go.
-        display: Where the lines go.
+        folder: The run's folder.
+        display: Shows the lines.
 
     Attributes:
-        begins (list[int]): For each epoch, the number of batches before it; and the number of all batches.
+        begins (list[int]): The number of batches before each epoch, and in the end the number of all batches.
+
+    Raises:
+        RunError: If TensorBoard's file cannot be written.
+        InputError: If Weights & Biases does not start.
     """
 
     def __init__(self, parts: Parts, folder: RunFolder, display: Display) -> None:
@@ -44,7 +48,7 @@ class EpochLog:
             if not parts.processes.is_first:
                 return
             self.writer = SummaryWriter(str(folder.events), purge_step=parts.state.epoch + 1)
-            self.writer.flush()  # else its thread writes the first events at any time, and prints errors
+            self.writer.flush()  # otherwise its thread writes the first events later, and prints its errors
         if parts.config.report.wandb is not None:
             self.wandb = WandbLogger(parts.config.report.wandb, folder)
             self.wandb.log_hyperparams(parts.config.as_dict())
@@ -55,7 +59,7 @@ class EpochLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # What it could not write matters less than the error that ended the run.
+        # An error that ended the run is more important than an error of this file.
         with self.folder.errors(self.folder.events) if error is None else suppress(OSError):
             if self.writer is not None:
                 self.writer.close()
@@ -63,10 +67,13 @@ class EpochLog:
             self.wandb.finalize("success" if error is None else "failed")
 
     def __call__(self, row: dict[str, float]) -> None:
-        """Evaluates where the protocol asks for it, and writes and shows the row.
+        """Writes and shows the row of an epoch. Tests before, if the protocol wants it.
 
         Args:
-            row: The last row of the history; a test score is added to it.
+            row: The last row of the history. The test score is added to it.
+
+        Raises:
+            RunError: If a file cannot be written, or features are NaN or infinite.
         """
         config, state = self.parts.config, self.parts.state
         epoch, epochs = int(row["epoch"]), config.train.epochs
@@ -78,7 +85,7 @@ class EpochLog:
             line += f", test Recall@1 {100 * row[TEST_SCORE]:.1f}"
         if self.writer is None:
             return
-        # First what fails at once: TensorBoard writes in a thread, which prints a stack trace of its own.
+        # The CSV file is first: its errors are raised here. TensorBoard's thread would print a stack trace.
         with self.folder.writing(self.folder.metrics) as path:
             pd.DataFrame(state.history).to_csv(path, index=False)
         with self.folder.errors(self.folder.events):
@@ -90,6 +97,6 @@ class EpochLog:
         self.display.line(line)
         if collapsed(state.history):
             self.display.line(
-                f"warning: the features' spread fell to {100 * row['feature_scale']:.0f} % of its start; "
+                f"warning: the spread of the features fell to {100 * row['feature_scale']:.0f} % of its start; "
                 f"see feature_scale in {self.folder.metrics.name}"
             )

@@ -1,4 +1,4 @@
-"""The scores of a method's embeddings, and whether the scores can be trusted."""
+"""Scores of a method's embeddings, and their batch dependence."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -20,17 +20,18 @@ from pyg_bgformer.geometry import Geometry, Sphere
 from pyg_bgformer.methods import Method
 
 BATCH_DEPENDENCE_IMAGES = 32
+"""Number of test images that batch dependence is measured on."""
 
 REFINED_AT_A_TIME = 128
-"""Batches of test images that are refined together."""
+"""Number of batches of test images that are refined at a time."""
 
 
 class Extracted(NamedTuple):
     """Embeddings and other features of the images of one split, on the CPU.
 
     Attributes:
-        features: By name, ``(N, D)`` each.
-        labels: ``(N,)``.
+        features: Features ``(N, D)`` by name. D depends on the feature.
+        labels: ``(N,)`` int64, classes.
     """
 
     features: dict[str, Tensor]
@@ -38,15 +39,15 @@ class Extracted(NamedTuple):
 
 
 def extract_tested(parts: Parts, title: str, display: Display) -> list[Extracted]:
-    """Returns the features of all test images by the method as it is.
+    """Returns the features of all test images, computed by the method in its current state.
 
     Args:
         parts: The run.
-        title: What the progress bar says.
+        title: Title of the progress bar.
         display: Shows the progress.
 
     Raises:
-        RunError: Features are not finite.
+        RunError: If features are NaN or infinite.
     """
     done = count(1)
     with display.bar(title, sum(map(len, parts.test_loaders))) as update:
@@ -63,17 +64,17 @@ def extract_all(
     on_batch: Callable[[], None] = lambda: None,
     processes: Processes = ALONE,
 ) -> list[Extracted]:
-    """Returns the result of :meth:`Method.extract`, and the labels, for all images of each loader.
+    """Returns the features of :meth:`Method.extract` and the labels for all images of each loader.
 
     Args:
         fabric: The device.
-        method: On that device.
-        loaders: One for each split.
-        on_batch: Told after each batch.
-        processes: Their loaders share the images. Each process gets the features of all.
+        method: The method, on that device. It stays in evaluation mode.
+        loaders: A loader for each split.
+        on_batch: Called after each batch.
+        processes: The processes of the run. They share the images, and each gets the features of all images.
 
     Raises:
-        RunError: Features are not finite.
+        RunError: If features are NaN or infinite.
     """
     method.eval()
     with full_precision():
@@ -91,7 +92,7 @@ def _extract(
         found.append({name: x.cpu() for name, x in method.extract(images.to(fabric.device)).items()})
         labels.append(targets)
         on_batch()
-    if not rows:  # fewer batches than processes: this one gives no rows, but the others' types and sizes
+    if not rows:  # fewer batches than processes: this process has no rows, but needs the dtypes and sizes
         image, target, number = loader.dataset[0]
         one = method.extract(image[None].to(fabric.device))
         found = [{name: values[:0].cpu() for name, values in one.items()}]
@@ -103,8 +104,8 @@ def _extract(
     for name, x in whole.items():
         if broken := int((~x.isfinite()).any(dim=1).sum()):
             raise RunError(
-                f"the {name} features of {broken} of {len(x)} test images are not finite: training has diverged; "
-                "a smaller train.lr may help"
+                f"the {name} features of {broken} of {len(x)} test images are NaN or infinite: training has "
+                "diverged; a smaller train.lr may help"
             )
     return Extracted(whole, processes.gather(torch.cat(labels)))
 
@@ -112,12 +113,12 @@ def _extract(
 def score_tested(
     parts: Parts, extracted: Sequence[Extracted], *, refined: bool = True
 ) -> dict[str, EvaluationResult]:
-    """Returns the scores of the test images' features.
+    """Returns the scores of the test images by name of the feature.
 
     Args:
         parts: The run.
-        extracted: The test images, or queries and gallery.
-        refined: Also score features that the test images refine in each other, where the method does that.
+        extracted: Features of the test images, or of queries and gallery.
+        refined: Also score embeddings that test images refine among each other, if the method supports this.
     """
     further = refine(parts.method, extracted, parts.fabric.device) if refined else None
     return score(extracted, parts.method.geometry, parts.config.evaluation, parts.config.seed, further)
@@ -125,14 +126,17 @@ def score_tested(
 
 @torch.no_grad()
 def refine(method: Method, extracted: Sequence[Extracted], device: torch.device) -> Tensor | None:
-    """Returns the embeddings of the test images as they refine each other, on the CPU; usually nothing.
+    """Returns the embeddings of the test images after they have refined each other.
 
-    Where there is a gallery, the queries alone are refined, each in a batch with neighbours from the gallery.
+    If there is a gallery, only the queries are refined, each in a batch with its neighbours in the gallery.
 
     Args:
-        method: Says by its ``test_refinement`` whether and how test images are refined.
-        extracted: The test images, or queries and gallery.
-        device: Where the method is.
+        method: The method. Its ``test_refinement`` says whether and how test images are refined.
+        extracted: Features of the test images, or of queries and gallery.
+        device: The method's device.
+
+    Returns:
+        ``(N, D)`` on the CPU, or :obj:`None` if the method does not refine test images.
     """
     policy = method.test_refinement
     if policy is None:
@@ -159,15 +163,15 @@ def score(
     seed: int,
     refined: Tensor | None = None,
 ) -> dict[str, EvaluationResult]:
-    """Returns the retrieval and clustering scores of each feature.
+    """Returns the retrieval and clustering scores by name of the feature.
 
     Args:
-        extracted: The test images, or queries and gallery.
-        geometry: Its similarity compares the embeddings. Other features are compared by the cosine.
+        extracted: Features of the test images, or of queries and gallery.
+        geometry: Its similarity compares the embeddings. Other features are compared by cosine.
         evaluation: The recipe's section.
-        seed: Decides the start of k-means.
-        refined: Scored in addition to the others as ``refined``; compared with the gallery's plain embeddings
-            if there is a gallery.
+        seed: Seed of k-means.
+        refined: ``(N, D)``, refined embeddings, scored under the name ``refined``. If there is a gallery, they are
+            compared with its plain embeddings.
     """
     queries, gallery = extracted[0], extracted[1] if len(extracted) > 1 else None
     compared = {
@@ -192,10 +196,13 @@ def score(
 
 
 def recall_at_1(parts: Parts) -> float:
-    """Returns the Recall@1 of the embeddings, and computes nothing else.
+    """Returns the Recall@1 of the embeddings of the test images, from 0 to 1.
 
     Args:
         parts: The run.
+
+    Raises:
+        RunError: If features are NaN or infinite.
     """
     extracted = extract_all(parts.fabric, parts.method, parts.test_loaders, processes=parts.processes)
     if not parts.processes.is_first:
@@ -208,17 +215,17 @@ def recall_at_1(parts: Parts) -> float:
 
 @torch.no_grad()
 def measure_batch_dependence(fabric: Fabric, method: Method, loader: Batches) -> float:
-    """Returns how much the batch changes embeddings; see :func:`~pyg_bgformer.evaluation.batch_dependence`.
+    """Returns the :func:`~pyg_bgformer.evaluation.batch_dependence` of a method's embeddings.
 
     Args:
         fabric: The device.
-        method: On that device.
-        loader: Loads test images.
+        method: The method, on that device. It stays in evaluation mode.
+        loader: A loader of test images.
     """
     samples = loader.dataset
     samples = getattr(samples, "images", samples)
     count = min(BATCH_DEPENDENCE_IMAGES, len(samples))  # type: ignore[arg-type]
-    # Evenly spread, so that several classes are among them.
+    # The images are evenly spread, so that there are several classes.
     positions = [i * len(samples) // count for i in range(count)]  # type: ignore[arg-type]
     images = torch.stack([samples[i][0] for i in positions]).to(fabric.device)
     method.eval()
@@ -227,5 +234,5 @@ def measure_batch_dependence(fabric: Fabric, method: Method, loader: Batches) ->
 
 
 def full_precision() -> AbstractContextManager[None]:
-    """Keeps convolutions in float32 on GPUs that would round their inputs: scores would depend on the kernel."""
+    """Keeps convolutions in float32. With TF32 on a GPU, scores would depend on the convolution's algorithm."""
     return torch.backends.cudnn.flags(allow_tf32=False)

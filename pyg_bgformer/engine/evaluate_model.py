@@ -1,4 +1,4 @@
-"""The scores of a model that exists, without training."""
+"""Scores of an existing model, without training."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -34,25 +34,27 @@ def evaluate_model(
     settings: Sequence[str] = (),
     display: Display | None = None,
 ) -> RunResult:
-    """Scores a model on images with classes. Nothing is trained.
+    """Returns the scores of a model on images with classes. The model is not trained.
 
     >>> evaluate_model("timm/resnet50", "photos").trained["embedding"]["map_at_r"]  # doctest: +SKIP
 
     Args:
-        model: Folder of a run or of a saved model, a name on the Hugging Face hub, or a backbone by its name, for
-            example ``"timm/resnet50"``, whose pooled features are scored.
-        data: A folder of photos, of which all classes are scored; or one with folders of splits, whose test images
-            are scored; or a run, a recipe or a dataset, scored as a run scores it. ``None``: the data of the run.
-        weights: Of a backbone, a file of its weights.
-        image_size: Of a backbone, the side in pixels of the images that it sees.
+        model: Folder of a run or of a saved model, a name on the Hugging Face hub, or the name of a backbone such
+            as ``"timm/resnet50"``. The pooled features of a backbone are scored.
+        data: A folder of photos: all its classes are scored, or the test images if it has folders of splits. Or a
+            run, a recipe or a dataset: its test images are scored. ``None`` takes the data of the run, and so does
+            the folder that the run was trained on.
+        weights: File of a backbone's weights.
+        image_size: Side in pixels of the images that a backbone sees.
         settings: Keys of a recipe as on the command line, for example ``["--evaluation.recall_at", "[1, 10]"]``.
-        display: Shows the progress; by default nothing is shown.
+        display: Shows the progress. ``None`` shows nothing.
 
     Returns:
-        Scores in ``trained``, as those of a run; ``untrained`` is empty.
+        The result. Its ``trained`` has the scores, and its ``untrained`` is empty.
 
     Raises:
-        InputError: If there is no such model or data, or they are damaged.
+        InputError: If there is no such model or data, they are damaged, or a setting is wrong.
+        RunError: If features are NaN or infinite.
     """
     display = Silent() if display is None else display
     config = evaluated_config(model, data, settings)
@@ -64,13 +66,16 @@ def evaluate_model(
 
 
 def score_model(model: EmbeddingModel, config: Config, dataset: ImageDataset, display: Display) -> RunResult:
-    """Returns the scores of a model.
+    """Returns the scores of a model on a dataset, see :func:`evaluate_model`.
 
     Args:
         model: The model.
-        config: Data, protocol and evaluation; see :func:`as_model`.
+        config: Data, protocol and evaluation, from :func:`as_model`.
         dataset: The images.
         display: Shows the progress.
+
+    Raises:
+        RunError: If features are NaN or infinite.
     """
     part = protocol_part(config.protocol, dataset)
     fabric = build_fabric(config.train, alone=True)
@@ -111,7 +116,7 @@ def evaluated_config(model: str | Path, data: str | Path | None, settings: Seque
     Args:
         model: See :func:`evaluate_model`.
         data: See :func:`evaluate_model`.
-        settings: Further keys of the recipe.
+        settings: Keys of the recipe as on the command line.
 
     Raises:
         InputError: If there is no such data, or a setting is wrong.
@@ -120,7 +125,7 @@ def evaluated_config(model: str | Path, data: str | Path | None, settings: Seque
     recipe = run.recipe if run is not None and run.recipe.is_file() else None
     if data is None:
         if recipe is None:
-            raise InputError(f"'{model}' is not the folder of a run: name the data to score it on")
+            raise InputError(f"'{model}' is not the folder of a run; give the data that it is scored on")
         return read_config(["--config", str(recipe), *settings])
     place = Path(data).expanduser()
     if place.is_dir():
@@ -149,7 +154,7 @@ def as_model(config: Config, model: EmbeddingModel) -> Config:
     """Returns a configuration with the encoder, the geometry and the image size of a model.
 
     Args:
-        config: Data and evaluation.
+        config: The configuration to change.
         model: The model.
     """
     options = asdict(model.encoder.spec)

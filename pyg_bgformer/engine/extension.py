@@ -1,4 +1,4 @@
-"""Resuming a run, also a finished one to more epochs."""
+"""Resumes a run, and extends a finished run to more epochs."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,32 +14,33 @@ from pyg_bgformer.runs.folder import RunFolder
 from pyg_bgformer.runs.result import read_result
 
 ANY_NUMBER = {"train.devices", "train.nodes"}
-"""Keys of a recipe on which results do not depend."""
+"""Keys of a recipe that do not change the results."""
 
 
 def resumed_config(folder: RunFolder, settings: Sequence[str] = ()) -> Config:
-    """Returns the configuration of a run that is to be resumed.
+    """Returns the configuration to resume a run with.
 
-    It may be resumed on another number of processes. Those that torchrun or Slurm has started are taken.
+    The number of processes may change. If torchrun or Slurm has started several processes, all of them are used.
 
     Args:
         folder: The run's folder.
-        settings: ``--train.epochs N``, to extend a finished run; ``--train.devices N``, ``--train.nodes N``.
+        settings: ``--train.epochs N`` extends a finished run. ``--train.devices N`` and ``--train.nodes N`` change
+            the number of processes.
 
     Raises:
-        InputError: Something else is set, or the run is not finished and the number of epochs differs.
+        InputError: If another key is set, or the number of epochs changes and the run is not finished.
     """
     recipe = ["--config", str(folder.recipe)]
     own, config = read_config(recipe), read_config([*recipe, *settings])
     changed = differing(own.as_dict(), config.as_dict()).keys() - ANY_NUMBER
     if others := changed - {"train.epochs"}:
         raise InputError(
-            f"--resume takes --train.epochs N, --train.devices N, --train.nodes N and no other setting: its recipe "
-            f"is in {folder}; found {min(others)}"
+            f"--resume takes no settings except --train.epochs N, --train.devices N and --train.nodes N: it "
+            f"uses the recipe in {folder}; found {min(others)}"
         )
     if changed and folder.state != "finished":
         raise InputError(
-            f"{folder} is not finished: first resume it without --train.epochs, to its {own.train.epochs} epochs"
+            f"{folder} is not finished; first resume it without --train.epochs, to its {own.train.epochs} epochs"
         )
     if config.train == own.train and started_outside() is not None:
         return replace(config, train=replace(config.train, devices=None, nodes=1))
@@ -47,37 +48,40 @@ def resumed_config(folder: RunFolder, settings: Sequence[str] = ()) -> Config:
 
 
 def check_extension(folder: RunFolder, epochs: int) -> None:
-    """Refuses to resume a finished run, unless to more epochs and from its checkpoint.
+    """Raises an error unless a finished run can be extended.
 
     Args:
         folder: A finished run's folder.
-        epochs: Number of its last epoch from now on.
+        epochs: The new number of epochs.
 
     Raises:
-        InputError: The run has as many epochs already, or no checkpoint.
+        InputError: If the run already has this many epochs, or has no checkpoint.
     """
     done = read_result(folder).epochs
     if epochs <= done:
         raise InputError(
-            f"{folder} is finished: it was trained for {done} epochs. To train longer, extend it: "
+            f"{folder} is finished: it was trained for {done} epochs; to train it for more epochs, use "
             f"--resume {folder} --train.epochs N, with N above {done}"
         )
     if not folder.checkpoint.exists():
         raise InputError(
-            f"{folder} has no {folder.checkpoint.name} to train on from; a run keeps it with "
-            f"train.keep_checkpoint: true. Start a new run from its encoder: --encoder.weights {folder}/"
+            f"{folder} has no {folder.checkpoint.name}, which a run only keeps with train.keep_checkpoint: true; "
+            f"start a new run from its encoder with --encoder.weights {folder}/"
         )
 
 
 def reopen(folder: RunFolder, config: Config) -> None:
-    """Makes a finished run an unfinished one with more epochs; its checkpoint stays.
+    """Turns a finished run into an unfinished run with more epochs. Its checkpoint stays.
 
-    The learning rates of the further epochs are those that a run of so many epochs has there. With the schedules
-    ``constant`` and ``step`` the extended run equals such a run. With ``cosine`` the rate rises again first.
+    The new epochs have the learning rates of a run with the new number of epochs. With the schedules ``constant``
+    and ``step``, the extended run equals such a run. With ``cosine``, the learning rate first rises again.
 
     Args:
         folder: The run's folder.
         config: The run, with more epochs.
+
+    Raises:
+        RunError: If the folder cannot be written.
     """
     recipe = {**folder.read_recipe(), "train": config.as_dict()["train"]}
     folder.write_text(folder.recipe, yaml.safe_dump(recipe, sort_keys=False).rstrip())

@@ -1,4 +1,4 @@
-"""Training on a frozen backbone: its outputs are computed once a view and take the place of the images."""
+"""Training with a frozen backbone: its outputs are computed once for each view and replace the images."""
 
 import hashlib
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from pyg_bgformer.encoders import Encoder
 from pyg_bgformer.encoders.weights import tensors_hash
 
 BATCH_SIZE = 64
-"""Images that the backbone sees at a time."""
+"""Number of images that the backbone sees at a time."""
 
 
 def frozen_samples(
@@ -32,17 +32,17 @@ def frozen_samples(
     folder: Path | None = None,
     on_batch: Callable[[int, int], None] = lambda *_: None,
 ) -> FeatureSamples:
-    """Returns the backbone's outputs of all samples, from a file where they have been computed before.
+    """Returns the backbone's outputs for all samples. If a file has them already, they are read.
 
     Args:
         samples: Images with their transform.
-        encoder: Its backbone is used in evaluation mode and left on ``device``.
-        views: Augmented views of each image; :obj:`None` for a transform without randomness.
+        encoder: The encoder. Its backbone stays on ``device`` and in evaluation mode.
+        views: Number of augmented views of each image; :obj:`None` for a transform without randomness.
         seed: Decides the augmentation of the views.
-        device: Where the backbone runs.
-        workers: Processes that load images.
-        folder: Where the file is kept; :obj:`None` for none.
-        on_batch: Told how many batches are done, and of how many.
+        device: The device of the backbone.
+        workers: Number of processes that load images.
+        folder: Folder of the file; :obj:`None` writes no file.
+        on_batch: Called with the number of batches that are done and the number of all batches.
     """
 
     def compute(rows: np.ndarray) -> Tensor:
@@ -70,7 +70,7 @@ def frozen_samples(
 
 
 def _origin(samples: ImageSamples, encoder: Encoder, views: int | None, seed: int) -> dict[str, Any]:
-    """Returns everything on which the features of an image depend. Labels and splits are not among it."""
+    """Returns everything that the features of an image depend on. Labels and splits do not matter."""
     dataset = samples.dataset
     paths = "\n".join(dataset.table["path"])
     noise = (

@@ -1,4 +1,4 @@
-"""What the batch graph and the features look like during training, as scalars that are logged once an epoch."""
+"""Numbers about the batch graph and the features, which are logged once in each epoch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,18 +9,18 @@ from torch import Tensor, nn
 from pyg_bgformer.methods import Method
 
 COLLAPSE_LIMIT = 0.1
-"""A ``feature_scale`` below this is reported as a collapse."""
+"""Below this ``feature_scale``, the features have collapsed."""
 
 
 def graph_insight(method: Method, features: Tensor, labels: Tensor) -> dict[str, float]:
     """Returns ``same_class_attention`` and ``edge_homophily`` of the first graph of :meth:`Method.edges`.
 
-    Training continues as if this had not been called: modes, buffers and random numbers stay as they are.
+    Modes and random numbers of the training do not change.
 
     Args:
-        method: Any method; without a graph the result is empty.
-        features: Backbone features ``(N, F)`` of a batch.
-        labels: Their classes ``(N,)``.
+        method: The method. If it has no graph, the result is empty.
+        features: ``(N, F)``, backbone features of a batch.
+        labels: ``(N,)``, their classes.
     """
     with unchanged(method, features.device):
         edges = method.edges(features.detach(), labels)
@@ -35,11 +35,11 @@ def graph_insight(method: Method, features: Tensor, labels: Tensor) -> dict[str,
 
 @contextmanager
 def unchanged(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Puts a module into eval mode without gradients; restores modes and random numbers afterwards.
+    """Puts a module into eval mode without gradients. Restores modes and random numbers afterwards.
 
     Args:
-        module: Its submodules may be in different modes.
-        device: Whose random numbers are restored besides the CPU's.
+        module: The module. Its submodules may be in different modes.
+        device: The random numbers of this device are restored, and those of the CPU.
     """
     modes = [(part, part.training) for part in module.modules()]
     try:
@@ -53,15 +53,15 @@ def unchanged(module: nn.Module, device: torch.device) -> Iterator[None]:
 
 @torch.no_grad()
 def feature_spread(features: Tensor) -> float:
-    """Returns the standard deviation over a batch, averaged over the dimensions of ``(N, F)`` features."""
+    """Returns the standard deviation of ``(N, F)`` features over the batch, averaged over the dimensions."""
     return features.float().std(dim=0, correction=0).mean().item()
 
 
 def collapsed(history: list[dict[str, float]]) -> bool:
-    """Returns whether the features' spread fell below the limit in the last epoch for the first time.
+    """Returns whether ``feature_scale`` is below :data:`COLLAPSE_LIMIT` for the first time in the last epoch.
 
     Args:
-        history: One row an epoch, each with a ``feature_scale``.
+        history: One row for each epoch, each with a ``feature_scale``.
     """
     low = [row["feature_scale"] < COLLAPSE_LIMIT for row in history]
     return low[-1] and not any(low[:-1])
@@ -69,18 +69,18 @@ def collapsed(history: list[dict[str, float]]) -> bool:
 
 @torch.no_grad()
 def same_class_mass(edge_index: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-    r"""Returns the share of the weight on *other* samples that falls on samples of the same class.
+    r"""Returns the share of the weight on *other* samples that is on samples of the same class.
 
     .. math::
         \frac{\sum_{j \neq i, \, y_j = y_i} w_{ij}}{\sum_{j \neq i} w_{ij}}
 
     Args:
-        edge_index: Edges ``(2, E)``; self loops count on neither side.
-        weight: Attention or propagation weights, not negative, ``(E,)`` or one per head ``(E, H)``.
-        labels: Classes ``(N,)``.
+        edge_index: ``(2, E)``, source and target of each edge. Self loops are not counted.
+        weight: Attention or propagation weights from 0, ``(E,)`` or one for each head ``(E, H)``.
+        labels: ``(N,)``, classes.
 
     Returns:
-        A scalar in [0, 1]; 0 where no weight lies on other samples.
+        A scalar from 0 to 1. It is 0 if there is no weight on other samples.
     """
     source, target = edge_index
     weight = weight.float() if weight.dim() == 1 else weight.float().sum(dim=1)
@@ -90,12 +90,13 @@ def same_class_mass(edge_index: Tensor, weight: Tensor, labels: Tensor) -> Tenso
 
 
 def edge_homophily(edge_index: Tensor, labels: Tensor) -> Tensor:
-    """Returns the share of the edges, self loops left out, that join equal labels.
+    """Returns the share of the edges without self loops that join equal labels, from 0 to 1.
 
-    It equals ``torch_geometric.utils.homophily(method="edge")``, but stays on its device, and is 0 without edges.
+    Without self loops it equals ``torch_geometric.utils.homophily(method="edge")``. It stays on the device. It is
+    0 if there are no edges.
 
     Args:
-        edge_index: Edges ``(2, E)``.
-        labels: Classes ``(N,)``.
+        edge_index: ``(2, E)``, source and target of each edge.
+        labels: ``(N,)``, classes.
     """
     return same_class_mass(edge_index, torch.ones_like(edge_index[0]), labels)

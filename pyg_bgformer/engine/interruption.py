@@ -1,4 +1,4 @@
-"""How a run is stopped: Ctrl-C, a scheduler's SIGTERM, a closed terminal, a worker process that dies."""
+"""Stops a run cleanly after Ctrl-C, SIGTERM, a closed terminal, or the death of a worker process."""
 
 import os
 import signal
@@ -12,10 +12,10 @@ from pyg_bgformer.errors import one_line
 
 
 class StopRequest:
-    """Whether a stop has been asked for.
+    """A request to stop the training.
 
     Attributes:
-        asked: By a signal, or because training cannot continue.
+        asked: Whether a signal has asked to stop, or training cannot continue.
         failure: Why training cannot continue.
     """
 
@@ -26,9 +26,9 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Turns the first stop signal into a request that the training loop reads between two steps.
+    """Turns the first stop signal into a request, which the training loop reads between two steps.
 
-    A second signal acts as it would outside the block, for those who cannot wait.
+    A second signal acts at once, as it does outside the block.
     """
     request = StopRequest()
 
@@ -41,7 +41,7 @@ def stop_on_signal() -> Iterator[StopRequest]:
 
 @contextmanager
 def interrupted_by_signal() -> Iterator[None]:
-    """Lets SIGTERM and SIGHUP raise :class:`KeyboardInterrupt`, as Ctrl-C does."""
+    """Makes SIGTERM and SIGHUP raise :class:`KeyboardInterrupt` in the block, as Ctrl-C does."""
 
     def interrupt() -> None:
         raise KeyboardInterrupt
@@ -52,7 +52,7 @@ def interrupted_by_signal() -> Iterator[None]:
 
 @contextmanager
 def _handled(act: Callable[[], None], *, once: bool) -> Iterator[None]:
-    """Lets stop signals to this process call ``act``, unless they are ignored, for example by ``nohup``.
+    """Makes stop signals call ``act`` in the block. Ignored signals stay ignored, for example under ``nohup``.
 
     Only the main thread can handle signals. In another thread the block changes nothing.
     """
@@ -63,7 +63,7 @@ def _handled(act: Callable[[], None], *, once: bool) -> Iterator[None]:
         previous = {n: handler for n, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        if os.getpid() != process:  # a worker process that is just starting
+        if os.getpid() != process:  # a worker process that has not reset its handlers yet
             return
         if once:
             restore()
@@ -83,10 +83,10 @@ def _handled(act: Callable[[], None], *, once: bool) -> Iterator[None]:
 
 @contextmanager
 def whole_steps() -> Iterator[None]:
-    """Keeps the death of a worker process from raising an error in the middle of a training step.
+    """Prevents the death of a worker process from raising an error in the middle of a training step.
 
-    PyTorch raises it wherever the program is, even between an optimiser's step and the count of that step. After
-    the block the error is raised where the next batch is loaded.
+    PyTorch raises it at any place in the program, even between an optimiser's step and the count of that step.
+    After the block, the error is raised when the next batch is loaded.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -100,14 +100,14 @@ def whole_steps() -> Iterator[None]:
 
 
 def worker_death(error: BaseException) -> str:
-    """Returns what to tell a user about the death of a worker process.
+    """Returns the message for a user about the death of a worker process.
 
     Args:
-        error: See :func:`is_worker_death`.
+        error: An error for which :func:`is_worker_death` is true.
     """
     reason = one_line(error).rstrip(".")
     return (
-        f"a process that loads images died ({reason}): the machine may have run out of memory, where a smaller "
+        f"a process that loads images died ({reason}); the machine may have run out of memory, then a smaller "
         "data.workers helps"
     )
 
@@ -116,6 +116,6 @@ def is_worker_death(error: BaseException) -> bool:
     """Returns whether an error says that a process that loads images was killed.
 
     Args:
-        error: Raised while a batch was loaded.
+        error: An error that was raised while a batch was loaded.
     """
     return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")

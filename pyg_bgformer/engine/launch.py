@@ -1,4 +1,4 @@
-"""Device, precision and processes of a run, by Lightning Fabric."""
+"""Device, precision and processes of a run, with Lightning Fabric."""
 
 import logging
 import os
@@ -19,26 +19,25 @@ from pyg_bgformer.engine.processes import ALONE, Processes
 from pyg_bgformer.errors import InputError
 
 PATIENCE = timedelta(days=1)
-"""How long a process waits for another one that lives: the first one may compute features or scores for hours."""
+"""How long a process waits for another one. The first may compute features or scores for hours."""
 
 
 class Launcher(_SubprocessScriptLauncher):
-    """Starts the command again for each further process of this machine.
+    """Starts the same command again for each further process of this machine.
 
-    Fabric's own launcher also kills the first process when another one dies, before it can say why.
+    Fabric's own launcher kills the first process when another one dies, before the first one can say why.
     """
 
     def launch(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         """Starts the processes and calls a function.
 
         Raises:
-            InputError: This program cannot be started again, as a notebook cannot.
+            InputError: If this program cannot be started again, for example because it is a notebook.
         """
         if not self.cluster_environment.creates_processes_externally:
             if not hasattr(sys.modules["__main__"], "__file__"):
                 raise InputError(
-                    "train.devices: further processes start this program again, which a notebook cannot; use "
-                    "pyg-bgformer run, or torchrun"
+                    "train.devices: several processes cannot start from a notebook; use pyg-bgformer run"
                 )
             self._call_children_scripts()
         _set_num_threads_if_needed(num_processes=self.num_processes)
@@ -46,10 +45,10 @@ class Launcher(_SubprocessScriptLauncher):
 
 
 class Replicated(DDPStrategy):
-    """Fabric's processes without its wrapper of modules, which would average gradients: the engine sums its own."""
+    """Fabric's strategy for several processes, without averaging gradients. The engine sums them itself."""
 
     def setup_module(self, module: nn.Module) -> nn.Module:  # type: ignore[override]
-        """Returns the module as it is."""
+        """Returns the module unchanged."""
         return module
 
     def _configure_launcher(self) -> None:
@@ -61,9 +60,9 @@ class Started(NamedTuple):
     """Processes that another program has started.
 
     Attributes:
-        number: How many.
-        nodes: On how many machines.
-        program: Its name.
+        number: Number of processes.
+        nodes: Number of machines.
+        program: Name of the program.
     """
 
     number: int
@@ -72,16 +71,16 @@ class Started(NamedTuple):
 
 
 def started_outside() -> Started | None:
-    """Returns what torchrun or Slurm has started; :obj:`None` where this process stands alone.
+    """Returns the processes that torchrun or Slurm has started; :obj:`None` if this is the only process.
 
     Raises:
-        InputError: The environment speaks of several processes, and it is not known who started them.
+        InputError: If environment variables name several processes, but no known program has started them.
     """
     environment = os.environ
     if torch.distributed.is_torchelastic_launched():
         number = int(environment["WORLD_SIZE"])
         started = Started(number, number // int(environment["LOCAL_WORLD_SIZE"]), "torchrun")
-    elif "LOCAL_RANK" in environment:  # started by Fabric, or as it would
+    elif "LOCAL_RANK" in environment:  # started by Fabric, or in the same way
         return None
     else:
         number = int(environment.get("SLURM_STEP_NUM_TASKS", "1"))
@@ -89,14 +88,14 @@ def started_outside() -> Started | None:
         for name in ("WORLD_SIZE", "SLURM_NTASKS"):
             if environment.get(name, "1") not in ("1", str(number)):
                 raise InputError(
-                    f"{name} is {environment[name]}, but there is only this process: start the run by torchrun or "
+                    f"{name} is {environment[name]}, but there is only one process; start the run with torchrun or "
                     f"srun, or unset {name}"
                 )
     return started if started.number > 1 else None
 
 
 def is_follower() -> bool:
-    """Returns whether the environment says that another process is the first of the run, and speaks."""
+    """Returns whether another process is the first one of the run, according to environment variables."""
     by_slurm = ["SLURM_PROCID"] if os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1" else []
     return any(os.environ.get(name, "0") != "0" for name in ("LOCAL_RANK", "RANK", "NODE_RANK", *by_slurm))
 
@@ -108,7 +107,7 @@ def processes_asked(train: TrainConfig) -> tuple[int, int]:
         train: The recipe's section.
 
     Raises:
-        InputError: They are not as many as torchrun or Slurm has started.
+        InputError: If the recipe wants another number of processes than torchrun or Slurm has started.
     """
     outside = started_outside()
     if outside is None:
@@ -116,20 +115,21 @@ def processes_asked(train: TrainConfig) -> tuple[int, int]:
     if train.devices is not None and train.devices * train.nodes != outside.number:
         raise InputError(
             f"train.devices x train.nodes is {train.devices} x {train.nodes}, but {outside.program} started "
-            f"{outside.number} processes; leave train.devices out to take what is started"
+            f"{outside.number} processes; leave train.devices out to use all of them"
         )
     return outside.number // outside.nodes, outside.nodes
 
 
 def build_fabric(train: TrainConfig, *, alone: bool = False) -> Fabric:
-    """Returns device, precision and processes. The other processes start with ``launch()`` of what is returned.
+    """Returns a Fabric with the device, precision and processes of the recipe. Its ``launch()`` starts them.
 
     Args:
         train: The recipe's section.
-        alone: For this process alone, whatever the recipe says.
+        alone: Use one process, even if the recipe wants several.
 
     Raises:
-        InputError: This machine has no such device, the device no such precision, or as many processes cannot be.
+        InputError: If this machine has no such device, the device does not support the precision, or there are more
+            processes than devices.
     """
     device = train.device
     if device == "cuda" and not torch.cuda.is_available():
@@ -140,7 +140,7 @@ def build_fabric(train: TrainConfig, *, alone: bool = False) -> Fabric:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device != "cuda" and train.precision == "16-mixed":
         raise InputError(
-            "train.precision: 16-mixed needs a cuda device; use 32-true or bf16-mixed on another"
+            "train.precision: 16-mixed needs a cuda device; use 32-true or bf16-mixed on other devices"
         )
     devices, nodes = (1, 1) if alone else processes_asked(train)
     if devices * nodes == 1:
@@ -167,7 +167,7 @@ def processes_of(fabric: Fabric) -> Processes:
     """Returns the processes of a run.
 
     Args:
-        fabric: Launched.
+        fabric: The run's Fabric, after ``launch()``.
     """
     launcher = fabric.strategy.launcher
     if not isinstance(launcher, Launcher):

@@ -1,4 +1,4 @@
-"""Loaders of images: training batches in the sampler's order, and the images that are tested."""
+"""Loaders of images: training batches in the order of the sampler, and test images."""
 
 import math
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ Batch = tuple[Tensor | Cuts, Tensor, Tensor]
 """Images ``(B, 3, S, S)`` or what they will be made of, labels ``(B,)`` and rows ``(B,)``."""
 
 Batches = DataLoader[tuple[Tensor, int, int]]
-"""Loads ``images (B, 3, S, S)``, ``labels (B,)`` and ``rows (B,)``: samples, collated."""
+"""Loads images ``(B, 3, S, S)``, labels ``(B,)`` and rows of the dataset ``(B,)``."""
 
 
 class Upload:
@@ -64,12 +64,15 @@ class Upload:
 
 
 def open_cache(data: DataConfig, dataset: ImageDataset, display: Display) -> ImageCache | None:
-    """Returns the decoded images, which are made at first use; :obj:`None` where the recipe wants none.
+    """Returns the cache of decoded images, which is made at first use; :obj:`None` if the recipe wants no cache.
 
     Args:
         data: The recipe's section.
-        dataset: Whose images.
-        display: Shows the progress.
+        dataset: The dataset.
+        display: Shows the progress of decoding.
+
+    Raises:
+        InputError: If an image cannot be read, or the cache cannot be written.
     """
     if data.cache is None:
         return None
@@ -92,15 +95,15 @@ def train_samples(
     *,
     normalised: bool = True,
 ) -> NoisySamples:
-    """Returns the training images, augmented; not augmented for a frozen encoder that is trained on no views.
+    """Returns the augmented training images. Without views, a frozen encoder gets images that are not augmented.
 
     Args:
         data: The recipe's section.
-        seed: Decides which images are noise, where the recipe asks for some.
-        dataset: What the training sees.
-        encoder: Says how images are normalised.
+        seed: Decides which images are replaced by noise, if the recipe wants some.
+        dataset: The dataset that training sees.
+        encoder: Its mean and standard deviation normalise the images.
         cache: Decoded images to read instead of the files.
-        normalised: Otherwise images are uint8, and the encoder normalises them.
+        normalised: Whether images are normalised. Otherwise they are uint8, and the encoder normalises them.
     """
     norm: dict[str, Any] = {"mean": encoder.mean, "std": encoder.std, "normalised": normalised}
     plain = encoder.spec.frozen and data.views is None
@@ -131,31 +134,30 @@ def build_train_loader(
     device: torch.device,
     processes: Processes = ALONE,
 ) -> Batches:
-    """Returns training images, augmented, in the sampler's order; of a frozen encoder their features.
+    """Returns a loader of augmented training images in the order of the sampler.
 
     With ``augment_on: device`` the images are :class:`~pyg_bgformer.data.cuts.Cuts`. Each process loads its part of
-    a batch. Features are small: each process loads all of them.
-
-    The reduction of a frozen encoder is fitted to these features.
+    a batch. A frozen encoder gets features instead of images, and each process loads all of them. If the encoder
+    reduces its features (``pca_dim``), the reduction is fitted here.
 
     Args:
         data: The recipe's section.
         seed: See :func:`train_samples`.
-        dataset: What the training sees.
-        encoder: Says how images are normalised.
+        dataset: The dataset that training sees.
+        encoder: Its mean and standard deviation normalise the images.
         sampler: Decides the batches.
         cache: Decoded images to read instead of the files.
-        device: Where batches go, and where the features of a frozen encoder are computed.
-        processes: Those that load parts of a batch.
+        device: The device that batches go to. Features of a frozen encoder are computed there.
+        processes: The processes of the run. Each one loads a part of a batch.
 
     Raises:
-        InputError: Images cannot be augmented on the device.
+        InputError: If images cannot be augmented on the device.
     """
     samples = train_samples(data, seed, dataset, encoder, cache, normalised=not _uint8(data, encoder, device))
     if not encoder.spec.frozen:
         collate = None
         if data.augment_on == "device":
-            if device.type == "mps":  # it has no float64
+            if device.type == "mps":  # mps has no float64
                 raise InputError(
                     "data.augment_on: device works on cuda and cpu, found mps; set it to workers"
                 )
@@ -171,11 +173,11 @@ def build_train_loader(
 
 
 class OwnPart(Sampler[list[Draw]]):
-    """The part of each batch of a plan that is this process's.
+    """Yields the part of each batch that belongs to this process.
 
     Args:
         sampler: Plans whole batches.
-        processes: Share them.
+        processes: The processes of the run.
     """
 
     def __init__(self, sampler: PlannedSampler, processes: Processes) -> None:
@@ -192,7 +194,7 @@ class OwnPart(Sampler[list[Draw]]):
 
 
 def test_splits(dataset: ImageDataset) -> list[str]:
-    """Returns the splits that are tested: ``test``, or ``query`` and ``gallery``; ``train`` if there are none.
+    """Returns the tested splits: ``query`` and ``gallery`` if they exist, otherwise ``test``, otherwise ``train``.
 
     Args:
         dataset: The dataset.
@@ -213,18 +215,19 @@ def build_test_loaders(
     device: torch.device,
     processes: Processes = ALONE,
 ) -> list[Batches]:
-    """Returns images of each of :func:`test_splits`, resized and centre-cropped, in the table's order.
+    """Returns a loader for each of :func:`test_splits`: resized and cropped images in the order of the dataset.
 
-    Of a frozen encoder these are their features. Each process loads whole batches, which are those of one process.
+    A frozen encoder gets features instead of images. Several processes share the batches, which are the same as
+    those of one process.
 
     Args:
         data: The recipe's section.
         batch_size: Number of images in a batch.
-        dataset: Whose images.
-        encoder: Says how images are normalised.
+        dataset: The dataset.
+        encoder: Its mean and standard deviation normalise the images.
         cache: Decoded images to read instead of the files.
-        device: Where batches go, and where the features of a frozen encoder are computed.
-        processes: Those that load parts of a split.
+        device: The device that batches go to. Features of a frozen encoder are computed there.
+        processes: The processes of the run. Each one loads a part of the batches.
     """
     norm: dict[str, Any] = {
         "mean": encoder.mean,
@@ -244,7 +247,7 @@ def build_test_loaders(
 
 
 def _extraction(data: DataConfig, device: torch.device) -> dict[str, Any]:
-    """Returns where and with what the features of a frozen backbone are computed."""
+    """Returns the arguments of :func:`frozen_samples` that the recipe sets."""
     folder = data.feature_cache
     return {
         "device": device,
@@ -254,9 +257,9 @@ def _extraction(data: DataConfig, device: torch.device) -> dict[str, Any]:
 
 
 def _uint8(data: DataConfig, encoder: Encoder, device: torch.device) -> bool:
-    """Whether images stay uint8 until they are on the device: a quarter of the bytes to move.
+    """Returns whether images stay uint8 until they are on the device. That is a quarter of the bytes to move.
 
-    On a CPU the worker processes normalise, so that the process that trains need not.
+    On a CPU the worker processes normalise images, because the training process has less time.
     """
     return device.type == "cuda" and not encoder.spec.frozen and not data.random_erasing
 
@@ -267,7 +270,7 @@ def _loading(data: DataConfig, device: torch.device, workers: int | None = None)
         "num_workers": workers,
         "worker_init_fn": leave_signals_to_main,
         "persistent_workers": workers > 0,
-        # Its own generator: with torch's, each new iterator would move the random numbers of the training.
+        # Its own generator. With torch's generator, each new iterator would change the random numbers of training.
         "generator": torch.Generator(),
         "pin_memory": device.type == "cuda",
     }

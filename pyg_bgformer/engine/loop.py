@@ -1,4 +1,4 @@
-"""The training loop; it knows a method's contract and no method."""
+"""The training loop. It works with every :class:`~pyg_bgformer.methods.Method`."""
 
 import time
 from collections import deque
@@ -37,7 +37,7 @@ from pyg_bgformer.methods import Update
 from pyg_bgformer.runs.folder import RunFolder
 
 OnBatch = Callable[[int, int, float], None]
-"""Told after each batch: epochs finished, batches finished of the next one, and the loss."""
+"""Called after each batch: number of finished epochs, number of finished batches in the next one, and the loss."""
 
 
 def fit(
@@ -48,18 +48,19 @@ def fit(
     on_epoch: Callable[[dict[str, float]], None] = lambda _: None,
     on_idle: Callable[[list[str]], None] = lambda _: None,
 ) -> None:
-    """Trains from where the state stands to the last epoch, and saves a checkpoint after each.
+    """Trains from the current state to the last epoch, and writes a checkpoint after each epoch.
 
     Args:
-        parts: The run; its state is changed in place.
-        folder: Where checkpoints go; :obj:`None` for none.
-        on_batch: Progress.
-        on_epoch: Told what was logged of each epoch.
-        on_idle: Told, after the first batch of an epoch, of trainable parameters that no update of it reached.
+        parts: The run. Its state is changed in place.
+        folder: The run's folder; :obj:`None` writes no checkpoints.
+        on_batch: Called after each batch, see :data:`OnBatch`.
+        on_epoch: Called after each epoch with its row of the history.
+        on_idle: Called after the first batch of an epoch with the names of parameters that got no gradient.
 
     Raises:
-        Interrupted: A signal asked to stop; the checkpoint holds the state after the last whole step.
-        RunError: A loss term or the gradient is not finite, the method refuses a batch, or a worker process died.
+        Interrupted: If a signal stops the run. The checkpoint has the state after the last whole step.
+        RunError: If a loss term or the gradient is NaN or infinite, the method refuses a batch, or a worker process
+            died.
     """
     state, train = parts.state, parts.config.train
     processes = parts.processes
@@ -96,7 +97,7 @@ def _train_epoch(
     on_batch: OnBatch,
     on_idle: Callable[[list[str]], None],
 ) -> bool:
-    """Returns whether the epoch came to its end."""
+    """Trains on the rest of an epoch. Returns whether the epoch is finished."""
     state, train = parts.state, parts.config.train
     state.method.train()
     first, total = state.batch, parts.sampler.batches_in(state.epoch)
@@ -135,7 +136,7 @@ def _batches(
 ) -> Iterator[Batch]:
     """Yields the batches of all epochs, on the device.
 
-    Where a worker process of one process dies, the batches end on all of them with a stop request.
+    If a process that loads images dies, the batches end on all processes of the run, with a stop request.
     """
     upload = Upload(device)
     batches = iter(loader)
@@ -146,7 +147,7 @@ def _batches(
         except RuntimeError as error:
             if not is_worker_death(error):
                 raise
-            if not stop.asked:  # a signal may have ended the worker too
+            if not stop.asked:  # after a stop signal, the death of a worker is not a failure
                 stop.failure = worker_death(error)
             stop.asked = True
         if processes.any(batch is None) or batch is None:
@@ -164,18 +165,21 @@ def train_batch(
 ) -> tuple[Readings, set[nn.Parameter]]:
     """Carries out the method's updates on one batch, one after another.
 
-    Before the first batch of an epoch is trained on, the graph and the spread of its features are measured.
+    Before training on the first batch of an epoch, its graph and the spread of its features are measured.
 
     Args:
         fabric: Device and precision.
-        state: The training; it is changed in place.
+        state: The training, changed in place.
         train: The recipe's section.
-        images: Images ``(N, 3, S, S)``, cuts that will be images, or features ``(N, F)`` of a frozen backbone.
-        labels: ``(N,)``.
+        images: ``(n, 3, S, S)``, cuts that become such images, or features ``(N, F)`` of a frozen backbone.
+        labels: ``(n,)``, their classes.
         encoding: How the batch is encoded.
 
     Returns:
-        What the updates log, and the parameters that one of them gave a gradient.
+        The logged terms by name, and the parameters that got a gradient.
+
+    Raises:
+        RunError: If a loss term or the gradient is NaN or infinite, or the method refuses the batch.
     """
     readings = Readings(state.epoch, state.batch)
     reached: set[nn.Parameter] = set()
@@ -191,7 +195,14 @@ def train_batch(
 
 
 def observe(fabric: Fabric, state: TrainState, features: Tensor, labels: Tensor) -> None:
-    """Keeps what :mod:`pyg_bgformer.engine.insight` measures of a batch until the epoch's row is written."""
+    """Writes the measurements of :mod:`pyg_bgformer.engine.insight` on a batch to ``state.insight``.
+
+    Args:
+        fabric: Device and precision.
+        state: The training, changed in place.
+        features: ``(N, F)``, backbone features.
+        labels: ``(N,)``, their classes.
+    """
     spread = feature_spread(features)
     if state.first_spread is None:
         state.first_spread = spread
@@ -207,7 +218,7 @@ def _next(fabric: Fabric, readings: Readings, updates: Iterator[Update]) -> Upda
 
 @contextmanager
 def _as_run_error(readings: Readings) -> Iterator[None]:
-    """Adds the epoch and the batch when a module refuses its input, for example features that are not finite."""
+    """Adds the epoch and the batch to the error of a module that refuses its input, for example NaN features."""
     try:
         yield
     except ValueError as error:
@@ -223,7 +234,7 @@ def _step(
     batch: EncodedBatch,
     readings: Readings,
 ) -> set[nn.Parameter]:
-    """Moves the parameters of the update's groups and returns those that its loss reached."""
+    """Carries out an optimiser step for the update's groups. Returns the parameters that got a gradient."""
     moved = [
         parameter
         for group in state.optimizer.param_groups
@@ -232,7 +243,7 @@ def _step(
         if parameter.requires_grad
     ]
     state.optimizer.zero_grad()
-    # All others stay without a gradient, and the optimiser leaves them and their moments alone.
+    # All other parameters have no gradient, so the optimiser does not change them and their moments.
     batch.backward(update.loss, moved)
     reached = {parameter for parameter in moved if parameter.grad is not None}
     if update.zero_filled:
@@ -256,7 +267,7 @@ def _clip(fabric: Fabric, state: TrainState, train: TrainConfig, readings: Readi
     norm = fabric.clip_gradients(
         state.method, state.optimizer, max_norm=train.clip_norm, error_if_nonfinite=False
     )
-    # With fp16 an overflow is ordinary: the scaler skips that step and lowers its scale.
+    # With fp16 an overflow is normal: the scaler skips the step and lowers its scale.
     if train.precision != "16-mixed" and norm is not None:
         readings.add({NORM: norm}, logged=set())
 

@@ -1,4 +1,4 @@
-"""What a finished run leaves besides its result: values of each query, and the model to deploy."""
+"""Outputs of a finished run besides its result: the values of each query, and the trained model."""
 
 from dataclasses import asdict
 
@@ -12,20 +12,20 @@ from pyg_bgformer.runs.folder import RunFolder
 from pyg_bgformer.runs.result import RunResult, Scores
 
 SHOWN = ("recall_at_", "map_at_r", "r_precision", "nmi", "ami", "ari", "pair_f1")
-"""Scores that a deployed model carries, or what their names begin with."""
+"""Scores that a saved model has: the beginnings of their names."""
 
 
 def plain(results: dict[str, EvaluationResult]) -> Scores:
     """Returns scores as plain values.
 
     Args:
-        results: By feature.
+        results: Results by name of the feature.
     """
     return {name: result.as_dict() for name, result in results.items()}
 
 
 def deployed(config: Config, method: Method, result: RunResult) -> EmbeddingModel:
-    """Returns the model to deploy, with what its users should know of its training.
+    """Returns the trained model, with the facts about its training that its users need.
 
     Args:
         config: The run.
@@ -34,7 +34,7 @@ def deployed(config: Config, method: Method, result: RunResult) -> EmbeddingMode
     """
     data = ("dataset", "dataset_manifest_sha256", "dataset_partial", "dataset_cropped")
     origin = asdict(result.provenance)
-    # Scores of training images say nothing about others, and would be read as if they did.
+    # Scores on training images say nothing about other images, but readers would think so.
     scores = {} if result.tested == "training images" else result.trained["embedding"]
     return EmbeddingModel(
         method.encoder,
@@ -56,12 +56,15 @@ def deployed(config: Config, method: Method, result: RunResult) -> EmbeddingMode
 
 
 def write_queries(folder: RunFolder, dataset: ImageDataset, trained: dict[str, EvaluationResult]) -> None:
-    """Writes one row a query: its class, and for each feature its first positive's rank and its precisions.
+    """Writes one row for each query: its class, and its scores for each feature.
 
     Args:
         folder: The run's folder.
-        dataset: Whose test images were the queries.
-        trained: Scores by feature.
+        dataset: The dataset. Its test images, or its queries, are the queries.
+        trained: Results by name of the feature.
+
+    Raises:
+        RunError: If the file cannot be written.
     """
     queries = dataset.rows(test_splits(dataset)[0])
     rows = dataset.table.loc[queries, ["path", "original_class"]].reset_index(drop=True)

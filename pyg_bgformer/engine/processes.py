@@ -1,4 +1,4 @@
-"""The processes that carry out one run together: what they exchange, and how they end together."""
+"""The processes of one run: what they exchange, and how they end together."""
 
 import os
 import subprocess
@@ -19,10 +19,10 @@ from pyg_bgformer.errors import InputError, Interrupted, RunError, one_line
 T = TypeVar("T")
 
 GRACE_SECONDS = 10
-"""After the death of a process, the others have so long to notice it by themselves."""
+"""How long the other processes have to notice the death of a process by themselves."""
 
 REASON = "pyg_bgformer/reason"
-"""Key under which a process leaves the reason of its end."""
+"""Key under which a process stores the reason for its end."""
 
 
 class LostProcess(RuntimeError):
@@ -31,13 +31,13 @@ class LostProcess(RuntimeError):
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a run, seen from one of them. Each method is called by all of them, in the same order.
+    """The processes of a run, seen from one of them. All of them call the same methods in the same order.
 
     Args:
-        rank: Number of this process, from 0. The first one writes all files, and it alone speaks.
+        rank: Number of this process, from 0. Only the first process writes files and prints.
         count: Number of processes.
-        children: Processes that this one has started.
-        parent: The process that started this one, where that is the first process of the run.
+        children: Processes that this process has started.
+        parent: Identifier of the process that started this one, if that is the first process of the run.
     """
 
     rank: int = 0
@@ -47,18 +47,21 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
     def part(self, total: int) -> range:
-        """Returns which of ``total`` items are this process's: neighbours, to within one as many as any other's."""
+        """Returns which of ``total`` items belong to this process. The processes' shares differ by at most one."""
         return range(total * self.rank // self.count, total * (self.rank + 1) // self.count)
 
     def gather(self, own: Tensor) -> Tensor:
-        """Returns the rows of all processes, one process after another, without gradient.
+        """Returns the rows of all processes in the order of the processes, without gradient.
 
         Args:
-            own: ``(n, ...)``, on any device. Processes may have different numbers of rows.
+            own: ``(n, ...)``, the rows of this process, on any device. n may differ between processes.
+
+        Returns:
+            ``(N, ...)``, N the sum of all n.
         """
         if self.count == 1:
             return own.detach()
@@ -71,22 +74,22 @@ class Processes:
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
     def sizes(self, own: int) -> list[int]:
-        """Returns a number of each process."""
+        """Returns the numbers that the processes give."""
         numbers = [torch.zeros(1, dtype=torch.int64) for _ in range(self.count)]
         with exchange():
             dist.all_gather(numbers, torch.tensor([own]))
         return [int(number) for number in numbers]
 
     def sum(self, tensors: Iterable[Tensor]) -> None:
-        """Replaces each tensor by its sum over all processes."""
+        """Replaces each tensor in place by its sum over all processes."""
         self._flat(tensors, dist.all_reduce)
 
     def copy_first(self, tensors: Iterable[Tensor]) -> None:
-        """Replaces each tensor by that of the first process."""
+        """Replaces each tensor in place by that of the first process."""
         self._flat(tensors, lambda flat: dist.broadcast(flat, 0))
 
     def _flat(self, tensors: Iterable[Tensor], act: Callable[[Tensor], Any]) -> None:
-        """Exchanges many tensors as one for each type of numbers."""
+        """Exchanges many tensors as one flat tensor for each dtype."""
         by_type: dict[torch.dtype, list[Tensor]] = {}
         for tensor in tensors if self.count > 1 else ():
             by_type.setdefault(tensor.dtype, []).append(tensor)
@@ -98,7 +101,7 @@ class Processes:
                 tensor.detach().copy_(part.view_as(tensor))
 
     def any(self, flag: bool) -> bool:
-        """Returns whether any process says so."""
+        """Returns whether the flag of any process is true."""
         if self.count == 1:
             return flag
         said = torch.tensor([flag], dtype=torch.uint8)
@@ -107,15 +110,15 @@ class Processes:
         return bool(said.item())
 
     def share(self, value: T) -> T:
-        """Returns the value of the first process, which must be plain.
+        """Returns the value of the first process.
 
         Args:
-            value: The others may give anything.
+            value: A plain value. The values of the other processes are ignored.
         """
         return self.collect(value if self.is_first else None)[0]  # type: ignore[return-value]
 
     def collect(self, value: T) -> list[T]:
-        """Returns the values of all processes, which must be plain."""
+        """Returns the plain values of all processes in their order."""
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
@@ -125,7 +128,7 @@ class Processes:
 
     @contextmanager
     def first_ahead(self) -> Iterator[None]:
-        """Lets the first process finish the block before the others begin it: they find files that it made."""
+        """Makes the others wait until the first process has finished the block, so that they find its files."""
         if not self.is_first:
             self.any(False)
         yield
@@ -134,7 +137,7 @@ class Processes:
 
     @contextmanager
     def ending_together(self) -> Iterator[None]:
-        """Lets one process alone say why a run ends, and lets none stay behind."""
+        """Ends all processes together. Only one of them says why the run ends."""
         over = threading.Event()
         if self.children or self.parent is not None:
             threading.Thread(target=self._watch, args=(over,), daemon=True).start()
@@ -157,17 +160,17 @@ class Processes:
                 child.kill()
 
     def speaks(self) -> bool:
-        """Returns whether this process tells of another one's death: the first one that is left."""
+        """Returns whether this process reports the end: it is the first, or the second and the first has died."""
         orphan = self.parent is not None and os.getppid() != self.parent
         return self.is_first or (orphan and self.rank == 1)
 
     def leave_reason(self, line: str) -> None:
-        """Tells the first process why this one ends."""
-        with suppress(Exception):  # the first process may be gone, and with it the place of the reason
+        """Stores the reason why this process ends, for the first process."""
+        with suppress(Exception):  # the store ends with the first process
             dist.distributed_c10d._get_default_store().set(REASON, line)
 
     def reason(self) -> str | None:
-        """Returns why another process has ended, where that process could still say it."""
+        """Returns why another process has ended, if it could store the reason."""
         with suppress(Exception):
             store = dist.distributed_c10d._get_default_store()
             if self.is_first and store.check([REASON]):
@@ -175,7 +178,7 @@ class Processes:
         return None
 
     def _watch(self, over: threading.Event) -> None:
-        """Ends this process some time after another's death, which an exchange on GPUs does not notice."""
+        """Ends this process some time after the death of another one, which an exchange on GPUs does not notice."""
         while not over.wait(1.0):
             died = [child.pid for child in self.children if child.poll()]
             if died or (self.parent is not None and os.getppid() != self.parent):
@@ -195,9 +198,9 @@ ALONE = Processes()
 
 
 def leave(code: int = 0) -> NoReturn:
-    """Ends this process at once, and with it those that load its images.
+    """Ends this process and the processes that load its images at once.
 
-    At an ordinary end Python may wait for these, and they only end when this process has ended.
+    At a normal exit, Python could wait for them forever, because they only end after this process.
 
     Args:
         code: The exit code.
@@ -207,12 +210,16 @@ def leave(code: int = 0) -> NoReturn:
 
 @contextmanager
 def exchange() -> Iterator[None]:
-    """Turns the error of an exchange into :class:`LostProcess`."""
+    """Turns an error of an exchange into :class:`LostProcess`.
+
+    Raises:
+        LostProcess: If another process has ended.
+    """
     try:
         yield
     except RuntimeError as error:
-        if is_worker_death(error):  # of this process's own; torch raises it wherever the program is
+        if is_worker_death(error):  # torch raises it at any place in the program
             raise
-        # A closed connection says nothing else.
+        # The text of a closed connection adds nothing.
         why = "" if "onnection" in str(error) else f" ({one_line(error)})"
         raise LostProcess(f"another process of this run died{why}") from error

@@ -1,4 +1,4 @@
-"""What the engine needs of a display; it knows no screen."""
+"""The interface of a display, through which the engine reports its progress."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -11,7 +11,7 @@ class Update(Protocol):
     """Moves a progress bar."""
 
     def __call__(self, done: int, note: str) -> None:
-        """Shows the number of steps done, and a note beside it."""
+        """Shows the number of finished steps, and a note beside the bar."""
 
 
 class Display(Protocol):
@@ -21,7 +21,7 @@ class Display(Protocol):
         """Shows a line of text."""
 
     def bar(self, title: str, total: int) -> AbstractContextManager[Update]:
-        """Shows a bar of ``total`` steps as long as the block lasts."""
+        """Shows a bar of ``total`` steps during the block."""
 
     def result(self, result: RunResult) -> None:
         """Shows the result of a run."""
@@ -31,7 +31,7 @@ class Silent:
     """A display that shows nothing."""
 
     def line(self, text: str) -> None:
-        """Drops a line."""
+        """Does nothing."""
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Update]:
@@ -40,4 +40,4 @@ class Silent:
         yield lambda *_: None
 
     def result(self, result: RunResult) -> None:
-        """Drops a result."""
+        """Does nothing."""

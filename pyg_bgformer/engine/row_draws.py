@@ -1,4 +1,4 @@
-"""Random numbers of a network that sees a few rows of a batch: those that it would draw for the whole batch."""
+"""Gives a network that sees a part of a batch the random numbers that it would draw for the whole batch."""
 
 from typing import Any
 
@@ -17,10 +17,11 @@ FILLS = {aten.bernoulli_.float, aten.uniform_.default, aten.normal_.default, ate
 
 
 class RowDraws(TorchDispatchMode):
-    """Within this context, dropout and drop path of some rows are those of the whole batch.
+    """A context in which dropout and drop path of some rows are those of the whole batch.
 
-    Each operator draws for all rows of the batch and keeps those of its own. So the random numbers of an image do
-    not depend on how a batch is cut, and torch's generator ends where one pass over the whole batch leaves it.
+    Each operator draws for all rows of the batch and uses the draws of its own rows. The random numbers of an image
+    therefore do not depend on how the batch is divided. Torch's generator ends in the state that it has after one
+    pass over the whole batch.
 
     Args:
         first: The first row.
@@ -37,7 +38,11 @@ class RowDraws(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Carries out an operator."""
+        """Runs an operator.
+
+        Raises:
+            InputError: If the operator draws random numbers in a way that cannot be repeated for a part.
+        """
         if not draws(func, args, kwargs or {}):
             return func(*args, **(kwargs or {}))
         if func in FILLS:
@@ -48,13 +53,14 @@ class RowDraws(TorchDispatchMode):
             mask = self.own(kept)
             return values * mask / (1 - probability), mask
         raise InputError(
-            f"the encoder draws random numbers by {func}, which cannot be repeated for a part of a batch"
+            f"the encoder draws random numbers with {func}, which cannot be repeated for a part of a batch"
         )
 
     def whole(self, part: Tensor) -> Tensor:
-        """Returns an empty tensor like ``part``, but of all rows of the batch.
+        """Returns an empty tensor like ``part``, but for all rows of the batch.
 
-        A tensor may have several rows an image, as windows have. One that has no rows of images stays as it is.
+        A tensor may have several rows for each image, for example windows. If its rows are not those of images, the
+        shape does not change.
         """
         if part.dim() == 0 or part.size(0) % self.rows:
             return torch.empty_like(part)
@@ -77,7 +83,7 @@ def draws(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         return bool(args[2] is not False and args[1] > 0)
     names = [argument.name for argument in func._schema.arguments]
     given = {**dict(zip(names, args, strict=False)), **kwargs}
-    # Attention without dropout has the tag too.
+    # Attention has the tag even without dropout.
     return "dropout_p" not in names or bool(given.get("dropout_p", 0.0))
 
 
@@ -99,10 +105,10 @@ class _Notice(TorchDispatchMode):
 
 @torch.no_grad()
 def draws_random_numbers(backbone: Backbone, image_size: int) -> bool:
-    """Returns whether a backbone draws random numbers in training. Nothing is computed, and nothing is changed.
+    """Returns whether a backbone draws random numbers in training. It runs on the meta device, without data.
 
     Args:
-        backbone: Its submodules are in the modes in which they are trained.
+        backbone: The backbone. Its submodules are in the modes in which they are trained.
         image_size: Side of the images in pixels.
     """
     state = {**dict(backbone.named_parameters()), **dict(backbone.named_buffers())}
@@ -110,6 +116,6 @@ def draws_random_numbers(backbone: Backbone, image_size: int) -> bool:
     try:
         with _Notice():
             functional_call(backbone, shapes, (torch.zeros(2, 3, image_size, image_size, device="meta"),))
-    except Exception:  # also a network that does not run without numbers may draw some
+    except Exception:  # _Noticed; or the network does not run on the meta device, and may draw some
         return True
     return False

@@ -1,4 +1,4 @@
-"""One run from recipe to result: evaluate the untrained encoder, train, evaluate once."""
+"""One run from recipe to result: tests the untrained encoder, trains, and tests the trained encoder."""
 
 import json
 import shutil
@@ -50,27 +50,27 @@ from pyg_bgformer.runs.result import RunResult, Scores, read_scores, write_resul
 def run(
     config: Config, display: Display, resume: RunFolder | None = None, *, out: Path | None = None
 ) -> RunFolder:
-    """Carries out a run, or the rest of one, and shows its result.
+    """Carries out a run, or the rest of a run, and shows its result.
 
     Args:
         config: The run.
-        display: Shows progress and result.
-        resume: Folder of an interrupted run whose recipe ``config`` is, or that holds this recipe alone; or of a
-            finished run whose recipe differs in ``train.epochs`` alone, which is extended to so many epochs.
-        out: A new run's folder; by default one in ``config.runs`` that is named after the run.
+        display: Shows the progress and the result.
+        resume: Folder of a pending, interrupted or finished run with the recipe ``config``. If it is finished,
+            ``config`` must have more epochs, and the run is extended. ``None`` makes a new folder.
+        out: Folder of a new run. ``None`` takes one in ``config.runs`` with a name from the recipe and the time.
 
     Returns:
         The run's folder.
 
     Raises:
-        InputError: The recipe, the data, the weights or the checkpoint are not as they should be.
-        RunError: Training diverged, a file cannot be written, or embeddings depend on their batch.
-        Interrupted: A signal asked to stop; the folder can be resumed.
+        InputError: If the recipe, the data, the weights or the checkpoint are wrong.
+        RunError: If training diverges, a file cannot be written, or embeddings depend on their batch.
+        Interrupted: If a signal stops the run. It can be resumed.
     """
     if resume is not None and resume.state == "finished":
         check_extension(resume, config.train.epochs)
     if config.report.wandb is not None:
-        wandb_library()  # before anything is computed
+        wandb_library()  # finds a missing library before training
     with interrupted_by_signal():
         fabric = build_fabric(config.train)
         fabric.launch()
@@ -99,23 +99,23 @@ def run(
     display.line(f"run folder: {folder}")
     if result.batch_dependent:
         raise RunError(
-            f"an image's embedding changes by {result.batch_dependence:.1e} of its norm with the batch it is in; "
-            "such results cannot be compared, because they depend on which images are tested together"
+            f"an embedding changes by {result.batch_dependence:.1e} of its norm with its batch; such scores "
+            "cannot be compared, because they depend on which images are tested together"
         )
     return folder
 
 
 def run_folder(config: Config, processes: Processes, resume: RunFolder | None, out: Path | None) -> RunFolder:
-    """Returns the run's folder, which the first process makes.
+    """Returns the run's folder. The first process makes it if the run is new.
 
     Args:
         config: The run.
-        processes: Those of the run.
-        resume: The folder of a run that is resumed.
-        out: A new run's folder; see :func:`run`.
+        processes: The processes of the run.
+        resume: See :func:`run`.
+        out: See :func:`run`.
 
     Raises:
-        InputError: The folder cannot be made.
+        InputError: If the folder cannot be made.
     """
     if processes.is_first and resume is None:
         resume = new_run_folder(config, time.strftime("%Y%m%d-%H%M%S"), out)
@@ -124,12 +124,17 @@ def run_folder(config: Config, processes: Processes, resume: RunFolder | None, o
 
 @contextmanager
 def owned(folder: RunFolder, processes: Processes, new: bool) -> Iterator[None]:
-    """Lets the first process alone write to a folder, and leaves it as it can be resumed.
+    """Locks a run's folder for the first process of the run during the block.
 
     Args:
         folder: The run's folder.
-        processes: Those of the run.
-        new: Whether the run is not resumed.
+        processes: The processes of the run.
+        new: Whether this run is new, and not resumed.
+
+    Raises:
+        InputError: If another process is working on this run.
+        Interrupted: If a signal stops the run.
+        RunError: If the run fails and can be resumed.
     """
     with resumable(folder, processes):
         if not processes.is_first:
@@ -141,14 +146,15 @@ def owned(folder: RunFolder, processes: Processes, new: bool) -> Iterator[None]:
 
 
 def set_out(parts: Parts, folder: RunFolder) -> None:
-    """Begins a run with a first checkpoint, or sets the training to the checkpoint of a run that is resumed.
+    """Writes the first checkpoint of a new run, or restores the training from the checkpoint of a resumed run.
 
     Args:
         parts: The run.
         folder: Its folder.
 
     Raises:
-        InputError: The checkpoint is missing or damaged.
+        InputError: If the checkpoint is missing, damaged, or does not fit the recipe.
+        RunError: If the checkpoint cannot be written.
     """
     if parts.processes.is_first and folder.state == "finished":
         reopen(folder, parts.config)
@@ -156,8 +162,8 @@ def set_out(parts: Parts, folder: RunFolder) -> None:
         load_checkpoint(parts.fabric, parts.state, folder, parts.origin)
         if parts.state.epoch > parts.config.train.epochs:
             raise InputError(
-                f"{folder.checkpoint} is after epoch {parts.state.epoch}, but train.epochs in the recipe beside it "
-                f"is {parts.config.train.epochs}"
+                f"{folder.checkpoint}: found epoch {parts.state.epoch}, expected at most "
+                f"{parts.config.train.epochs}, which is train.epochs in the recipe beside it"
             )
     elif parts.processes.is_first:
         save_checkpoint(parts.fabric, parts.state, folder, parts.origin)
@@ -165,15 +171,15 @@ def set_out(parts: Parts, folder: RunFolder) -> None:
 
 @contextmanager
 def resumable(folder: RunFolder, processes: Processes) -> Iterator[None]:
-    """Lets a stop, wherever it comes from, say which run can be resumed.
+    """Makes every stop of the block say which run can be resumed.
 
     Args:
         folder: The run's folder.
-        processes: Those of the run.
+        processes: The processes of the run.
 
     Raises:
-        Interrupted: A signal asked to stop.
-        RunError: The run failed, and can be resumed once its cause is fixed.
+        Interrupted: If a signal stops the run.
+        RunError: If a process of the run, or a process that loads images, has ended.
     """
     try:
         yield
@@ -190,11 +196,11 @@ def resumable(folder: RunFolder, processes: Processes) -> Iterator[None]:
 
 @contextmanager
 def nothing_half_written(folder: RunFolder, new: bool) -> Iterator[None]:
-    """Removes a new run's folder if a mistake in what was given ends the run before training begins.
+    """Removes a new run's folder if an :class:`InputError` ends the run before training.
 
     Args:
         folder: The run's folder.
-        new: Whether this process made it.
+        new: Whether this run is new, and not resumed.
     """
     try:
         yield
@@ -205,21 +211,25 @@ def nothing_half_written(folder: RunFolder, new: bool) -> Iterator[None]:
 
 
 def evaluate_untrained(parts: Parts, folder: RunFolder, display: Display) -> Scores:
-    """Returns the scores of the encoder before training, which the first process keeps for a run that is resumed.
+    """Returns the scores of the encoder before training. The first process writes them to ``untrained.json``.
 
     Args:
         parts: The run.
-        folder: Its folder.
+        folder: Its folder. If it has ``untrained.json``, the scores are read.
         display: Shows the progress.
 
+    Returns:
+        The scores. They may be empty on processes other than the first one.
+
     Raises:
-        InputError: The file of a resumed run is missing or damaged.
+        InputError: If the run is resumed after the start of training, and the file is missing or damaged.
+        RunError: If features are NaN or infinite, or the file cannot be written.
     """
     if parts.processes.share(folder.untrained.exists()):
         return read_scores(folder.untrained)
     if parts.state.epoch or parts.state.batch:
         raise InputError(
-            f"{folder.untrained} is missing, and the encoder has changed since then: start a new run"
+            f"{folder.untrained} is missing, and the untrained encoder is not there any more; start a new run"
         )
     extracted = extract_tested(parts, "testing the untrained encoder", display)
     if not parts.processes.is_first:
@@ -236,6 +246,10 @@ def train(parts: Parts, folder: RunFolder, display: Display) -> None:
         parts: The run.
         folder: Its folder.
         display: Shows the progress.
+
+    Raises:
+        RunError: If training diverges, or a file cannot be written.
+        Interrupted: If a signal stops the run.
     """
     with (
         deterministic_algorithms(parts.config.train.deterministic),
@@ -248,7 +262,7 @@ def train(parts: Parts, folder: RunFolder, display: Display) -> None:
             on_batch=lambda epoch, batch, loss: update(log.begins[epoch] + batch, f"loss {loss:.4f}"),
             on_epoch=log,
             on_idle=lambda names: display.line(
-                f"not trained, because they get no gradient: {', '.join(names)}"
+                f"parameters without a gradient, which are not trained: {', '.join(names)}"
             ),
         )
 
@@ -258,9 +272,9 @@ class Tested(NamedTuple):
 
     Attributes:
         extracted: Features of the test images.
-        epoch: The epoch that the protocol chooses.
-        scores: Of that epoch, by feature; empty on all processes but the first.
-        last: Scores of the last epoch, where the protocol chooses one by the test images.
+        epoch: The epoch that the protocol has chosen.
+        scores: Results of that epoch by name of the feature. Empty on processes other than the first one.
+        last: Scores of the last epoch, if the protocol has chosen the epoch by its test scores.
     """
 
     extracted: list[Extracted]
@@ -270,11 +284,14 @@ class Tested(NamedTuple):
 
 
 def test_trained(parts: Parts, display: Display) -> Tested:
-    """Tests the method, and leaves it in the state of the epoch that the protocol chooses.
+    """Tests the method, and leaves it in the state of the epoch that the protocol has chosen.
 
     Args:
-        parts: The run, trained.
+        parts: The run after training.
         display: Shows the progress.
+
+    Raises:
+        RunError: If features are NaN or infinite.
     """
     state, is_first = parts.state, parts.processes.is_first
     extracted = extract_tested(parts, "testing the trained encoder", display)
@@ -290,13 +307,16 @@ def test_trained(parts: Parts, display: Display) -> Tested:
 
 
 def write_outcome(parts: Parts, folder: RunFolder, untrained: Scores, tested: Tested) -> RunResult:
-    """Writes what a finished run leaves, and returns its result.
+    """Writes the files of a finished run, and returns its result.
 
     Args:
-        parts: The run, tested.
+        parts: The run after training.
         folder: Its folder.
         untrained: Scores before training.
-        tested: Scores after it.
+        tested: The test after training.
+
+    Raises:
+        RunError: If a file cannot be written.
     """
     config, state = parts.config, parts.state
     result = RunResult(
@@ -322,8 +342,8 @@ def write_outcome(parts: Parts, folder: RunFolder, untrained: Scores, tested: Te
     keep_graph(folder, batch_edges(parts.method, images, labels))
     try:
         deployed(config, parts.method, result).save_pretrained(folder.path)
-    except InputError as error:  # of what was given, nothing is wrong any more
-        raise RunError(f"{error}; when that is mended, resume with: --resume {folder}") from error
+    except InputError as error:  # the user's input is not the cause
+        raise RunError(f"{error}; fix this and resume with: --resume {folder}") from error
     write_result(folder, result)
     if not config.train.keep_checkpoint:
         folder.checkpoint.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A configuration's parts: device, dataset, sampler and method, put together."""
+"""Builds the parts of a run from its configuration: device, dataset, sampler, method, optimiser and loaders."""
 
 import os
 import shutil
@@ -34,19 +34,19 @@ from pyg_bgformer.runs.folder import RunFolder
 
 @dataclass
 class Parts:
-    """Everything that a run works with.
+    """The parts of a run.
 
     Args:
         config: The run.
         fabric: Device and precision.
-        processes: The processes that carry out the run.
+        processes: The processes of the run.
         dataset: All images.
         tested: The dataset with the splits that the protocol trains and tests on.
-        sampler: Decides the training batches.
+        sampler: Chooses the training batches.
         encoding: How training batches are encoded.
-        state: Method, optimiser and schedule, and how far the training is.
-        train_loader: Training batches in the order of the sampler.
-        test_loaders: Images of each of :func:`~pyg_bgformer.engine.loaders.test_splits`.
+        state: Method, optimiser, schedule and progress of the training.
+        train_loader: Loads training batches in the order of the sampler.
+        test_loaders: A loader for each of :func:`~pyg_bgformer.engine.loaders.test_splits`.
     """
 
     config: Config
@@ -62,48 +62,48 @@ class Parts:
 
     @property
     def method(self) -> Method:
-        """The method that is trained."""
+        """The trained method."""
         return self.state.method
 
     @property
     def origin(self) -> Origin:
-        """What the run's checkpoints belong to."""
+        """The method and the dataset that the run's checkpoints belong to."""
         return Origin(self.config.method.name, self.dataset.manifest_hash)
 
 
 def build_parts(
     config: Config, dataset: ImageDataset, display: Display, fabric: Fabric | None = None
 ) -> Parts:
-    """Builds what a run works with, and finds the mistakes in a recipe before anything is written.
+    """Returns the parts of a run. Mistakes in a recipe are found here, before anything is written.
 
-    Weights are initialised by torch's current random numbers, from which training continues.
+    Weights are initialised from torch's global random state, which training continues to use.
 
     Args:
         config: The run.
-        dataset: See :func:`build_dataset`.
-        display: Shows the progress of decoding.
-        fabric: Launched; by default that of the recipe.
+        dataset: The dataset from :func:`build_dataset`.
+        display: Shows notes, and the progress of decoding.
+        fabric: A Fabric after ``launch()``. ``None`` builds one from the recipe.
 
     Raises:
-        InputError: The recipe does not fit the data, the machine, or itself.
+        InputError: If the recipe does not fit the data or the machine, or contradicts itself.
     """
     fabric = build_fabric(config.train) if fabric is None else fabric
     processes = processes_of(fabric)
     tested = protocol_part(config.protocol, dataset)
     trained = training_part(config, tested)
     sampler = build_sampler(config.sampler, trained, config.seed)
-    with processes.first_ahead():  # it fetches weights
+    with processes.first_ahead():  # the first process downloads weights
         method = build_method(config, num_classes=tested.counts()["train"].classes)
     for note in (*sampler.notes, *method.encoder.notes):
         display.line(note)
     check_batches(config, sampler, method, processes)
     method.encoder.check_image_size(config.data.image_size)
     encoding = build_encoding(config, method.encoder, fabric.device, processes)
-    # Fabric cannot clip gradients that a fused optimiser unscales itself, as it does in 16-mixed.
+    # In 16-mixed, a fused optimiser unscales gradients itself, and Fabric cannot clip them.
     fused = fabric.device.type == "cuda" and config.train.precision != "16-mixed"
     optimizer = build_optimizer(method, config.train, fused=fused)
     where: dict[str, Any] = {"device": fabric.device, "processes": processes}
-    with processes.first_ahead():  # it writes the caches
+    with processes.first_ahead():  # the first process writes the caches
         cache = open_cache(config.data, dataset, display)
         train_loader = build_train_loader(
             config.data, config.seed, trained, method.encoder, sampler, cache, **where
@@ -122,7 +122,7 @@ def build_parts(
 
 @contextmanager
 def own_random_numbers(seed: int) -> Iterator[None]:
-    """Seeds torch's random numbers as long as the block lasts, and restores those of the caller afterwards.
+    """Seeds torch's global random state for the block, and restores the state of the caller afterwards.
 
     Args:
         seed: Decides every random number in the block.
@@ -135,16 +135,16 @@ def own_random_numbers(seed: int) -> Iterator[None]:
 
 @contextmanager
 def deterministic_algorithms(wanted: bool) -> Iterator[None]:
-    """Lets torch use deterministic algorithms alone as long as the block lasts, if that is wanted.
+    """Makes torch use only deterministic algorithms during the block.
 
-    On a CPU the algorithms are deterministic anyway.
+    On a CPU the algorithms are deterministic in any case.
 
     Args:
-        wanted: Otherwise nothing is changed.
+        wanted: If false, nothing changes.
     """
     before = torch.are_deterministic_algorithms_enabled()
     if wanted:
-        # cuBLAS reads this when it is first used, and repeats its sums only with work space of a fixed size
+        # cuBLAS reads this at its first use. Its sums are only deterministic with a workspace of a fixed size.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(wanted or before)
     try:
@@ -154,10 +154,13 @@ def deterministic_algorithms(wanted: bool) -> Iterator[None]:
 
 
 def build_dataset(data: DataConfig) -> ImageDataset:
-    """Returns the recipe's dataset; see :func:`pyg_bgformer.data.load_dataset` for what it refuses.
+    """Returns the recipe's dataset.
 
     Args:
         data: The recipe's section.
+
+    Raises:
+        InputError: See :func:`pyg_bgformer.data.load_dataset`.
     """
     return load_dataset(
         data.name,
@@ -177,6 +180,9 @@ def protocol_part(protocol: ProtocolConfig, dataset: ImageDataset) -> ImageDatas
     Args:
         protocol: The recipe's section.
         dataset: All images.
+
+    Raises:
+        InputError: If the dataset cannot be split into these folds.
     """
     if protocol.name == "validation":
         return validation_part(dataset, protocol.folds, protocol.fold)
@@ -184,27 +190,27 @@ def protocol_part(protocol: ProtocolConfig, dataset: ImageDataset) -> ImageDatas
 
 
 def training_part(config: Config, dataset: ImageDataset) -> ImageDataset:
-    """Returns what training sees of a dataset: some labels are wrong where the recipe says so.
+    """Returns the dataset with the labels that training sees. The recipe may replace some of them.
 
     Args:
         config: The run.
-        dataset: See :func:`protocol_part`.
+        dataset: The dataset from :func:`protocol_part`.
     """
     return mislabelled(dataset, config.data.label_noise, config.seed)
 
 
 def build_method(config: Config, num_classes: int, encoder: Encoder | None = None) -> Method:
-    """Returns the recipe's method with its encoder and loss, initialised by torch's current random numbers.
+    """Returns the recipe's method with its encoder and loss, initialised from torch's global random state.
 
     Args:
         config: The run.
         num_classes: Number of training classes.
-        encoder: Used in the place of the recipe's, whose weights are then not read.
+        encoder: The encoder. ``None`` builds that of the recipe and reads its weights.
 
     Raises:
-        InputError: If a name is not known, weights do not fit, or an option is out of its range.
+        InputError: If a name is unknown, weights do not fit, or an option is out of range.
     """
-    method = METHODS.find(config.method.name)  # before weights are read
+    method = METHODS.find(config.method.name)  # finds a wrong name before weights are read
     if encoder is None:
         encoder = build_encoder(config.encoder.name, **config.encoder.options)
     try:
@@ -218,31 +224,31 @@ def build_method(config: Config, num_classes: int, encoder: Encoder | None = Non
         )
     except InputError:
         raise
-    except ValueError as error:  # parts of a user's own may raise it
+    except ValueError as error:  # parts of a plug-in may raise it
         raise InputError(f"geometry {config.geometry.name}, loss {config.loss.name}: {error}") from error
     try:
         built = method(encoder, loss, geometry, num_classes, **config.method.options)
     except ValueError as error:
         raise InputError(f"method {config.method.name}: {error}") from error
-    # The layout in memory that convolutions are fastest in: MobileNetV2 trains 1.7 times as fast on a CPU.
+    # Convolutions are fastest in this memory layout: MobileNetV2 trains 1.7 times as fast on a CPU.
     return built.to(memory_format=torch.channels_last)
 
 
 def compile_networks(method: Method, device: torch.device) -> None:
-    """Compiles the backbone and the method's own networks in place. Names and weights stay as they are.
+    """Compiles the backbone and the method's own networks in place. Their names and weights do not change.
 
     Args:
         method: The run's method.
-        device: Where it is trained.
+        device: The device that it is trained on.
 
     Raises:
-        InputError: There is no C++ compiler, which compiling for a CPU needs.
+        InputError: If the device is a CPU and there is no C++ compiler.
     """
     compiler = os.environ.get("CXX", "g++")
     if device.type == "cpu" and shutil.which(compiler) is None:
         raise InputError(
-            f"train.compile: found no C++ compiler {compiler}, which compiling for a cpu needs; install one, or "
-            "set train.compile to false"
+            f"train.compile: found no C++ compiler {compiler}, which is needed on a cpu; install it, or set "
+            "train.compile to false"
         )
     own = [module for name, module in method.named_children() if name not in ("encoder", "loss")]
     for module in (method.encoder.backbone, *own):
@@ -254,8 +260,11 @@ def build_sampler(sampler: Component, dataset: ImageDataset, seed: int) -> Plann
 
     Args:
         sampler: The recipe's section.
-        dataset: Its training images are sampled.
-        seed: Decides every plan.
+        dataset: The dataset. Its training images are sampled.
+        seed: Decides all batches.
+
+    Raises:
+        InputError: If the name is unknown, or the options do not fit the dataset.
     """
     train = dataset.table.iloc[dataset.rows("train")]
     return samplers.build_sampler(
@@ -268,29 +277,29 @@ def build_sampler(sampler: Component, dataset: ImageDataset, seed: int) -> Plann
 
 
 def check_batches(config: Config, sampler: PlannedSampler, method: Method, processes: Processes) -> None:
-    """Refuses batches with fewer images than processes, or of a single class for a loss that compares classes.
+    """Raises an error if a batch has fewer images than processes, or only one class for a loss that needs several.
 
-    A loss without parameters has no proxies, so the other samples of a batch are all that it compares with.
+    A loss without parameters has no proxies. It only compares the samples of a batch with each other.
 
     Args:
         config: The run.
         sampler: The run's sampler.
         method: The run's method.
-        processes: Each of them encodes a part of a batch.
+        processes: The processes of the run. Each one encodes a part of a batch.
 
     Raises:
-        InputError: The loss would learn nothing from such batches, or a process would get no image.
+        InputError: If the loss would learn nothing from such batches, or a process would get no image.
     """
     if sampler.batch_size < processes.count:
         raise InputError(
             f"train.devices: found {processes.count} processes, expected at most {sampler.batch_size}, the images "
-            "of a batch"
+            "in a batch"
         )
     single = sampler.classes == 1 and config.sampler.name != "random"
     if single and not list(method.loss.parameters()):
         raise InputError(
-            f"sampler.classes: loss {config.loss.name} compares samples of different classes, expected at least 2 "
-            "classes in a batch, found 1"
+            f"sampler.classes: found 1 class in a batch, expected at least 2: loss {config.loss.name} compares "
+            "samples of different classes"
         )
 
 
@@ -301,25 +310,25 @@ def build_encoding(
 
     Args:
         config: The run.
-        encoder: The method's.
-        device: Where it is trained.
-        processes: Each of them encodes a part of a batch.
+        encoder: The method's encoder.
+        device: The device that it is trained on.
+        processes: The processes of the run. Each one encodes a part of a batch.
 
     Raises:
-        InputError: The encoder cannot be trained in pieces.
+        InputError: If the encoder cannot encode a batch in parts.
     """
     chunk = config.train.encode_chunk
     if encoder.spec.frozen or (chunk is None and processes.count == 1):
         return IN_ONE_PIECE
     if encoder.trains_batchnorm and chunk is not None:
         raise InputError(
-            f"train.encode_chunk: BatchNorm of {config.encoder.name} would see {chunk} images in the place of the "
+            f"train.encode_chunk: BatchNorm of {config.encoder.name} would see {chunk} images instead of the whole "
             "batch; set encoder.frozen_batchnorm: true, or leave train.encode_chunk out"
         )
     if encoder.trains_batchnorm and config.train.compile:
         raise InputError(
-            f"train.compile: BatchNorm of {config.encoder.name} is taken over several processes, which cannot be "
-            "compiled; set encoder.frozen_batchnorm: true, or train.compile: false"
+            f"train.compile: BatchNorm of {config.encoder.name} over several processes cannot be compiled; set "
+            "encoder.frozen_batchnorm: true, or train.compile: false"
         )
     random = draws_random_numbers(encoder.backbone, config.data.image_size)
     if random and device.type == "mps":
@@ -331,17 +340,17 @@ def build_encoding(
 
 
 def new_run_folder(config: Config, stamp: str, out: Path | None = None) -> RunFolder:
-    """Makes ``runs/<dataset>-<method>-seed<seed>-<stamp>`` with its recipe.
+    """Makes the folder ``runs/<dataset>-<method>-seed<seed>-<stamp>`` with its recipe and returns it.
 
-    A number is added to the name if there is such a folder already.
+    If the folder exists, a number is added to its name.
 
     Args:
         config: The run.
-        stamp: The time, or another text that tells runs of one recipe apart.
-        out: The folder, in the place of the one that is named so.
+        stamp: The time, or another text that distinguishes runs of the same recipe.
+        out: Another folder to make instead.
 
     Raises:
-        InputError: If it cannot be written, or ``out`` exists and is not empty.
+        InputError: If the folder cannot be written, or ``out`` exists and is not empty.
     """
     if out is not None:
         try:
@@ -354,4 +363,4 @@ def new_run_folder(config: Config, stamp: str, out: Path | None = None) -> RunFo
         path = runs / (name if number == 1 else f"{name}-{number}")
         with suppress(FileExistsError):
             return RunFolder.create(path, config.as_dict())
-    raise AssertionError("numbers do not end")
+    raise AssertionError("the loop over all numbers does not end")

@@ -1,4 +1,4 @@
-"""The state of a training, and the checkpoint from which it is resumed exactly."""
+"""The state of a training, and the checkpoint that resumes it exactly."""
 
 import hashlib
 import io
@@ -21,20 +21,20 @@ from pyg_bgformer.typed import checked
 
 @dataclass
 class TrainState:
-    """What training changes.
+    """Everything that training changes.
 
     Args:
         method: Model and loss.
-        optimizer: Its optimiser.
+        optimizer: The method's optimiser.
         schedule: Learning rates by epoch.
-        epoch: Epochs finished.
-        batch: Batches finished of the epoch after those.
-        seconds: Time spent in training so far.
-        sums: Sum of each logged scalar over the unfinished epoch.
-        insight: What was measured on the first batch of the unfinished epoch.
-        first_spread: Spread of the features of the very first batch.
-        history: What was logged of each finished epoch.
-        best: The method's state after the best epoch, where the protocol keeps that, on the CPU.
+        epoch: Number of finished epochs.
+        batch: Number of finished batches in the current epoch.
+        seconds: Duration of the training so far.
+        sums: Sum of each logged scalar over the current epoch.
+        insight: Measurements on the first batch of the current epoch.
+        first_spread: Spread of the features of the first batch of the run.
+        history: One row of logged scalars for each finished epoch.
+        best: The method's state after the best epoch, on the CPU. Empty if the protocol keeps no best epoch.
     """
 
     method: Method
@@ -51,16 +51,16 @@ class TrainState:
 
 
 COUNTED = ("epoch", "batch", "seconds", "sums", "insight", "first_spread", "history", "best")
-"""What a checkpoint takes from a :class:`TrainState` as it is."""
+"""Attributes of a :class:`TrainState` that a checkpoint stores unchanged."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a checkpoint belongs to.
+    """The method and the dataset that a checkpoint belongs to.
 
     Args:
         method: Name of the method.
-        manifest: Hash of the dataset's table.
+        manifest: SHA-256 of the dataset's table.
     """
 
     method: str
@@ -72,13 +72,13 @@ class Checkpoint:
     """The content of ``checkpoint.pt``: tensors and plain values only.
 
     Args:
-        origin: What it belongs to.
+        origin: The method and the dataset that it belongs to.
         method: State of the method.
         optimizer: State of the optimiser.
         schedule: State of the schedule.
-        scaler: State of the scaler of gradients, empty without one.
-        rng: State of torch's random numbers on the CPU.
-        cuda_rng: The same on the GPU; empty without one.
+        scaler: State of the gradient scaler. Empty if there is none.
+        rng: Torch's random state on the CPU.
+        cuda_rng: Torch's random state on the GPU. Empty if there is none.
         epoch, batch, seconds, sums, insight, first_spread, history, best: See :class:`TrainState`.
     """
 
@@ -106,10 +106,10 @@ def save_checkpoint(fabric: Fabric, state: TrainState, folder: RunFolder, origin
         fabric: Device and precision.
         state: The training.
         folder: The run's folder.
-        origin: What the checkpoint belongs to.
+        origin: The method and the dataset that the checkpoint belongs to.
 
     Raises:
-        RunError: The file cannot be written.
+        RunError: If the file cannot be written.
     """
     scaler = getattr(fabric.strategy.precision, "scaler", None)
     checkpoint = Checkpoint(
@@ -127,32 +127,34 @@ def save_checkpoint(fabric: Fabric, state: TrainState, folder: RunFolder, origin
     with folder.writing(folder.checkpoint) as path:
         try:
             torch.save(content, path)
-        except RuntimeError as error:  # what torch makes of a full disk
+        except RuntimeError as error:  # torch raises it for a full disk
             raise OSError("the disk may be full") from error
         seal(path)
 
 
 def load_checkpoint(fabric: Fabric, state: TrainState, folder: RunFolder, origin: Origin) -> None:
-    """Sets a training, and torch's random numbers, to what :func:`save_checkpoint` wrote.
+    """Restores a training and torch's random state from the checkpoint that :func:`save_checkpoint` wrote.
 
     Args:
         fabric: Device and precision.
-        state: Changed in place.
+        state: The training, changed in place.
         folder: The run's folder.
-        origin: What the checkpoint must belong to.
+        origin: The method and the dataset that the checkpoint must belong to.
 
     Raises:
-        InputError: There is no checkpoint, it is damaged, or it does not belong to this recipe and data.
+        InputError: If there is no checkpoint, it is damaged, or it does not belong to this recipe and data.
     """
     path = folder.checkpoint
     checkpoint = read_checkpoint(path)
     found = checkpoint.origin
     if found.method != origin.method:
-        raise InputError(f"{path} is of method '{found.method}', but the recipe's is '{origin.method}'")
+        raise InputError(
+            f"{path}: found method '{found.method}', expected '{origin.method}' as in the recipe"
+        )
     if found.manifest != origin.manifest:
         raise InputError(
-            f"the dataset has changed since {path} was written (manifest {found.manifest[:12]} then, "
-            f"{origin.manifest[:12]} now): restore the images and their classes, or start a new run"
+            f"the dataset has changed since {path} was written (its table's hash was {found.manifest[:12]} and is "
+            f"now {origin.manifest[:12]}); restore the images and their classes, or start a new run"
         )
     try:
         state.method.load_state_dict(checkpoint.method)
@@ -164,7 +166,7 @@ def load_checkpoint(fabric: Fabric, state: TrainState, folder: RunFolder, origin
         if checkpoint.cuda_rng:
             torch.cuda.set_rng_state(checkpoint.cuda_rng[0], fabric.device)
         follow_schedule(state)
-    except Exception as error:  # torch raises many kinds for states of another model, all meaning this
+    except Exception as error:  # torch raises many kinds of errors for the states of another model
         line = shorten(one_line(error), 300, placeholder=" ...")  # torch names every tensor
         raise InputError(f"{path} does not fit the recipe beside it: {line}") from error
     for name in COUNTED:
@@ -172,12 +174,12 @@ def load_checkpoint(fabric: Fabric, state: TrainState, folder: RunFolder, origin
 
 
 def follow_schedule(state: TrainState) -> None:
-    """Sets the learning rates to those of the schedule for the epoch that comes next.
+    """Sets the learning rates to those of the schedule for the next epoch.
 
-    They differ from the checkpoint's only where the number of epochs has changed since.
+    They only differ from the checkpoint's if the number of epochs has changed since.
 
     Args:
-        state: Changed in place.
+        state: The training, changed in place.
     """
     schedule: Any = state.schedule
     rates = [
@@ -190,22 +192,22 @@ def follow_schedule(state: TrainState) -> None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Reads a checkpoint without unpickling anything but tensors and plain values.
+    """Returns the content of a checkpoint. Only tensors and plain values are unpickled.
 
     Args:
         path: The file.
 
     Raises:
-        InputError: The file is missing, damaged, or not a checkpoint.
+        InputError: If the file is missing, damaged or not a checkpoint.
     """
     if not path.is_file():
-        raise InputError(f"{path} is missing: the run stopped before its first checkpoint; start a new run")
+        raise InputError(f"{path} is missing, because the run stopped before it wrote one; start a new run")
     content = path.read_bytes()
     if not is_sealed(content):
         raise InputError(f"{path} is damaged: its content does not match its checksum; start a new run")
     try:
         values = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for files that it does not read, all meaning this
+    except Exception as error:  # torch raises many kinds of errors for files that it cannot read
         raise InputError(f"{path} is not a checkpoint ({type(error).__name__}); start a new run") from error
     checkpoint: Checkpoint = checked(values, Checkpoint, f"checkpoint {path}")
     if checkpoint.epoch != len(checkpoint.history) or checkpoint.batch < 0:
@@ -217,27 +219,27 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 SEAL_LENGTH = 64
-"""Hexadecimal digits of a SHA-256."""
+"""Number of hexadecimal digits of a SHA-256."""
 
 
 def seal(path: Path) -> None:
-    """Appends the SHA-256 of a zip file to it, as the comment that the zip format allows at its end.
+    """Appends the SHA-256 of a zip file as its comment, which the zip format allows at the end of a file.
 
-    PyTorch reads the file as before, but does not verify the checksums that the format has.
+    PyTorch can still read the file. It does not verify the checksums of the zip format, so they are not enough.
 
     Args:
         path: A file that :func:`torch.save` wrote.
     """
     with open(path, "r+b") as file:
         file.seek(-2, os.SEEK_END)
-        file.write(SEAL_LENGTH.to_bytes(2, "little"))  # the comment's length is the last field
+        file.write(SEAL_LENGTH.to_bytes(2, "little"))  # the last field of a zip file is the comment's length
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         file.write(digest.encode())
 
 
 def is_sealed(content: bytes) -> bool:
-    """Returns whether the content of a file ends with the SHA-256 of all before it.
+    """Returns whether a file ends with the SHA-256 of everything before it.
 
     Args:
         content: All bytes of the file.

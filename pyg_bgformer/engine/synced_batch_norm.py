@@ -11,13 +11,13 @@ from pyg_bgformer.engine.processes import Processes
 
 
 class SyncedBatchNorm(TorchFunctionMode):
-    """Within this context, every BatchNorm in training mode sees the images of all processes.
+    """A context in which every BatchNorm in training mode normalises over the images of all processes.
 
-    Modules stay as they are, of whatever class, and so do their states in checkpoints and deployed encoders.
-    Gradients of scale and shift are those of a process's own images, like those of all other parameters.
+    Modules of any class stay unchanged, and so do their states in checkpoints and saved encoders. Each process gets
+    the gradients of scale and shift for its own images, as for all other parameters.
 
     Args:
-        processes: Each of them encodes its own images in such a context.
+        processes: The processes of the run. Each one encodes its own images in such a context.
     """
 
     def __init__(self, processes: Processes) -> None:
@@ -27,7 +27,7 @@ class SyncedBatchNorm(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Carries out a function of torch."""
+        """Calls a function of torch, or :meth:`batch_norm` instead of torch's."""
         if func is F.batch_norm:
             return self.batch_norm(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
@@ -43,7 +43,7 @@ class SyncedBatchNorm(TorchFunctionMode):
         momentum: float = 0.1,
         eps: float = 1e-5,
     ) -> Tensor:
-        """Takes the place of :func:`torch.nn.functional.batch_norm`, with its arguments."""
+        """Replaces :func:`torch.nn.functional.batch_norm` and takes the same arguments."""
         if not training:
             return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
         out, mean, var, count = _Normalise.apply(input, weight, bias, eps, self.processes)
@@ -55,7 +55,7 @@ class SyncedBatchNorm(TorchFunctionMode):
 
 
 class _Normalise(torch.autograd.Function):
-    """Normalises ``(n, C, ...)`` of each process by mean and variance over all processes."""
+    """Normalises ``(n, C, ...)`` of each process by the mean and the variance over all processes."""
 
     @staticmethod
     def forward(

@@ -25,11 +25,11 @@ from pyg_bgformer.errors import InputError
 from pyg_bgformer.runs.folder import RunFolder
 
 RESIZE = 9 / 8
-"""Shorter side to which test images are resized, relative to the side of the square that is cut out."""
+"""Shorter side of a resized test image, relative to the side of the centre crop."""
 
 
 EMBEDDING_DIM = 512
-"""Size of the embedding, as in the recipes; an encoder with fewer features gets as many as it has."""
+"""Size of the embedding, as in the recipes. It is smaller if the encoder has fewer features."""
 
 
 def train_folder(
@@ -41,18 +41,21 @@ def train_folder(
     >>> model = EmbeddingModel.from_pretrained(run.path)                           # doctest: +SKIP
 
     Args:
-        folder: ``folder/class/image``; or ``folder/train/class/image`` with ``test``, or ``query`` and ``gallery``,
-            beside ``train``, which are scored as they are laid out.
-        out: The run's folder, which must not exist; by default ``runs/folder-<method>-seed<seed>-<time>``.
-        display: Shows progress and result; by default nothing is shown.
+        folder: A folder of photos, ``folder/class/image``. Or a folder with your own splits,
+            ``folder/train/class/image`` and either ``folder/test/...``, or ``folder/query/...`` and
+            ``folder/gallery/...``.
+        out: The run's folder. It must not exist or must be empty. ``None`` takes
+            ``runs/folder-<method>-seed<seed>-<time>``.
+        display: Shows the progress and the result. ``None`` shows nothing.
         **choices: See :func:`folder_config`.
 
     Returns:
         The run's folder.
 
     Raises:
-        InputError: A folder, an image or a setting is wrong.
-        RunError: Training diverged, or a file cannot be written.
+        InputError: If a folder, an image or a setting is wrong.
+        RunError: If training diverges, a file cannot be written, or embeddings depend on their batch.
+        Interrupted: If a signal stops the run. It can be resumed.
     """
     display = Silent() if display is None else display
     place = None if out is None else Path(out).expanduser()
@@ -60,7 +63,7 @@ def train_folder(
         raise InputError(f"{out} exists already; choose another folder for the run")
     config = folder_config(folder, say=display.line, **choices)
     if choices.get("init") is not None:
-        display.line(f"starts from {choices['init']}: classes that it was trained on are not unseen")
+        display.line(f"starts from {choices['init']}; classes that it was trained on are not unseen classes")
     if not is_follower():
         check_images(build_dataset(config.data), config.data.workers, display)
     return run(config, display, out=place)
@@ -84,21 +87,22 @@ def folder_config(
     Args:
         folder: See :func:`train_folder`.
         method: Name of the method.
-        holdout: Share of the classes that is held out to score the encoder; 0 trains on all.
+        holdout: Share of the classes that is held out to score the encoder, from 0 to 1. 0 trains on all classes.
+            ``None`` takes the recipe's share, as do the other ``None``.
         image_size: Side in pixels of the images that the encoder sees.
-        encoder: Name of another encoder than the recipe's, for example ``"timm/resnet50"``.
-        weights: A file with the encoder's pretrained weights, or a tag, or ``"null"`` for random weights.
-        epochs: Passes over the training images.
-        init: A run, a saved model or a name on the Hugging Face hub, whose encoder training starts from.
-        settings: Further keys of the recipe as on the command line, for example ``["--train.lr", "3e-4"]``.
-        say: Is given a line for each part that ``settings`` replace.
+        encoder: Name of an encoder, for example ``"timm/resnet50"``.
+        weights: A file with the encoder's pretrained weights, a tag, or ``"null"`` for random weights.
+        epochs: Number of epochs.
+        init: A run, a saved model or a name on the Hugging Face hub. Training starts from its encoder.
+        settings: Other keys of the recipe as on the command line, for example ``["--train.lr", "3e-4"]``.
+        say: Called with a line for each part that ``settings`` replace.
 
     Raises:
         InputError: If there is no such folder, or settings are wrong or contradict each other.
     """
     root = Path(folder).expanduser()
     if not root.exists():
-        raise InputError(f"no folder {folder}; expected a folder that has a folder of images for each class")
+        raise InputError(f"no folder {folder}; expected a folder with a folder of images for each class")
     if init is not None and (encoder is not None or weights is not None):
         raise InputError(
             "init starts from another model's encoder and weights; leave encoder and weights out"
@@ -121,7 +125,7 @@ def folder_config(
         chosen["method.name"] = method
 
     def say_of_settings(line: str) -> None:
-        if not line.startswith("encoder:"):  # all of its options are set here again
+        if not line.startswith("encoder:"):  # all options of the encoder are set above
             say(line)
 
     arguments = [f"--{key}={value}" for key, value in chosen.items()]
@@ -129,15 +133,15 @@ def folder_config(
 
 
 def settings_of_encoder(name: str) -> dict[str, object]:
-    """Returns the options for an encoder of that name: pretrained, and normalised as in the recipes.
+    """Returns the settings of a pretrained encoder, normalised as in the recipes.
 
     Args:
-        name: The encoder.
+        name: Name of the encoder.
 
     Raises:
         InputError: If there is no such encoder.
     """
-    with torch.device("meta"):  # shapes alone: without memory and time
+    with torch.device("meta"):  # only shapes are needed, which cost no memory and time
         encoder = build_encoder(name)
     weights = {"timm": "pretrained", "torchvision": "DEFAULT"}.get(name.partition("/")[0], "null")
     has_norm = any(isinstance(module, _BatchNorm) for module in encoder.modules())
@@ -151,20 +155,20 @@ def settings_of_encoder(name: str) -> dict[str, object]:
 
 
 def settings_of_model(model: str) -> dict[str, object]:
-    """Returns the settings with which training starts from a model: its encoder, geometry and image size.
+    """Returns the settings that start training from a model: its encoder, geometry and image size.
 
     Args:
         model: A run, a saved model, or a name on the Hugging Face hub.
 
     Raises:
-        InputError: If there is no such model, or its encoder cannot be trained further.
+        InputError: If there is no such model, or it has a projection (``pca_dim``).
     """
     folder = model_folder(model)
     description = read_description(folder)
     if description.encoder.pca_dim is not None:
         raise InputError(
-            f"'{model}' projects features on the principal components of its own training images (pca_dim); "
-            "start from a model without that"
+            f"'{model}' projects features to the principal components of its own training images (pca_dim); "
+            "start from a model without pca_dim"
         )
     geometry = {f"geometry.{key}": value for key, value in description.geometry.items()}
     options = {
@@ -176,15 +180,15 @@ def settings_of_model(model: str) -> dict[str, object]:
 
 
 def check_images(dataset: ImageDataset, workers: int, display: Display) -> None:
-    """Decodes every image of a dataset once, so that a damaged one is found before training.
+    """Decodes every image of a dataset once to find damaged images before training.
 
     Args:
-        dataset: Whose images.
-        workers: Processes that decode.
+        dataset: The dataset.
+        workers: Number of processes that decode images.
         display: Shows the progress.
 
     Raises:
-        InputError: If images cannot be read; the line names the first one and says how many more there are.
+        InputError: If images cannot be read. It names the first one and says how many others there are.
     """
     bad = []
     with (
@@ -196,5 +200,5 @@ def check_images(dataset: ImageDataset, workers: int, display: Display) -> None:
             if isinstance(outcome, ImageError):
                 bad.append(outcome)
     if bad:
-        more = f" (and {len(bad) - 1} images more)" if len(bad) > 1 else ""
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         raise InputError(f"{bad[0]}{more}")

@@ -1,4 +1,4 @@
-"""What a finished run leaves for pages and other uses: embeddings, the graph of a batch, the trained method."""
+"""Writes and reads what pages need of a finished run: embeddings, the graph of a batch, the trained method."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,14 +24,16 @@ from pyg_bgformer.nn.ops import Edges
 from pyg_bgformer.runs.folder import RunFolder
 
 SPLITS = ("queries", "gallery")
-"""Names of the tensors; without a gallery the queries are all test images."""
+"""Names of the tensors. Without a gallery, all test images are queries."""
 
 MOST_KEPT = 20_000
-"""Test images; the embeddings of more are not kept."""
+"""Largest number of test images whose embeddings are kept."""
 
 
 def load_trained(config: Config, folder: RunFolder, num_classes: int) -> Method:
-    """Returns the method whose encoder a finished run tested, in eval mode; the first weights are not needed.
+    """Returns the trained method of a finished run, in evaluation mode.
+
+    It does not need the pretrained weights that the run started from.
 
     Args:
         config: The run.
@@ -43,7 +45,7 @@ def load_trained(config: Config, folder: RunFolder, num_classes: int) -> Method:
     """
     if not folder.checkpoint.exists():
         raise InputError(
-            f"{folder} has no {folder.checkpoint.name}, which holds the rest of the method; a run keeps it with "
+            f"{folder} has no {folder.checkpoint.name}, which has the trained method; a run only keeps it with "
             "train.keep_checkpoint: true"
         )
     encoder = EmbeddingModel.from_pretrained(folder.path).encoder
@@ -61,29 +63,29 @@ def load_trained(config: Config, folder: RunFolder, num_classes: int) -> Method:
 def training_images(
     config: Config, dataset: ImageDataset, encoder: Encoder, number: int
 ) -> tuple[Tensor, Tensor]:
-    """Returns images ``(N, 3, S, S)``, augmented and normalised, and labels ``(N,)`` of a batch of the first epoch.
+    """Returns a training batch of the first epoch: images ``(N, 3, S, S)`` and labels ``(N,)``.
 
     Args:
         config: The run.
-        dataset: With the splits of the run's protocol.
-        encoder: Says how images are normalised.
-        number: Which batch, from 0.
+        dataset: The dataset with the splits of the run's protocol.
+        encoder: Its mean and standard deviation normalise the images.
+        number: Number of the batch, from 0.
 
     Raises:
-        InputError: The epoch has no such batch.
+        InputError: If the epoch has no such batch.
     """
     seen = training_part(config, dataset)
     plan = build_sampler(config.sampler, seen, config.seed).plan(0)
     if not 0 <= number < len(plan):
         raise InputError(
-            f"batch {number}: expected 0 to {len(plan) - 1}, the batches of this run's first epoch"
+            f"batch: found {number}, expected 0 to {len(plan) - 1}, the batches of this run's first epoch"
         )
     samples = train_samples(config.data, config.seed, seen, encoder, cache=None)
     draws = plan[number]
-    if (views := config.data.views) is not None:  # a frozen encoder's images have a few views each
+    if (views := config.data.views) is not None:  # with a frozen encoder, each image has a few views
         rows = [int(samples.rows[position]) for position, _ in draws]
         seeds = [
-            view_seeds(row, views)[draw[1] % views]  # as they were computed: alike for all seeds of a run
+            view_seeds(row, views)[draw[1] % views]  # the views are the same for all seeds of a run
             for row, draw in zip(rows, draws, strict=True)
         ]
         draws = [(position, seed) for (position, _), seed in zip(draws, seeds, strict=True)]
@@ -93,12 +95,12 @@ def training_images(
 
 
 def batch_edges(method: Method, images: Tensor, labels: Tensor) -> Edges:
-    """Returns the graph of a batch as a method sees it, on the CPU; the method is left as it is.
+    """Returns the graph of a batch as a method sees it, on the CPU. The method does not change.
 
     Args:
         method: A trained method.
         images: ``(N, 3, S, S)``, normalised.
-        labels: Their classes ``(N,)``.
+        labels: ``(N,)``, their classes.
     """
     device = next(method.parameters()).device
     with unchanged(method, device):
@@ -108,11 +110,14 @@ def batch_edges(method: Method, images: Tensor, labels: Tensor) -> Edges:
 
 
 def keep_graph(folder: RunFolder, edges: Edges) -> None:
-    """Writes the graph of the first training batch as the trained method sees it.
+    """Writes the graph of the first training batch, as the trained method sees it.
 
     Args:
         folder: The run's folder.
-        edges: See :func:`batch_edges`.
+        edges: The graph from :func:`batch_edges`.
+
+    Raises:
+        RunError: If the file cannot be written.
     """
     tensors = {}
     for name, (edge_index, weight) in edges.items():
@@ -121,7 +126,7 @@ def keep_graph(folder: RunFolder, edges: Edges) -> None:
 
 
 def kept_graph(folder: RunFolder) -> Edges | None:
-    """Returns what :func:`keep_graph` wrote, :obj:`None` if there is no such file.
+    """Returns the graph that :func:`keep_graph` wrote, or :obj:`None` if there is no such file.
 
     Args:
         folder: The run's folder.
@@ -137,11 +142,14 @@ def kept_graph(folder: RunFolder) -> Edges | None:
 
 
 def keep_embeddings(folder: RunFolder, extracted: Sequence[Extracted]) -> None:
-    """Writes the embeddings of the test images, where they are not too many.
+    """Writes the embeddings of the test images, if there are at most :data:`MOST_KEPT`.
 
     Args:
         folder: The run's folder.
-        extracted: The test images, or queries and gallery.
+        extracted: Features of the test images, or of queries and gallery.
+
+    Raises:
+        RunError: If the file cannot be written.
     """
     if sum(len(split.labels) for split in extracted) > MOST_KEPT:
         return
@@ -150,10 +158,13 @@ def keep_embeddings(folder: RunFolder, extracted: Sequence[Extracted]) -> None:
 
 
 def kept_embeddings(folder: RunFolder) -> list[Tensor] | None:
-    """Returns the embeddings of the test images, or of queries and gallery; nothing where they were not kept.
+    """Returns the embeddings of the test images, or of queries and gallery, ``(N, D)`` each.
 
     Args:
         folder: The run's folder.
+
+    Returns:
+        One tensor, or two with a gallery; :obj:`None` if the run did not keep them.
 
     Raises:
         InputError: If the file is damaged.
@@ -170,21 +181,21 @@ def keep(folder: RunFolder, file: Path, tensors: Mapping[str, Tensor]) -> None:
     Args:
         folder: The run's folder.
         file: One of its files.
-        tensors: By name.
+        tensors: Tensors by name.
 
     Raises:
-        RunError: The file cannot be written.
+        RunError: If the file cannot be written.
     """
     with folder.writing(file) as path:
         try:
-            # Layers may share their edges; the file format wants a copy for each name.
+            # Layers may share their edges, but the file format needs a copy for each name.
             save_file({name: tensor.clone().contiguous() for name, tensor in tensors.items()}, path)
-        except SafetensorError as error:  # what the library makes of a full disk
+        except SafetensorError as error:  # the library raises it for a full disk
             raise OSError(one_line(error)) from error
 
 
 def read_kept(path: Path) -> dict[str, Tensor]:
-    """Returns the tensors of a file that a run keeps.
+    """Returns the tensors of a file that :func:`keep` wrote.
 
     Args:
         path: The file.

@@ -15,9 +15,9 @@ from pyg_bgformer.runs.folder import RunFolder
 class WandbLogger(Logger):
     """Sends curves, settings, scores and pictures of a run to a project of Weights & Biases.
 
-    There the run has the names of its folder and of the folder above as identifier, so that a resumed run continues
-    its curves. Environment variables of Weights & Biases hold the key and say whether to send:
-    ``WANDB_MODE=offline`` keeps all in the run's folder.
+    The identifier of the run is made of the name of its folder and of the folder above. A resumed run has the same
+    identifier, and continues its curves. Weights & Biases takes its key and mode from environment variables:
+    ``WANDB_MODE=offline`` sends nothing and writes to the run's folder.
 
     Args:
         project: Name of the project.
@@ -39,7 +39,7 @@ class WandbLogger(Logger):
                 name=name,
                 dir=str(folder.path),
                 resume="allow",
-                settings={"quiet": True},  # else it prints all curves and scores once more
+                settings={"quiet": True},  # otherwise it prints all curves and scores again
             )
         except (self.library.Error, OSError, ValueError) as error:
             raise InputError(f"report.wandb: Weights & Biases does not start: {one_line(error)}") from error
@@ -58,9 +58,9 @@ class WandbLogger(Logger):
         """Sends numbers of an epoch, or of the whole run.
 
         Args:
-            metrics: By name.
-            step: The epoch; :obj:`None` for numbers of the whole run, which go to its summary. A curve would not
-                go on after them when the run is extended.
+            metrics: Numbers by name.
+            step: The epoch. :obj:`None` sends numbers of the whole run to its summary. As a curve, they would keep
+                an extended run from continuing its other curves.
         """
         if step is None:
             self.run.summary.update(dict(metrics))
@@ -80,8 +80,8 @@ class WandbLogger(Logger):
         """Sends a picture of the whole run to its summary.
 
         Args:
-            name: Its name.
-            image: uint8 ``(H, W, 3)``.
+            name: Name of the picture.
+            image: ``(H, W, 3)`` uint8, RGB.
         """
         self.run.summary.update({name: self.library.Image(image)})
 
@@ -89,7 +89,7 @@ class WandbLogger(Logger):
         """Ends the connection.
 
         Args:
-            status: ``success``, or what else happened.
+            status: ``"success"``, or another word if the run failed.
         """
         self.run.finish(exit_code=int(status != "success"))
 
@@ -104,6 +104,6 @@ def wandb_library() -> Any:
         import wandb
     except ImportError as error:
         raise InputError(
-            "report.wandb needs Weights & Biases: pip install wandb, or leave report.wandb out"
+            "report.wandb needs Weights & Biases: pip install wandb, or set report.wandb to null"
         ) from error
     return wandb

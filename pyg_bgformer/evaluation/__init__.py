@@ -1,4 +1,4 @@
-"""Metrics of embeddings and labels: retrieval, clustering, and dependence on the batch; exact search."""
+"""Metrics of embeddings: retrieval, clustering and dependence on the batch. Exact nearest-neighbour search."""
 
 from pyg_bgformer.evaluation.batch_dependence import batch_dependence
 from pyg_bgformer.evaluation.clustering import ClusteringResult, clustering

@@ -1,4 +1,4 @@
-"""Agreement of two partitions where scikit-learn lacks the score or takes minutes at thousands of clusters."""
+"""Agreement of two partitions, for scores that scikit-learn lacks or computes slowly for many clusters."""
 
 import numpy as np
 from scipy.special import gammaln
@@ -8,9 +8,16 @@ from sklearn.metrics.cluster import contingency_matrix, pair_confusion_matrix
 
 
 def pair_f1(labels: np.ndarray, assignment: np.ndarray) -> float:
-    """Returns the F1 of the pairs in one cluster against the pairs of one class; NaN when there is neither.
+    """Returns the F1 score of the pairs in one cluster against the pairs of one class, from 0 to 1.
 
-    Counted from the sparse contingency table: no pair is visited.
+    Pairs are counted from the sparse contingency table. No loop visits them.
+
+    Args:
+        labels: ``(N,)`` whole numbers, the class of each item.
+        assignment: ``(N,)`` whole numbers, the cluster of each item.
+
+    Returns:
+        The score. It is NaN if no two items share a class or a cluster.
     """
     (_, only_cluster), (only_class, both) = pair_confusion_matrix(labels, assignment).tolist()
     pairs = 2 * both + only_cluster + only_class
@@ -18,11 +25,16 @@ def pair_f1(labels: np.ndarray, assignment: np.ndarray) -> float:
 
 
 def adjusted_mutual_information(labels: np.ndarray, assignment: np.ndarray) -> float:
-    """Returns mutual information adjusted for chance (arithmetic mean): 1 for equal partitions, around 0 by chance.
+    """Returns mutual information adjusted for chance: 1 for equal partitions, about 0 for random ones.
 
-    Equals ``sklearn.metrics.adjusted_mutual_info_score``, which visits every pair of class and cluster, 128
-    million at 11,316 of each; the expectation depends on their sizes alone, and few sizes differ.
-    (Vinh, Epps and Bailey, "Information Theoretic Measures for Clusterings Comparison", JMLR 2010.)
+    It is normalised by the arithmetic mean of the entropies (Vinh, Epps and Bailey, "Information Theoretic Measures
+    for Clusterings Comparison", JMLR 2010). It equals ``sklearn.metrics.adjusted_mutual_info_score``. That function
+    visits every pair of class and cluster: 128 million pairs for 11,316 of each. The expected value only depends on
+    their sizes, and there are few different sizes. This function visits each pair of sizes once.
+
+    Args:
+        labels: ``(N,)`` whole numbers, the class of each item.
+        assignment: ``(N,)`` whole numbers, the cluster of each item.
     """
     table = contingency_matrix(labels, assignment, sparse=True, dtype=np.int64)
     if table.shape[0] == table.shape[1] == table.nnz:
@@ -34,11 +46,11 @@ def adjusted_mutual_information(labels: np.ndarray, assignment: np.ndarray) -> f
 
 
 def expected_mutual_information(classes: np.ndarray, clusters: np.ndarray) -> float:
-    """Returns the mutual information expected of random partitions, in nats (JMLR 2010, equation 24a).
+    """Returns the expected mutual information of random partitions, in nats (JMLR 2010, equation 24a).
 
     Args:
-        classes: Sizes of the classes, whole numbers from 1.
-        clusters: Sizes of the clusters, with the same sum.
+        classes: ``(C,)``, sizes of the classes, whole numbers from 1.
+        clusters: ``(K,)``, sizes of the clusters, whole numbers from 1 with the same sum.
     """
     total = int(classes.sum())
     log_factorial = gammaln(np.arange(total + 1) + 1.0)
@@ -51,7 +63,7 @@ def expected_mutual_information(classes: np.ndarray, clusters: np.ndarray) -> fl
 
 
 def _expected_share(a: int, b: int, total: int, log_factorial: np.ndarray) -> float:
-    """Returns what a class of ``a`` and a cluster of ``b`` items contribute; their overlap is hypergeometric."""
+    """Returns the share of a class of ``a`` and a cluster of ``b`` items. Their overlap is hypergeometric."""
     overlap = np.arange(max(1, a + b - total), min(a, b) + 1)
     margins = log_factorial[[a, b, total - a, total - b]].sum() - log_factorial[total]
     cells = log_factorial[overlap] + log_factorial[a - overlap] + log_factorial[b - overlap]

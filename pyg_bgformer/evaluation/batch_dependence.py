@@ -1,4 +1,4 @@
-"""Measures whether the embedding of an image depends on the batch it is embedded in."""
+"""Measures whether the embedding of an image depends on the other images of its batch."""
 
 from collections.abc import Callable
 
@@ -9,23 +9,23 @@ from pyg_bgformer.errors import InputError
 
 
 def batch_dependence(embed: Callable[[Tensor], Tensor], images: Tensor) -> float:
-    """Returns the largest change of an image's embedding by the batch it is in, relative to the embedding's norm.
+    """Returns the largest change of an image's embedding when its batch changes, relative to the embedding's norm.
 
-    Retrieval scores of a module that sees the test batch depend on which images are tested together. The function
-    embeds all images together, then in reversed order, then in batches of another size (half, rounded up), and
-    then one at a time. It compares each result with the first. Rounding alone gives about 1e-6. Infinity means
-    that an embedding of norm 0 changed.
+    If embeddings depend on the batch, retrieval scores depend on which images are tested together. The function
+    embeds all images in one batch, then in reversed order, then in two batches, and then one by one. It compares
+    each result with the first. Rounding causes a change of about 1e-6. Infinity means that an embedding of norm 0
+    changed.
 
     Args:
-        embed: ``(b, ...)`` images to ``(b, D)`` embeddings, in evaluation mode; run without gradients.
+        embed: Maps images ``(b, ...)`` to embeddings ``(b, D)``, in evaluation mode. It runs without gradients.
         images: ``(B, ...)``, at least two.
 
     Raises:
-        InputError: If there are fewer than two images, or an output is not ``(b, D)``, NaN or infinite.
+        InputError: If there are fewer than two images, or an output is NaN, infinite or not ``(b, D)``.
     """
     if len(images) < 2:
         raise InputError(
-            f"images: found {len(images)}, expected at least 2 to embed an image with and without others"
+            f"images: found {len(images)}, expected at least 2: an image is embedded with and without others"
         )
     half = (len(images) + 1) // 2
     together = _embedded(embed, [images])

@@ -1,4 +1,4 @@
-"""How well k-means finds the classes: NMI, AMI, ARI and pair-counting F1."""
+"""NMI, AMI, ARI and pair-counting F1 of k-means clusters."""
 
 from dataclasses import dataclass
 
@@ -18,15 +18,15 @@ class ClusteringResult:
     """Agreement of k-means clusters with the classes.
 
     Attributes:
-        nmi: normalised mutual information, arithmetic mean, 0 to 1.
-        ami: mutual information adjusted for chance, at most 1, around 0 by chance.
-        ari: Rand index adjusted for chance, at most 1, around 0 by chance.
-        pair_f1: F1 of the pairs put into one cluster against the pairs of one class, 0 to 1; NaN when there
-            is neither such a pair.
-        clusters: number of clusters asked for, the number of classes.
-        found: number of clusters that hold an item; fewer if there are fewer distinct rows.
-        iterations: iterations of Lloyd's algorithm that were run.
-        assignment: ``(N,)`` int64, cluster of each item in the order given.
+        nmi: Normalised mutual information (arithmetic mean), from 0 to 1.
+        ami: Mutual information adjusted for chance, at most 1, about 0 for random clusters.
+        ari: Rand index adjusted for chance, at most 1, about 0 for random clusters.
+        pair_f1: F1 of the pairs in one cluster against the pairs of one class, from 0 to 1. It is NaN if no two
+            items share a class or a cluster.
+        clusters: Number of clusters that k-means started with, which is the number of classes.
+        found: Number of clusters with at least one item.
+        iterations: Number of iterations of Lloyd's algorithm.
+        assignment: ``(N,)`` int64, the cluster of each item in the given order.
     """
 
     nmi: float
@@ -49,14 +49,14 @@ def clustering(
 ) -> ClusteringResult:
     """Returns the scores of k-means with as many clusters as there are classes.
 
-    One start from :func:`~pyg_bgformer.evaluation.seeding.greedy_seeds`, as scikit-learn chooses it, then Lloyd's
-    algorithm. scikit-learn's ``KMeans`` is not used because its time grows with N x clusters x D for each candidate
-    and each iteration: at thousands of clusters it takes hours.
+    Lloyd's algorithm runs once. Its first centres are chosen by
+    :func:`~pyg_bgformer.evaluation.seeding.greedy_seeds`, as in scikit-learn. For thousands of clusters,
+    scikit-learn's ``KMeans`` takes hours, because each iteration compares every point with every centre.
 
     Args:
-        embeddings: ``(N, D)`` of any floating precision; clustered in float32 on their device.
+        embeddings: ``(N, D)``, floating point of any precision. They are clustered in float32 on their device.
         labels: ``(N,)`` whole numbers.
-        seed: Of k-means' first centres; equal seeds give equal clusters.
+        seed: Seed of the first centres. Equal seeds give equal clusters.
         normalize: Whether to L2-normalise the rows first.
 
     Raises:
@@ -83,6 +83,6 @@ def clustering(
 
 
 def _centred(rows: Tensor) -> Tensor:
-    """Returns rows moved to mean 0 and scaled as a whole to at most 1: same clusters, better rounding."""
+    """Returns the rows, scaled together and shifted to mean 0. The clusters stay, and rounding errors shrink."""
     scaled = rows / rows.abs().max().clamp(min=torch.finfo(rows.dtype).tiny)
     return scaled - scaled.mean(dim=0)

@@ -1,4 +1,4 @@
-"""All metrics of one set of embeddings in one call."""
+"""All metrics of a set of embeddings in one call."""
 
 from collections.abc import Sequence
 
@@ -23,23 +23,23 @@ def evaluate(
     clustering: bool = True,
     neighbours: int = 0,
 ) -> EvaluationResult:
-    """Returns retrieval scores by :func:`retrieval` and, unless switched off, clustering by :func:`clustering`.
+    """Returns the scores of :func:`retrieval` and :func:`clustering` for a set of embeddings.
 
-    In the query/gallery form queries and gallery are clustered together: they are the test set. With a
-    ``similarity`` of your own the rows are clustered as they are, not L2-normalised.
+    Queries and gallery are clustered together, because together they are the test set. With your own
+    ``similarity``, the rows are clustered without L2-normalisation.
 
     Args:
-        embeddings: ``(N, D)``, the queries if there is a gallery.
+        embeddings: ``(N, D)``, floating point: all images, or the queries if there is a gallery.
         labels: ``(N,)`` whole numbers.
-        gallery: ``(n, D)``; ``None`` compares the embeddings with each other.
-        gallery_labels: ``(n,)``, given exactly when ``gallery`` is.
-        ks: The K of Recall@K.
-        similarity: As in :func:`retrieval`.
-        seed: Of k-means.
-        clustering: Whether to cluster at all.
-        neighbours: How many retrieved items to keep for each query, by :func:`top_k`. A query does not retrieve
-            itself. Among equal similarities the lower index is first, unlike in the scores, where a negative is
-            first.
+        gallery: ``(n, D)``, floating point. ``None`` compares the embeddings with each other.
+        gallery_labels: ``(n,)`` whole numbers, needed with ``gallery``.
+        ks: The K of Recall@K, from 1.
+        similarity: See :func:`retrieval`.
+        seed: Seed of k-means.
+        clustering: Whether to run k-means.
+        neighbours: Number of retrieved items to keep for each query; 0 keeps none. They come from :func:`top_k`. A
+            query does not retrieve itself. Equally similar items are ordered by index here. In the scores,
+            negatives come first.
 
     Raises:
         InputError: See :func:`retrieval`.

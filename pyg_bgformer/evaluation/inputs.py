@@ -17,11 +17,11 @@ def checked_embeddings(embeddings: Embeddings, name: str = "embeddings") -> Tens
     """Returns embeddings as finite float32 ``(N, D)`` on the device they are on.
 
     Args:
-        embeddings: ``(N, D)`` floating point of any precision (half precision is computed in float32).
-        name: How an error calls them.
+        embeddings: ``(N, D)``, floating point of any precision.
+        name: What an error message calls them.
 
     Raises:
-        InputError: If they are not two-dimensional, empty, not floating point, or some rows hold NaN or infinity.
+        InputError: If they are not two-dimensional, are empty, are not floating point, or contain NaN or infinity.
     """
     rows = _as_tensor(embeddings, name, "(N, D) of floats")
     if rows.ndim != 2 or not rows.is_floating_point() or rows.numel() == 0:
@@ -29,25 +29,25 @@ def checked_embeddings(embeddings: Embeddings, name: str = "embeddings") -> Tens
             f"{name}: found shape {tuple(rows.shape)} of {rows.dtype}, expected a non-empty (N, D) of floats"
         )
     rows = rows.float()
-    smallest, largest = rows.aminmax(dim=1)  # NaN wins in both
+    smallest, largest = rows.aminmax(dim=1)  # both are NaN in a row with a NaN
     broken = int((~(smallest.isfinite() & largest.isfinite())).sum())
     if broken:
         raise InputError(
-            f"{name}: {broken} of {len(rows)} rows hold NaN or infinity, expected finite numbers: "
-            "the encoder has diverged, or its output left the range of float32"
+            f"{name}: {broken} of {len(rows)} rows hold NaN or infinity, expected finite numbers; "
+            "the encoder has diverged, or its output is outside the range of float32"
         )
     return rows
 
 
 def checked_pair(queries: Embeddings, gallery: Embeddings) -> tuple[Tensor, Tensor]:
-    """Returns queries and gallery as finite float32 of one dimension, on the queries' device.
+    """Returns queries ``(N, D)`` and gallery ``(n, D)`` as finite float32 on the queries' device.
 
     Args:
-        queries: ``(N, D)``.
-        gallery: ``(n, D)``; the same object as ``queries`` is checked once.
+        queries: ``(N, D)``, floating point.
+        gallery: ``(n, D)``, floating point. If it is the same object as ``queries``, it is checked once.
 
     Raises:
-        InputError: If one of them is not as :func:`checked_embeddings` expects, or their dimensions differ.
+        InputError: If :func:`checked_embeddings` refuses one of them, or they differ in D.
     """
     rows = checked_embeddings(queries)
     if gallery is queries:
@@ -55,7 +55,7 @@ def checked_pair(queries: Embeddings, gallery: Embeddings) -> tuple[Tensor, Tens
     items = checked_embeddings(gallery, "gallery").to(rows.device)
     if items.shape[1] != rows.shape[1]:
         raise InputError(
-            f"gallery: found {items.shape[1]} dimensions, expected {rows.shape[1]} as the queries have"
+            f"gallery: found {items.shape[1]} dimensions, expected {rows.shape[1]} like the queries"
         )
     return rows, items
 
@@ -64,12 +64,12 @@ def checked_labels(labels: Labels, count: int, name: str = "labels") -> Tensor:
     """Returns labels as int64 ``(N,)``.
 
     Args:
-        labels: One whole number for each embedding: a tensor, an array or a list.
-        count: Number of embeddings.
-        name: How an error calls them.
+        labels: One whole number for each embedding, as a tensor, an array or a list.
+        count: N, the number of embeddings.
+        name: What an error message calls the labels.
 
     Raises:
-        InputError: If there is not one whole number for each embedding.
+        InputError: If their number is not N, or they are not whole numbers.
     """
     expected = f"({count},) whole numbers, one for each embedding"
     found = _as_tensor(labels, name, expected)
@@ -81,8 +81,8 @@ def checked_labels(labels: Labels, count: int, name: str = "labels") -> Tensor:
 def unit_rows(rows: Tensor) -> Tensor:
     """Returns the rows of ``(N, D)`` float32 divided by their Euclidean norm; a zero row stays zero.
 
-    Each row is first divided by its largest entry: squares of very large or very small entries
-    would leave the range of float32.
+    Each row is first divided by its largest absolute entry. Otherwise the squares of very large or very small
+    entries would be outside the range of float32.
     """
     smallest, greatest = rows.aminmax(dim=1, keepdim=True)
     largest = torch.maximum(greatest, -smallest)
@@ -104,5 +104,5 @@ def _as_tensor(values: Any, name: str, expected: str) -> Tensor:
             f"{name}: found {found}, expected {expected}; "
             "numpy.unique(names, return_inverse=True) turns class names into numbers"
         )
-    # torch takes neither negative strides nor foreign byte orders
+    # torch.from_numpy refuses negative strides and foreign byte orders
     return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))

@@ -1,4 +1,4 @@
-"""Lloyd's algorithm at thousands of clusters: only what can have changed is computed again."""
+"""Lloyd's algorithm for thousands of clusters: it recomputes only what can have changed."""
 
 from typing import NamedTuple
 
@@ -15,9 +15,9 @@ class KMeans(NamedTuple):
     """Clusters in which each point belongs to the nearest centre, and each centre is the mean of its points.
 
     Attributes:
-        assignment: ``(N,)`` int64, cluster of each point.
-        centres: ``(clusters, D)``; a cluster without points has the centre it started from.
-        iterations: How often points were assigned to centres.
+        assignment: ``(N,)`` int64, the cluster of each point.
+        centres: ``(clusters, D)``. A cluster without points keeps the centre that it had before.
+        iterations: Number of times that points were assigned to centres.
     """
 
     assignment: Tensor
@@ -26,14 +26,14 @@ class KMeans(NamedTuple):
 
 
 def k_means(points: Tensor, centres: Tensor) -> KMeans:
-    """Returns the clusters of Lloyd's algorithm, run until no point changes its cluster.
+    """Returns the clusters of Lloyd's algorithm, after no point changes its cluster or :data:`MAX_ITERATIONS`.
 
-    In many dimensions few points change after the second iteration. A point whose own centre stays is compared
-    only with the centres that moved: none of the others can have come closer.
+    In many dimensions few points change their cluster after the second iteration. If a point's own centre did not
+    move, the point is compared only with the centres that moved. No other centre can have come closer.
 
     Args:
-        points: ``(N, D)`` float32, on any device; the products run there.
-        centres: ``(clusters, D)``, where to start.
+        points: ``(N, D)`` float32. The products run on their device.
+        centres: ``(clusters, D)``, the first centres.
     """
     closeness, assignment = nearest_centres(points, centres)
     iterations = 1
@@ -56,15 +56,15 @@ def k_means(points: Tensor, centres: Tensor) -> KMeans:
 
 
 def nearest_centres(points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the nearest centre of each point, and how close it is.
+    """Returns how close the nearest centre of each point is, and which one it is.
 
     Args:
         points: ``(N, D)``.
-        centres: ``(clusters, D)``.
+        centres: ``(clusters, D)``. There may be none.
 
     Returns:
-        Closeness ``(N,)``: the squared norm of the point minus the squared distance, or minus infinity without
-        centres. Number of the centre ``(N,)``.
+        Closeness ``(N,)``, the squared norm of the point minus the squared distance, or minus infinity if there are
+        no centres; and the number of the centre ``(N,)`` int64.
     """
     closeness = points.new_full((len(points),), -torch.inf)
     numbers = torch.zeros(len(points), dtype=torch.int64, device=points.device)
@@ -78,7 +78,13 @@ def nearest_centres(points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def means(points: Tensor, assignment: Tensor, centres: Tensor) -> Tensor:
-    """Returns the mean of each cluster's points, or its centre where it has none; equal clusters get equal bits."""
+    """Returns the mean of each cluster's points, ``(clusters, D)``. Equal clusters get means of equal bits.
+
+    Args:
+        points: ``(N, D)``.
+        assignment: ``(N,)`` int64, the cluster of each point.
+        centres: ``(clusters, D)``, taken for clusters without points.
+    """
     sizes = torch.bincount(assignment, minlength=len(centres))
     ends = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
     found = segment(points[assignment.argsort(stable=True)], ends, reduce="mean")

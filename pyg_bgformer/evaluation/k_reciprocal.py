@@ -1,4 +1,4 @@
-"""Small batches of test images that are each other's neighbours, for refinement at test time."""
+"""Small batches of test images that are neighbours of each other, for refinement at test time."""
 
 import torch
 from torch import Tensor
@@ -8,8 +8,8 @@ from pyg_bgformer.evaluation import search
 from pyg_bgformer.evaluation.inputs import Embeddings, checked_pair
 from pyg_bgformer.evaluation.search import top_k
 
-BYTES = 8
-"""Of an entry; blocks of similarities are counted in entries of four bytes."""
+ROOM = 8
+"""Entries of a block that are reserved for each comparison of two neighbours."""
 
 
 def k_reciprocal_batches(
@@ -17,8 +17,8 @@ def k_reciprocal_batches(
 ) -> Tensor:
     r"""Returns a batch of k-reciprocal neighbours for each image.
 
-    They are those of the test-time refinement of the `"Learning Intra-Batch Connections for Deep Metric Learning"
-    <https://arxiv.org/abs/2102.07753>`_ paper.
+    The batches are those of the test-time refinement in the `"Learning Intra-Batch Connections for Deep Metric
+    Learning" <https://arxiv.org/abs/2102.07753>`_ paper.
 
     Let :math:`\mathcal{N}_k(i)` be the :math:`k + 1` nearest images of :math:`i`, itself among them, and
     :math:`\mathcal{R}_k(i) = \{ j \in \mathcal{N}_k(i) : i \in \mathcal{N}_k(j) \}`. With
@@ -28,32 +28,32 @@ def k_reciprocal_batches(
         \mathcal{R}_k(i) \cup \bigcup \left\{ \mathcal{R}_h(c) : c \in \mathcal{R}_k(i), \;
         \vert \mathcal{R}_h(c) \cap \mathcal{R}_k(i) \vert > \tfrac{2}{3} \vert \mathcal{R}_h(c) \vert \right\}
 
-    of which those nearest to :math:`i` are taken, and where they are too few the nearest other images. With a
+    The batch takes the members nearest to :math:`i`. If there are too few, the nearest other images fill it. With a
     ``gallery``, :math:`\mathcal{N}_k(i)` are gallery items for a query and queries for a gallery item, and
     :math:`\mathcal{R}_h` is formed within the gallery.
 
-    Distances are Euclidean; of equal ones the row that comes first counts as nearer. Memory is that of the
-    :math:`k + 1` neighbours of each row and a few blocks, whatever the number of rows is.
+    Distances are Euclidean. At equal distance the lower row counts as nearer. The function needs memory for the
+    :math:`k + 1` neighbours of each row and a few blocks.
 
     Args:
-        embeddings: ``(N, D)``, the images; with ``gallery`` the queries.
-        k: Neighbours of an image.
-        batch: Size of a batch, the image itself included, at most ``k + 1``.
-        gallery: ``(n, D)``; ``None`` compares the embeddings with each other.
+        embeddings: ``(N, D)``, floating point: the images, or the queries if there is a ``gallery``.
+        k: Number of neighbours of an image, from 1.
+        batch: Size of a batch with the image itself, from 2 to ``k + 1``. It must not exceed the gallery's size.
+        gallery: ``(n, D)``, floating point. ``None`` compares the embeddings with each other.
 
     Returns:
-        Rows of the embeddings, ``(N, batch)`` int64, the image itself first, then by distance; with ``gallery``
-        rows of the gallery alone, ``(N, batch - 1)``.
+        Row numbers ``(N, batch)`` int64: the image itself, then members, then other images, both by distance. With
+        ``gallery``, ``(N, batch - 1)`` row numbers of the gallery.
 
     Raises:
-        InputError: If sizes do not fit, or an embedding is NaN or infinite.
+        InputError: If ``k`` or ``batch`` is out of range, shapes do not fit, or an embedding is NaN or infinite.
     """
     queries, items = checked_pair(embeddings, embeddings if gallery is None else gallery)
     if k < 1:
         raise InputError(f"k: found {k}, expected at least 1 neighbour")
     most = min(k + 1, len(items))
     if not 2 <= batch <= most:
-        raise InputError(f"batch: found {batch}, expected 2 to {most}, the number of neighbours with k = {k}")
+        raise InputError(f"batch: found {batch}, expected 2 to {most} with k = {k} and {len(items)} images")
     half = round(k / 2)
     if gallery is None:
         forward = backward = _nearest(queries, items, k + 1, itself=True)
@@ -75,16 +75,16 @@ def k_reciprocal_batches(
 
 
 def _rows_of(entries: int) -> int:
-    """Returns how many rows of so many entries are held at a time."""
-    return max(1, search.BLOCK_ENTRIES // (BYTES * entries))
+    """Returns how many rows with this number of comparisons fit into a block."""
+    return max(1, search.BLOCK_ENTRIES // (ROOM * entries))
 
 
 def _nearest(queries: Tensor, items: Tensor, k: int, *, itself: bool) -> Tensor:
-    """Returns the ``k`` nearest items of each query, ``(N, min(k, n))``; with ``itself`` its own row first."""
+    """Returns the ``k`` nearest items of each query, ``(N, min(k, n))``. With ``itself``, its own row is first."""
     squares = items.square().sum(dim=1)
 
     def closeness(some: Tensor, items: Tensor) -> Tensor:
-        return torch.addmm(squares, some, items.T, beta=-1, alpha=2)  # less the query's square
+        return torch.addmm(squares, some, items.T, beta=-1, alpha=2)  # |q|² - |q - c|² = 2 q·c - |c|²
 
     if not itself:
         return top_k(queries, items, k, similarity=closeness).ids
@@ -96,14 +96,14 @@ def _nearest(queries: Tensor, items: Tensor, k: int, *, itself: bool) -> Tensor:
 
 
 def _mutual(forward: Tensor, backward: Tensor) -> Tensor:
-    """Returns ``(N, k)``: whether the row of each neighbour holds the row itself."""
+    """Returns ``(N, k)``: whether each neighbour of a row has the row among its own neighbours."""
     rows = torch.arange(len(forward), device=forward.device)
     parts = torch.split(rows, _rows_of(forward.size(1) * backward.size(1)))
     return torch.cat([(backward[forward[part]] == part[:, None, None]).any(dim=2) for part in parts])
 
 
 def _members(near: Tensor, mutual: Tensor, inner: Tensor, inner_mutual: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the candidates of each row's batch ``(b, C)``, and which of them are members."""
+    """Returns the candidates for the batch of each row ``(b, C)``, and which of them are members ``(b, C)``."""
     theirs, theirs_mutual = inner[near], inner_mutual[near] & mutual[:, :, None]  # (b, k, h)
     shared = (theirs[..., None] == near[:, None, None, :]) & mutual[:, None, None, :]
     both = (shared.any(dim=3) & theirs_mutual).sum(dim=2)
@@ -120,7 +120,7 @@ def _closest(
     first: Tensor | None,
     count: int,
 ) -> Tensor:
-    """Returns ``(b, count)``: ``first`` of each row, then members, then others of ``near``, both by distance."""
+    """Returns ``(b, count)``: ``first`` of each row, then its members, then others of ``near``, by distance."""
     chosen_row, place = chosen.nonzero(as_tuple=True)
     rows = torch.arange(len(queries), device=near.device)
     neighbours = (rows[:, None] * len(items) + near).flatten()
@@ -132,7 +132,7 @@ def _closest(
     distance = (queries[row] - items[item]).square().sum(dim=1)
     if first is not None:
         distance = distance.masked_fill(item == first[row], -1.0)
-    # Stable sorts from the last criterion to the first; rows of ``pairs`` come by item already.
+    # Stable sorts, from the last criterion to the first. The pairs are already sorted by item.
     order = distance.argsort(stable=True)
     for criterion in (~is_member, row):
         order = order[criterion[order].argsort(stable=True)]

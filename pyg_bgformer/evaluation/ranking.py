@@ -1,4 +1,4 @@
-"""Ranks of the positives within one block of similarities, without sorting a whole row."""
+"""Ranks of the positives in one block of similarities, without sorting whole rows."""
 
 from typing import NamedTuple
 
@@ -8,11 +8,11 @@ from torch import Tensor
 from pyg_bgformer.evaluation.search import RUN
 
 DENSE = 0.25
-"""Share of runs from which on reading them all is faster than picking them out."""
+"""If more than this share of the runs is needed, it is faster to read all of them than to select some."""
 
 
 class BlockScores(NamedTuple):
-    """Scores of the ``b`` queries of one block, each ``(b,)`` float64, NaN where a query has no positive."""
+    """Scores of the ``b`` queries of a block, each ``(b,)`` float64. Queries without a positive have NaN."""
 
     first_rank: Tensor
     average_precision: Tensor
@@ -20,20 +20,20 @@ class BlockScores(NamedTuple):
 
 
 def score_block(similarity: Tensor, start: Tensor, size: Tensor, own: Tensor | None) -> BlockScores:
-    r"""Returns the scores of a block of queries against a gallery whose columns are grouped by class.
+    r"""Returns the scores of a block of queries. The columns of the gallery are grouped by class.
 
     With the positives of a query in descending order of similarity :math:`s_1 \ge s_2 \ge \dots \ge s_R`,
 
     .. math::
-        \mathrm{rank}_i = i + \#\{\text{negatives with similarity} \ge s_i\},
+        \mathrm{rank}_i = i + \#\{\text{negatives with similarity} \ge s_i\}.
 
-    so a negative exactly as similar as a positive stands before it, whatever the order of the rows.
+    A negative that is exactly as similar as a positive therefore ranks before it.
 
     Args:
-        similarity: ``(b, W)``, ``W = padded_width(gallery)``, finite, its padding ``-inf``; **overwritten**.
-        start: ``(b,)`` first column of each query's class.
-        size: ``(b,)`` number of columns of each query's class, 0 where the gallery lacks the class.
-        own: ``(b,)`` the column that is the query itself, excluded; ``None`` when there is none.
+        similarity: ``(b, W)`` with ``W = padded_width(gallery)``: finite, padded with ``-inf``. **Overwritten.**
+        start: ``(b,)`` int64, first column of each query's class.
+        size: ``(b,)`` int64, number of columns of each query's class, 0 if the gallery lacks the class.
+        own: ``(b,)`` int64, the column of the query itself, which is excluded. ``None`` excludes nothing.
     """
     if own is not None:
         similarity.scatter_(1, own[:, None], -torch.inf)
@@ -50,7 +50,7 @@ def score_block(similarity: Tensor, start: Tensor, size: Tensor, own: Tensor | N
 
 
 def _take_positives(similarity: Tensor, start: Tensor, size: Tensor) -> Tensor:
-    """Removes the positives from the block; returns them as ``(b, R_max)``, descending, then ``-inf``."""
+    """Removes the positives from the block. Returns them ``(b, R_max)`` in descending order, then ``-inf``."""
     spare = similarity.shape[1] - 1
     offset = torch.arange(max(int(size.max()), 1), device=similarity.device)
     column = torch.where(offset < size[:, None], start[:, None] + offset, spare)
@@ -60,10 +60,15 @@ def _take_positives(similarity: Tensor, start: Tensor, size: Tensor) -> Tensor:
 
 
 def count_at_least(values: Tensor, maxima: Tensor, threshold: Tensor) -> Tensor:
-    """Returns how many entries of each row of ``(b, W)`` reach the row's threshold, ``(b,)`` int64.
+    """Returns the number of entries of each row that are at least the row's threshold, ``(b,)`` int64.
 
-    Only runs whose maximum reaches it are looked into, unless they are so many that reading whole rows is
-    faster than picking them out.
+    The function reads only the runs whose maximum reaches the threshold. If these are many, it reads whole rows,
+    which is then faster.
+
+    Args:
+        values: ``(b, W)``, W a multiple of :data:`~pyg_bgformer.evaluation.search.RUN`.
+        maxima: ``(b, W / RUN)``, the largest value of each run.
+        threshold: ``(b,)``.
     """
     reached = maxima >= threshold[:, None]
     if reached.sum() > DENSE * reached.numel():
@@ -75,18 +80,22 @@ def count_at_least(values: Tensor, maxima: Tensor, threshold: Tensor) -> Tensor:
 
 
 def _short_sum(truths: Tensor) -> Tensor:
-    """Returns the number of true entries along dimension 1, which is shorter than 256, as uint8.
+    """Returns the number of true entries along dimension 1, as uint8. That dimension is shorter than 256.
 
-    Summed in bytes because torch widens a sum of truth values to int64 entry by entry, which takes eight
-    times as long.
+    For a sum of truth values, torch converts each entry to int64. A sum of bytes is eight times as fast.
     """
     return truths.view(torch.uint8).sum(dim=1, dtype=torch.uint8)
 
 
 def largest(values: Tensor, maxima: Tensor, count: int) -> Tensor:
-    """Returns the ``count`` largest values of each row of ``(b, W)``, descending, ``(b, count)``.
+    """Returns the ``count`` largest values of each row, ``(b, count)`` in descending order.
 
-    They lie in the ``count`` runs with the largest maxima, so only those runs are searched.
+    They are in the ``count`` runs with the largest maxima. Only those runs are searched.
+
+    Args:
+        values: ``(b, W)``, W a multiple of :data:`~pyg_bgformer.evaluation.search.RUN`.
+        maxima: ``(b, W / RUN)``, the largest value of each run.
+        count: At most W.
     """
     if count * RUN >= values.shape[1]:
         return values.topk(count, dim=1).values
@@ -98,12 +107,12 @@ def largest(values: Tensor, maxima: Tensor, count: int) -> Tensor:
 def _precisions_at_r(positives: Tensor, rivals: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     """Returns R-precision and average precision at R of each row, ``(b,)`` float64.
 
-    The ``R`` most similar negatives suffice: a positive behind ``R`` negatives has a rank above ``R``.
+    The ``R`` most similar negatives are enough: a positive after ``R`` negatives has a rank above ``R``.
 
     Args:
-        positives: ``(b, R_max)`` descending, ``-inf`` behind the last.
-        rivals: ``(b, R_max)`` the largest similarities of negatives, descending.
-        size: ``(b,)`` R of each row.
+        positives: ``(b, R_max)`` in descending order, then ``-inf``.
+        rivals: ``(b, R_max)``, the largest similarities of negatives, in descending order.
+        size: ``(b,)``, R of each row.
     """
     place = torch.arange(1, positives.shape[1] + 1, device=positives.device)
     rank = place + torch.searchsorted(-rivals, -positives, right=True)

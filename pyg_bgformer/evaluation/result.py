@@ -1,4 +1,4 @@
-"""The one result of evaluating a set of embeddings."""
+"""The result of an evaluation."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from pyg_bgformer.evaluation.search import Neighbours
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Retrieval and clustering scores of one set of embeddings; all scores are fractions, not percent.
+    """Retrieval and clustering scores of a set of embeddings. All scores are fractions, not percent.
 
     Attributes:
-        retrieval: Recall@K, MAP@R, R-precision, counts, per-query values.
-        clustering: NMI, AMI, ARI, pair F1, cluster of every item; ``None`` where not asked for.
-        neighbours: Retrieved items of every query; ``None`` where not asked for.
+        retrieval: Recall@K, MAP@R, R-precision, counts and the values of every query.
+        clustering: NMI, AMI, ARI, pair F1 and the cluster of every item; ``None`` if not requested.
+        neighbours: The retrieved items of every query; ``None`` if not requested.
     """
 
     retrieval: RetrievalResult
@@ -57,5 +57,5 @@ class EvaluationResult:
         return self.clustering.pair_f1 if self.clustering else None
 
     def as_dict(self) -> dict[str, float | int]:
-        """Returns all scores and counts as plain values by name; without clustering its names are absent."""
+        """Returns all scores and counts as plain numbers by name. Those of clustering are there if it was run."""
         return self.retrieval.as_dict() | (self.clustering.as_dict() if self.clustering else {})

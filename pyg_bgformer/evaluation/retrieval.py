@@ -1,4 +1,4 @@
-"""Recall@K, MAP@R and R-precision of embeddings, streamed in blocks of queries."""
+"""Recall@K, MAP@R and R-precision, computed block by block."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,29 +13,29 @@ from pyg_bgformer.evaluation.ranking import BlockScores, score_block
 from pyg_bgformer.evaluation.search import SimilarityFunction, similarity_blocks
 
 WORKING_COPIES = 8
-"""Room for a query's positives, in entries each: ranks and precisions need several numbers, in 64 bits."""
+"""Entries of memory for each positive of a query: its rank and precision are several 64-bit numbers."""
 
 
 @dataclass(frozen=True)
 class RetrievalResult:
     """Retrieval scores, as fractions from 0 to 1, and the values of every query.
 
-    A query is *defined* when the gallery holds at least one other item of its class (a positive). Means are
-    over the defined queries, NaN when there is none. Per-query arrays have one entry for each query in the
-    order given, NaN where undefined.
+    A query is *defined* if the gallery contains at least one other item of its class (a positive). Means are over
+    the defined queries. They are NaN if there is none. Arrays have one entry for each query in the given order,
+    NaN where the query is undefined.
 
     Attributes:
-        recall: Recall@K by K: share of the queries whose first positive has a rank of at most K.
+        recall: Recall@K by K: share of the queries whose most similar positive has a rank of at most K.
         map_at_r: Mean of ``average_precision`` (Musgrave et al., "A Metric Learning Reality Check", 2020).
         r_precision: Mean of ``precision_at_r``.
         queries: Number of queries, undefined ones included.
-        undefined: Number of queries without a positive, left out of every mean.
-        gallery: Number of items each query is compared with, itself included where it is one of them.
-        classes: Number of classes among queries and gallery.
+        undefined: Number of queries without a positive. No mean includes them.
+        gallery: Number of items in the gallery. Without a separate gallery, a query is one of them.
+        classes: Number of classes in queries and gallery together.
         defined: ``(queries,)`` bool.
         first_rank: ``(queries,)`` float64, rank of the most similar positive, from 1.
-        average_precision: ``(queries,)`` float64, average precision at R.
-        precision_at_r: ``(queries,)`` float64, share of the R positives with a rank of at most R.
+        average_precision: ``(queries,)`` float64, average precision at R, from 0 to 1.
+        precision_at_r: ``(queries,)`` float64, share of the R positives with a rank of at most R, from 0 to 1.
     """
 
     recall: dict[int, float]
@@ -67,40 +67,41 @@ def retrieval(
     similarity: SimilarityFunction | None = None,
     block: int | None = None,
 ) -> RetrievalResult:
-    r"""Returns the scores of ranking the gallery by similarity for each query.
+    r"""Returns how well each query finds the gallery items of its class.
 
-    Without ``gallery`` every item is a query against all others. The item itself is excluded by index, so exact
-    duplicates of it remain. With ``gallery`` nothing is excluded.
+    Without ``gallery`` every item is a query and is compared with all others. The query is excluded by its index,
+    so exact duplicates of it stay. With ``gallery`` nothing is excluded.
 
-    **Ties** are settled against the embedding and independently of the order of the rows: a negative exactly
-    as similar as a positive ranks before it. A collapsed embedding, all rows equal, scores 0, not 1.
+    **Ties** count against the embedding: a negative that is exactly as similar as a positive ranks before it. The
+    order of the rows does not matter. If all embeddings are equal, Recall@1 is 0, not 1.
     With :math:`R` the number of positives and :math:`\mathrm{rank}_i` the rank of the i-th most similar one,
 
     .. math::
         \mathrm{AP@R} = \frac{1}{R} \sum_{i:\, \mathrm{rank}_i \le R} \frac{i}{\mathrm{rank}_i}, \qquad
         \mathrm{RP} = \frac{\#\{i : \mathrm{rank}_i \le R\}}{R}.
 
-    Besides a float32 copy of the gallery, memory is a few blocks of similarities, whatever N is.
+    The function needs float32 copies of the embeddings and a few blocks of similarities in memory.
 
     Args:
-        embeddings: ``(N, D)`` of any floating precision, on any device; computed in float32 there.
+        embeddings: ``(N, D)``, floating point of any precision. Scores are computed in float32 on their device.
         labels: ``(N,)`` whole numbers.
-        gallery: ``(n, D)``; ``None`` compares the embeddings with each other.
-        gallery_labels: ``(n,)``, given exactly when ``gallery`` is.
-        ks: The K of Recall@K; a K beyond the gallery's size is fine.
+        gallery: ``(n, D)``, floating point. ``None`` compares the embeddings with each other.
+        gallery_labels: ``(n,)`` whole numbers, needed with ``gallery``.
+        ks: The K of Recall@K, from 1. A K may be larger than the gallery.
         similarity: Called with float32 queries ``(b, D)``, some perhaps twice, and the whole gallery.
             ``None`` is the dot product of L2-normalised rows.
-        block: Queries at a time; ``None`` takes as many as make
+        block: Number of queries at a time. ``None`` fills
             :data:`~pyg_bgformer.evaluation.search.BLOCK_ENTRIES` similarities.
 
     Raises:
-        InputError: If shapes do not fit, an embedding or a similarity is NaN or infinite, or a K is below 1.
+        InputError: If shapes do not fit, an embedding or a similarity is NaN or infinite, a K or ``block`` is
+            below 1, or only one of ``gallery`` and ``gallery_labels`` is given.
     """
     if any(int(k) != k or k < 1 for k in ks):
-        raise InputError(f"ks: found {list(ks)}, expected whole numbers from 1 for the K of Recall@K")
+        raise InputError(f"ks: found {list(ks)}, expected whole numbers from 1, the K of Recall@K")
     if (gallery is None) != (gallery_labels is None):
         lacking = "gallery" if gallery is None else "gallery_labels"
-        raise InputError(f"{lacking}: not given, expected gallery and gallery_labels together or neither")
+        raise InputError(f"{lacking} is missing: give both gallery and gallery_labels, or neither")
     queries, items = checked_pair(embeddings, embeddings if gallery is None else gallery)
     classes = checked_labels(labels, len(queries)).to(queries.device)
     item_classes = classes
@@ -140,10 +141,10 @@ def _scores(
     similarity: SimilarityFunction | None,
     block: int | None,
 ) -> BlockScores:
-    """Returns the scores of all queries, ``(N,)`` each, in the order given.
+    """Returns the scores of all queries, ``(N,)`` each, in the given order.
 
-    The gallery's columns are grouped by class. Classes come by ascending size, so that the queries of a block
-    have similarly many positives.
+    The gallery is sorted by class, and the classes by size. The queries of a block then have similar numbers of
+    positives, which keeps the padding small.
     """
     sizes = torch.bincount(item_classes, minlength=int(classes.max()) + 1)
     by_size = sizes.argsort(stable=True)

@@ -1,36 +1,35 @@
-"""The most similar gallery items of each query, exact and in bounded memory."""
+"""Exact nearest-neighbour search in bounded memory."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_bgformer.errors import InputError
-from pyg_bgformer.evaluation.inputs import Embeddings, checked_pair, unit_rows
+from pyg_bgformer.evaluation.inputs import Embeddings, Labels, checked_labels, checked_pair, unit_rows
 from pyg_bgformer.graph import nearest
 
 SimilarityFunction = Callable[[Tensor, Tensor], Tensor]
-"""``(b, D)`` queries and ``(n, D)`` gallery to ``(b, n)`` finite similarities, larger = more alike."""
+"""Maps queries ``(b, D)`` and gallery ``(n, D)`` to finite similarities ``(b, n)``. Larger means more alike."""
 
 BLOCK_ENTRIES = 2**25
-"""Similarities held at a time, 128 MB: smaller blocks slow the matrix product, larger blocks gain nothing."""
+"""Similarities in memory at a time, 128 MB. Smaller blocks slow the matrix product, larger blocks gain nothing."""
 
 RUN = 64
-"""Neighbouring similarities that share one maximum; the width of a block is a multiple of it."""
+"""Number of neighbouring columns that share one maximum. The width of a block is a multiple of it."""
 
 LEAST_ROWS = 8
-"""Queries that a matrix product is given at least. For a single query BLAS multiplies by a vector. Equal rows of
-the gallery then get similarities that differ in the last bit, and exact ties would be lost."""
+"""Smallest number of queries in a matrix product. For one query BLAS uses another routine, in which equal rows of
+the gallery get similarities that differ in the last bit. Exact ties would be lost."""
 
 
 class Neighbours(NamedTuple):
-    """The most similar gallery items of each query, the most similar one first.
+    """The most similar gallery items of each query, most similar first.
 
     Attributes:
-        ids: ``(N, k)`` int64, rows of the gallery.
+        ids: ``(N, k)`` int64, row numbers of the gallery.
         similarities: ``(N, k)`` float32.
     """
 
@@ -44,35 +43,36 @@ def top_k(
     k: int,
     *,
     similarity: SimilarityFunction | None = None,
-    exclude: Tensor | np.ndarray | None = None,
+    exclude: Labels | None = None,
     block: int | None = None,
 ) -> Neighbours:
-    """Returns the k most similar gallery items of each query; of equally similar ones the lower index is first.
+    """Returns the k most similar gallery items of each query. Equally similar items are ordered by index.
 
-    The search is exact. Besides a float32 copy of the gallery it needs memory for a few blocks of similarities,
-    whatever the number of queries is.
+    The search is exact. It needs a float32 copy of the gallery and a few blocks of similarities in memory. The
+    number of queries does not matter.
 
     Args:
-        queries: ``(N, D)`` of any floating precision, on any device; computed in float32 there.
-        gallery: ``(n, D)``.
-        k: Number of neighbours.
-        similarity: Called with float32 queries ``(b, D)`` and the whole gallery. ``None`` is the dot product of
-            L2-normalised rows.
-        exclude: ``(N,)`` whole numbers, the gallery row that each query must not find, for example itself.
-        block: Queries at a time; ``None`` takes as many as make :data:`BLOCK_ENTRIES` similarities.
+        queries: ``(N, D)``, floating point of any precision. The search runs in float32 on their device.
+        gallery: ``(n, D)``, floating point.
+        k: Number of neighbours, from 1.
+        similarity: Called with float32 queries ``(b, D)`` and the whole float32 gallery ``(n, D)``. ``None`` is the
+            dot product of L2-normalised rows.
+        exclude: ``(N,)`` whole numbers: the gallery row that each query must not find, for example itself.
+        block: Number of queries at a time. ``None`` fills :data:`BLOCK_ENTRIES` similarities.
 
     Returns:
-        ``k`` neighbours of each query, or all there are where the gallery has fewer.
+        ``k`` neighbours of each query, on the queries' device. There are fewer if the gallery has fewer items.
 
     Raises:
-        InputError: If shapes do not fit, ``k`` is below 1, an excluded row does not exist, or an embedding or a
-            similarity is NaN or infinite.
+        InputError: If shapes do not fit, ``k`` or ``block`` is below 1, an excluded row does not exist, or an
+            embedding or a similarity is NaN or infinite.
     """
     rows, items = checked_pair(queries, gallery)
-    own = None if exclude is None else torch.as_tensor(exclude, device=rows.device)
-    if own is not None and (own.shape != (len(rows),) or own.min() < 0 or own.max() >= len(items)):
+    own = None if exclude is None else checked_labels(exclude, len(rows), "exclude").to(rows.device)
+    if own is not None and (own.min() < 0 or own.max() >= len(items)):
         raise InputError(
-            f"exclude: expected {len(rows)} gallery rows from 0 to {len(items) - 1}, one a query"
+            f"exclude: found rows from {own.min()} to {own.max()}, expected 0 to {len(items) - 1}, "
+            "rows of the gallery"
         )
     if k < 1:
         raise InputError(f"k: found {k}, expected at least 1 neighbour")
@@ -98,21 +98,21 @@ def similarity_blocks(
     rows: int | None = None,
     spare: int = 0,
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Yields the similarities of some queries at a time to the whole gallery, in one reused buffer.
+    """Yields the similarities of a few queries at a time to the whole gallery.
 
     Args:
         queries: ``(N, D)`` float32.
         gallery: ``(n, D)`` float32.
         similarity: ``None`` is the dot product.
-        rows: Queries at a time; ``None`` takes as many as make :data:`BLOCK_ENTRIES` entries.
-        spare: Entries that the caller needs for a query besides its similarities.
+        rows: Number of queries at a time. ``None`` fills :data:`BLOCK_ENTRIES` entries.
+        spare: Number of entries that the caller needs for each query besides its similarities.
 
     Yields:
-        Which queries, and their similarities ``(b, padded_width(n))``. The padding is ``-inf``. The caller may
-        overwrite them; the next block does.
+        The slice of the queries and their similarities ``(b, padded_width(n))``, padded with ``-inf``. All blocks
+        share one buffer: the next block overwrites it, and the caller may do so too.
 
     Raises:
-        InputError: If ``rows`` is below 1, or ``similarity`` gives NaN, infinity or another shape.
+        InputError: If ``rows`` is below 1, or ``similarity`` returns NaN, infinity or another shape.
     """
     if rows is not None and rows < 1:
         raise InputError(f"block: found {rows}, expected at least 1 query at a time")
@@ -134,21 +134,26 @@ def similarity_blocks(
 
 
 def padded_width(gallery: int) -> int:
-    """Returns the columns for ``gallery`` items and at least one spare one, a multiple of :data:`RUN`."""
+    """Returns the smallest multiple of :data:`RUN` above ``gallery``, so that at least one column is spare."""
     return (gallery // RUN + 1) * RUN
 
 
 def first_largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Returns the k largest entries of each row, descending, and their columns; of equals the lowest column.
+    """Returns the k largest entries of each row, in descending order. Equal entries are ordered by column.
 
-    They lie in the k runs of columns whose maxima are the k largest ones, so only those runs are searched.
+    The k largest entries are in the k runs of columns with the largest maxima. Only those runs are searched.
 
     Args:
         values: ``(b, W)`` without NaN.
         k: At most W.
+
+    Returns:
+        The entries ``(b, k)`` and their columns ``(b, k)`` int64.
     """
     if k * RUN >= values.size(1):
-        columns = nearest(values, k).nonzero()[:, 1].view(-1, k)  # ascending, for the order of equals
+        columns = (
+            nearest(values, k).nonzero()[:, 1].view(-1, k)
+        )  # ascending: the stable sort keeps this order
         largest, order = values.gather(1, columns).sort(dim=1, descending=True, stable=True)
         return largest, columns.gather(1, order)
     if values.size(1) % RUN:
@@ -164,5 +169,5 @@ def _checked(values: Tensor, expected: tuple[int, int]) -> Tensor:
     if values.shape != expected:
         raise InputError(f"similarity: found shape {tuple(values.shape)}, expected {expected}")
     if not all(extreme.isfinite() for extreme in values.aminmax()):
-        raise InputError("similarity: found NaN or infinity among its values, expected finite numbers")
+        raise InputError("similarity: found NaN or infinity, expected finite numbers")
     return values

@@ -1,4 +1,4 @@
-"""First centres for k-means, at a speed that allows thousands of clusters."""
+"""First centres for k-means, fast enough for thousands of clusters."""
 
 import math
 
@@ -9,29 +9,31 @@ from torch import Tensor
 from pyg_bgformer.evaluation.search import BLOCK_ENTRIES, first_largest, similarity_blocks
 
 ROUNDS = 64
-"""Draws of candidates from which on the clusters came out as good as with a draw for every centre."""
+"""Number of times that candidates are drawn. More draws did not improve the clusters in our measurements."""
 
 NEIGHBOURS = 16
-"""Nearest points by which candidates are judged where clusters are small; 32 and 64 gave clusters as good."""
+"""Number of nearest points that judge a candidate if clusters are small. 32 and 64 gave no better clusters."""
 
 
 def greedy_seeds(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Returns rows to start k-means from, chosen by greedy k-means++.
+    """Returns the rows of the first centres for k-means, chosen by greedy k-means++.
 
-    Greedy k-means++ (Arthur and Vassilvitskii, "k-means++: The Advantages of Careful Seeding", 2007; the
-    default of scikit-learn) draws ``2 + log(count)`` candidates for each centre with probability in proportion
-    to the squared distance to the nearest centre so far, and keeps the one that leaves the smallest sum of
-    squared distances. That is a product of N points with ``count * (2 + log(count))`` candidates. Where these are
-    more than the points, the distances among all points are computed instead, once.
+    Greedy k-means++ is the default of scikit-learn (Arthur and Vassilvitskii, "k-means++: The Advantages of Careful
+    Seeding", 2007). It draws ``2 + log(count)`` candidates for each centre. The probability of a point is
+    proportional to its squared distance to the nearest centre so far. The candidate that leaves the smallest sum of
+    squared distances becomes the centre.
+
+    This takes the distances of N points to ``count * (2 + log(count))`` candidates. If there are more candidates
+    than points, the distances between all points are computed once instead.
 
     Args:
-        points: ``(N, D)`` float32, centred: distances are taken from norms and dot products. The products run on
-            the points' device.
-        count: Number of centres, at most N.
-        generator: Of the draws, on the CPU; equal generators give equal rows.
+        points: ``(N, D)`` float32, centred, because distances are computed from norms and dot products. The
+            products run on the points' device.
+        count: Number of centres, from 1 to N.
+        generator: Draws the candidates on the CPU. Equal generators give equal rows.
 
     Returns:
-        ``(count,)`` int64 row numbers, distinct unless there are fewer distinct points.
+        ``(count,)`` int64 row numbers. They are distinct if there are enough distinct points.
     """
     trials = 2 + int(math.log(count))
     if count * trials > len(points):
@@ -42,14 +44,17 @@ def greedy_seeds(points: Tensor, count: int, generator: torch.Generator) -> Tens
 def seeds_by_neighbours(points: Tensor, count: int, trials: int, generator: torch.Generator) -> Tensor:
     """Returns the rows of greedy k-means++ for clusters of a few points.
 
-    A candidate is judged by what it leaves of the squared distances of its :data:`NEIGHBOURS` nearest points. The
-    distances of all other points are brought up to date after every ``count / ROUNDS`` centres.
+    A candidate is judged by how much it reduces the squared distances of its :data:`NEIGHBOURS` nearest points. The
+    distances of all other points are updated after every ``count / ROUNDS`` centres.
 
     Args:
         points: ``(N, D)`` float32, centred.
-        count: Number of centres.
-        trials: Candidates for each centre.
-        generator: Of the draws.
+        count: Number of centres, from 1 to N.
+        trials: Number of candidates for each centre.
+        generator: Draws the candidates on the CPU.
+
+    Returns:
+        ``(count,)`` int64 row numbers.
     """
     neighbours, distances = nearest_points(points, min(NEIGHBOURS, len(points)))
     norms = points.square().sum(dim=1)
@@ -72,11 +77,11 @@ def seeds_by_neighbours(points: Tensor, count: int, trials: int, generator: torc
 def nearest_points(points: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the k nearest points of each point and their squared distances, both ``(N, k)``.
 
-    The first of them is the point itself, or one at the same place.
+    The first one is the point itself, or a point with the same coordinates.
 
     Args:
-        points: ``(N, D)``.
-        k: At most N.
+        points: ``(N, D)`` float32.
+        k: From 1 to N.
     """
     norms = points.square().sum(dim=1, keepdim=True)
     queries = torch.cat([points, torch.ones_like(norms)], dim=1)
@@ -92,15 +97,18 @@ def nearest_points(points: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
 def seeds_by_distances(points: Tensor, count: int, trials: int, generator: torch.Generator) -> Tensor:
     """Returns the rows of greedy k-means++, with the distances of all candidates to all points.
 
-    The candidates of up to ``count / ROUNDS`` centres are drawn together, so that their distances are one matrix
-    product; the choice among them is made one centre after the other, with exact distances. Below ``2 * ROUNDS``
-    centres nothing differs from drawing for each centre.
+    The candidates of up to ``count / ROUNDS`` centres are drawn together. Their distances are then one matrix
+    product. The centres are chosen one by one, with exact distances. Below ``2 * ROUNDS`` centres, candidates are
+    drawn for each centre, as in the original algorithm.
 
     Args:
         points: ``(N, D)`` float32, centred.
-        count: Number of centres.
-        trials: Candidates for each centre.
-        generator: Of the draws.
+        count: Number of centres, from 1 to N.
+        trials: Number of candidates for each centre.
+        generator: Draws the candidates on the CPU.
+
+    Returns:
+        ``(count,)`` int64 row numbers.
     """
     rows = len(points)
     together = max(1, min(count // ROUNDS, BLOCK_ENTRIES // (trials * rows)))
@@ -117,16 +125,16 @@ def seeds_by_distances(points: Tensor, count: int, trials: int, generator: torch
 
 
 def choose(distances: Tensor, nearest: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the best candidate of each draw, given those chosen before it.
+    """Returns the best candidate of each draw, given the candidates chosen before it.
 
-    In NumPy: the steps are many and short, and torch spends more on sharing one among threads than on it.
+    The function uses NumPy because its steps are many and short. PyTorch would spend most of the time on threads.
 
     Args:
-        distances: ``(draws, trials, N)`` squared distances of the candidates, overwritten.
-        nearest: ``(N,)`` squared distance to the nearest centre so far.
+        distances: ``(draws, trials, N)``, squared distances of the candidates. **Overwritten.**
+        nearest: ``(N,)``, squared distance to the nearest centre so far.
 
     Returns:
-        Which of the trials, ``(draws,)`` int64, and the new ``nearest``.
+        The number of the best trial ``(draws,)`` int64, and the new ``nearest`` ``(N,)``.
     """
     best = np.empty(len(distances), dtype=np.int64)
     left = nearest.numpy()
@@ -138,14 +146,26 @@ def choose(distances: Tensor, nearest: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def squared_distances(points: Tensor, norms: Tensor, rows: Tensor) -> Tensor:
-    """Returns squared Euclidean distances ``(len(rows), N)`` from some of the points to all."""
+    """Returns squared Euclidean distances ``(R, N)`` from some of the points to all.
+
+    Args:
+        points: ``(N, D)``.
+        norms: ``(N,)``, squared norms of the points.
+        rows: ``(R,)`` int64, the points to measure from.
+    """
     rows = rows.to(points.device)
     distances = torch.addmm(norms, points[rows], points.T, alpha=-2).add_(norms[rows, None]).clamp_(min=0)
     return distances.scatter_(1, rows[:, None], 0)
 
 
 def draw(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Returns row numbers ``(count,)`` drawn in proportion to the weights; uniformly where all weights are 0."""
+    """Returns row numbers ``(count,)`` int64, drawn with probability proportional to their weights.
+
+    Args:
+        weights: ``(N,)``, from 0. If all are 0, every row is equally likely.
+        count: Number of draws, with replacement.
+        generator: Draws the rows on the CPU.
+    """
     cumulative = weights.double().cumsum(0)
     if cumulative[-1] == 0:
         return torch.randint(len(weights), (count,), generator=generator)

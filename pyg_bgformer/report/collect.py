@@ -1,4 +1,4 @@
-"""Finished runs as one data frame."""
+"""Reads finished runs into one data frame."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,25 +15,25 @@ MAY_DIFFER = (
     *("method.", "loss.", "seed", "runs", "report.", "encoder.head_norm"),
     *("train.lr", "train.head_lr", "train.loss_lr", "train.clip_norm", "train.clip_value"),
 )
-"""Beginnings of the keys in which runs of different methods may differ: what belongs to a method's recipe."""
+"""Beginnings of the keys that belong to the recipe of a method. Compared runs may differ in them."""
 
 
 def collect(folders: Iterable[Path], rows: Sequence[str] | None = None) -> pd.DataFrame:
     """Returns one line for each run, feature and state of the encoder, with scores as fractions.
 
-    The states are ``untrained`` and ``trained``, and ``last`` where the protocol chose the epoch.
+    The states are ``untrained`` and ``trained``. There is also ``last`` if the protocol chose the epoch.
 
     Args:
         folders: Folders of finished runs.
-        rows: For each run, the row that it belongs to. By default runs of one method with the same options are a
-            row, and all runs must agree in everything that is not the method's.
+        rows: The row of each run. With ``None``, runs of a method with the same options are a row, and all runs
+            must agree in all other settings.
 
     Raises:
-        InputError: A folder is not that of a finished run, or runs do not compare.
+        InputError: If there is no folder, a folder has no finished run, or runs cannot be compared.
     """
     results = [read_result(RunFolder(folder)) for folder in folders]
     if not results:
-        raise InputError("no run to summarise: name the folders of finished runs")
+        raise InputError("found no run, expected folders of finished runs")
     if rows is None:
         check_comparable(results)
         rows = method_names(results)
@@ -48,10 +48,10 @@ def collect(folders: Iterable[Path], rows: Sequence[str] | None = None) -> pd.Da
 
 
 def check_comparable(results: Sequence[RunResult]) -> None:
-    """Refuses runs that differ in more than the seed and the method.
+    """Raises an error if runs differ in more than the seed and the method.
 
     Raises:
-        InputError: Names what differs.
+        InputError: If runs differ in other settings. It names them.
     """
 
     def setting(result: RunResult) -> dict[str, Any]:
@@ -64,12 +64,12 @@ def check_comparable(results: Sequence[RunResult]) -> None:
         keys = [key for key in different if not key.startswith(MAY_DIFFER)]
         if keys:
             raise InputError(
-                f"runs differ in {', '.join(keys)}, not only in method and seed: they cannot be compared"
+                f"the runs cannot be compared: they differ in {', '.join(keys)}, not only in method and seed"
             )
 
 
 def method_names(results: Sequence[RunResult]) -> list[str]:
-    """Returns the name of each run's method, with the options in which runs of that method differ."""
+    """Returns the name of each run's method, and the options in which the runs of that method differ."""
     methods = [result.config["method"] for result in results]
     names = []
     for method in methods:
@@ -80,7 +80,7 @@ def method_names(results: Sequence[RunResult]) -> list[str]:
 
 
 def origin(result: RunResult, row: str) -> dict[str, Any]:
-    """What a line says of a run besides its scores."""
+    """Returns the settings and the provenance of a run, for its lines in the data frame."""
     config, made_from = result.config, result.provenance
     return {
         "dataset": made_from.dataset,

@@ -1,4 +1,4 @@
-"""Colours of classes, and figures whose colours follow a page from light to dark."""
+"""Colours of classes, and figures that follow the light or dark colours of a page."""
 
 import base64
 import io
@@ -12,20 +12,20 @@ from PIL import Image
 from pyg_bgformer.report.thumbnails import data_uri
 
 INK, MUTED, FAINT = "#26282b", "#85888c", "#d5d7da"
-"""Text, quiet text and other lines; in a page they become the CSS variables of :func:`themed_svg`."""
+"""Colours of text, of secondary text and of grid lines. :func:`themed_svg` replaces them by CSS variables."""
 
 ACCENTS = ("#2f7fd1", "#d9772b", "#2f9e6b", "#a05bc4", "#c94a5a", "#8c8132")
-"""Lines of a chart, in their order; readable on white and on black."""
+"""Colours of the lines of a chart in their order. They are readable on white and on black."""
 
 
 def class_colors(number: int) -> list[tuple[float, float, float]]:
-    """Returns colours of equal lightness that go once around the circle of hues.
+    """Returns RGB colours of equal lightness, each value from 0 to 1, with evenly spaced hues.
 
-    Hues are taken in the OKLCH colour space (https://bottosson.github.io/posts/oklab/), where equal steps look
-    equal.
+    The colours are computed in the OKLCH colour space (https://bottosson.github.io/posts/oklab/), in which equal
+    steps look equal.
 
     Args:
-        number: How many.
+        number: Number of colours.
     """
     hue = torch.arange(number, dtype=torch.float64) * (2 * torch.pi / max(number, 1)) + 0.5
     a, b = 0.15 * hue.cos(), 0.15 * hue.sin()
@@ -51,12 +51,12 @@ def class_colors(number: int) -> list[tuple[float, float, float]]:
 
 
 def themed_svg(figure: Figure) -> str:
-    """Returns a figure as an ``<svg>`` element for a page: scalable, its text selectable, its greys the page's.
+    """Returns a figure as an ``<svg>`` element for a page. Its text is selectable, and its greys are the page's.
 
-    The page defines the CSS variables ``--ink``, ``--muted`` and ``--faint``.
+    The page must define the CSS variables ``--ink``, ``--muted`` and ``--faint``.
 
     Args:
-        figure: Drawn with black, :data:`INK`, :data:`MUTED` and :data:`FAINT` for everything grey.
+        figure: The figure. Everything grey in it is black, :data:`INK`, :data:`MUTED` or :data:`FAINT`.
     """
     stream = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -73,5 +73,5 @@ def themed_svg(figure: Figure) -> str:
 
 
 def _as_webp(match: re.Match[str]) -> str:
-    """Photographs take a fifth of the space."""
+    """Returns a PNG image of an SVG file as WebP. Photographs then take a fifth of the space."""
     return data_uri(Image.open(io.BytesIO(base64.b64decode(match[1]))))

@@ -1,4 +1,4 @@
-"""Small charts of a run: what changed from epoch to epoch, and Recall@K."""
+"""Small line charts of a run."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from pyg_bgformer.report.colors import ACCENTS, FAINT, INK, MUTED
 
 SIZE = (4.4, 2.7)
-"""In inches."""
+"""Width and height in inches."""
 
 
 def line_chart(
@@ -23,15 +23,15 @@ def line_chart(
     before: Mapping[str, Sequence[float]] | None = None,
     x_names: Sequence[str] | None = None,
 ) -> Figure:
-    """Returns a chart of one or more lines; if there are several, a legend names them.
+    """Returns a chart of one or more lines. If there are several, a legend names them.
 
     Args:
-        x: Places on the horizontal axis.
-        lines: Values at these places, by name. NaN leaves a place out.
-        title: Says what the values are.
-        x_label: Says what the places are.
-        before: Values that are drawn dashed, in the colour of the line of the same name.
-        x_names: Written at the places instead of numbers.
+        x: Positions on the horizontal axis.
+        lines: Values at these positions, by name. NaN values are left out.
+        title: Title of the chart.
+        x_label: Label of the horizontal axis.
+        before: Other values, which are drawn dashed in the colour of the line of the same name.
+        x_names: Texts at the positions instead of numbers.
     """
     figure = Figure(figsize=SIZE, layout="constrained")
     FigureCanvasAgg(figure)

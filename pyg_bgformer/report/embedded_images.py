@@ -1,4 +1,4 @@
-"""The test images of a run and their embeddings: what galleries and maps are made of."""
+"""The test images of a run with their embeddings, for galleries and maps."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from pyg_bgformer.evaluation.search import SimilarityFunction, top_k
 
 
 class Retrieved(NamedTuple):
-    """What queries retrieve.
+    """The neighbours and scores of queries.
 
     Attributes:
-        scores: Of all queries.
-        ids: ``(N, k)`` the nearest items of each query, the nearest first.
-        similarities: ``(N, k)``.
+        scores: Scores of all queries.
+        ids: ``(N, k)`` int64, positions of the neighbours of each query, most similar first.
+        similarities: ``(N, k)`` float32.
     """
 
     scores: RetrievalResult
@@ -29,18 +29,18 @@ class Retrieved(NamedTuple):
 
 @dataclass(frozen=True)
 class EmbeddedImages:
-    """Test images with labels and embeddings; queries and items are the same if there is no gallery.
+    """Test images with labels and embeddings. Without a gallery, the queries are also the items.
 
     Args:
-        embeddings: ``(N, D)`` of the queries.
-        labels: Classes ``(N,)`` of the queries.
-        rows: ``(N,)`` rows of the queries, for ``picture``.
-        class_names: By label.
-        picture: The image of a row.
-        items: ``(M, D)``, the gallery's embeddings, if there is a gallery.
-        gallery_labels: ``(M,)``, given with ``items``.
-        gallery_rows: ``(M,)``, given with ``items``.
-        similarity: How alike embeddings are; ``None`` for the cosine.
+        embeddings: ``(N, D)``, embeddings of the queries.
+        labels: ``(N,)``, classes of the queries.
+        rows: ``(N,)``, rows of the queries in the dataset.
+        class_names: Names of the classes by label.
+        picture: Returns the image of a row.
+        items: ``(M, D)``, embeddings of the gallery, if there is one.
+        gallery_labels: ``(M,)``, classes of the gallery, needed with ``items``.
+        gallery_rows: ``(M,)``, rows of the gallery, needed with ``items``.
+        similarity: Similarity of embeddings. ``None`` is the cosine.
     """
 
     embeddings: Tensor
@@ -55,28 +55,28 @@ class EmbeddedImages:
 
     @property
     def item_labels(self) -> np.ndarray:
-        """Classes of what is retrieved."""
+        """Classes of the items."""
         return self.labels if self.gallery_labels is None else self.gallery_labels
 
     def query_picture(self, query: int) -> Image.Image:
         """Returns the image of a query.
 
         Args:
-            query: Its position among the queries.
+            query: Position of the query among the queries.
         """
         return self.picture(int(self.rows[query]))
 
     def item_picture(self, item: int) -> Image.Image:
-        """Returns the image of a retrieved item.
+        """Returns the image of an item.
 
         Args:
-            item: Its position among the items.
+            item: Position of the item among the items.
         """
         rows = self.rows if self.gallery_rows is None else self.gallery_rows
         return self.picture(int(rows[item]))
 
     def retrieve(self, k: int) -> Retrieved:
-        """Returns the scores of all queries, and the k nearest items of each.
+        """Returns the scores of all queries, and the k most similar items of each query.
 
         Args:
             k: Number of items.

@@ -1,4 +1,4 @@
-"""A map of embeddings: points in the plane whose neighbours are the embeddings' neighbours."""
+"""A map of embeddings: similar embeddings become neighbouring points in the plane."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -13,19 +13,19 @@ from pyg_bgformer.errors import InputError
 MapMethod = Literal["tsne", "umap", "none"]
 
 LEAST_OF_A_CLASS = 5
-"""A map shows no more classes than it has room for with so many items each."""
+"""Smallest number of items of each class on a map. It limits the number of classes."""
 
 ITERATIONS = 500
-"""Of t-SNE, of which 250 are its early exaggeration."""
+"""Number of iterations of t-SNE. The first 250 are its early exaggeration."""
 
 
 def choose_points(labels: np.ndarray, limit: int, seed: int = 0) -> np.ndarray:
-    """Returns the items that a map shows, ascending: all of them, or as many of each class as there is room for.
+    """Returns the items that a map shows, in ascending order: all items, or equally many of each class.
 
-    Where there are very many classes, some are shown.
+    If there are more than ``limit / 5`` classes, the map shows some of them.
 
     Args:
-        labels: Classes ``(N,)``.
+        labels: ``(N,)``, classes.
         limit: Largest number of items.
         seed: Decides which classes and items are shown.
     """
@@ -48,19 +48,19 @@ def embedding_map(
     """Returns a point ``(N, 2)`` in the unit square for each embedding.
 
     Args:
-        embeddings: ``(N, D)``, at least four.
-        method: ``tsne`` is scikit-learn's t-SNE, started from the principal components. ``umap`` needs
+        embeddings: ``(N, D)``, N at least 4.
+        method: ``"tsne"`` is scikit-learn's t-SNE, started from the principal components. ``"umap"`` needs
             ``pip install umap-learn``.
-        similarity: How alike embeddings are, larger is more alike; by default by their distance, which for unit
-            vectors agrees with the cosine.
-        seed: Makes the map repeatable.
+        similarity: Similarity of embeddings, larger for more similar ones. ``None`` takes the Euclidean distance,
+            which orders unit vectors as the cosine does.
+        seed: Equal seeds give equal maps.
 
     Raises:
-        InputError: There are too few embeddings, or umap-learn is not installed.
+        InputError: If there are fewer than 4 embeddings, or umap-learn is not installed.
     """
     x = embeddings.detach().float().cpu()
     if len(x) < 4:
-        raise InputError(f"a map of embeddings needs at least 4 of them, found {len(x)}")
+        raise InputError(f"a map of embeddings needs at least 4 embeddings, found {len(x)}")
     values, metric = x.numpy(), "euclidean"
     if similarity is not None:
         distance = -similarity(x, x)
@@ -69,7 +69,7 @@ def embedding_map(
     if method == "umap":
         points = _umap(values, metric, seed)
     else:
-        with np.errstate(invalid="ignore"):  # equal embeddings have no variance to be explained
+        with np.errstate(invalid="ignore"):  # PCA divides by the variance, which is 0 for equal embeddings
             start = PCA(2, random_state=seed).fit_transform(x.numpy())
         start = (start / max(float(start[:, 0].std()), 1e-12) * 1e-4).astype(np.float32)
         perplexity = min(30.0, (len(x) - 1) / 3)
@@ -83,7 +83,7 @@ def _umap(values: np.ndarray, metric: str, seed: int) -> np.ndarray:
     try:
         from umap import UMAP
     except ImportError as error:
-        raise InputError("a map by umap needs umap-learn: pip install umap-learn; or use tsne") from error
+        raise InputError("a map by umap needs umap-learn: pip install umap-learn, or use tsne") from error
     neighbors = min(15, len(values) - 1)
     found = UMAP(n_neighbors=neighbors, metric=metric, random_state=seed).fit_transform(values)
     return np.asarray(found)

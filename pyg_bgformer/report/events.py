@@ -1,4 +1,4 @@
-"""What TensorBoard and Weights & Biases show of a finished run besides its curves: scores, settings, a gallery."""
+"""Sends the scores, the settings and a gallery of a finished run to TensorBoard and Weights & Biases."""
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
@@ -13,13 +13,17 @@ from pyg_bgformer.runs.result import read_result
 
 
 def log_result(folder: RunFolder, images: EmbeddedImages | None = None) -> None:
-    """Adds test scores, settings and, with images, a gallery of queries to the run's TensorBoard events.
+    """Adds test scores, settings and a gallery of queries to the TensorBoard events of a run.
 
-    Where the run was logged to Weights & Biases, scores and gallery are sent there too.
+    If the recipe has ``report.wandb``, scores and gallery are also sent to Weights & Biases.
 
     Args:
         folder: A finished run's folder.
-        images: Its test images.
+        images: The test images of the run. Without them there is no gallery.
+
+    Raises:
+        InputError: If the run is not finished, or Weights & Biases does not start.
+        RunError: If the events cannot be written.
     """
     result = read_result(folder)
     scores = {
@@ -48,7 +52,7 @@ def log_result(folder: RunFolder, images: EmbeddedImages | None = None) -> None:
 
 
 def gallery(images: EmbeddedImages) -> np.ndarray:
-    """Returns a picture of the worst, some random and the best queries with what they find, uint8 ``(H, W, 3)``.
+    """Returns a picture ``(H, W, 3)`` uint8 of the worst, some random and the best queries with their neighbours.
 
     Args:
         images: The test images.

@@ -1,4 +1,4 @@
-"""Figures of a study: means with intervals, the best score by trials, and what was logged by epoch."""
+"""Figures of a study: means with intervals, the best score after each trial, and logged values by epoch."""
 
 import textwrap
 from itertools import product
@@ -14,19 +14,19 @@ from pyg_bgformer.report.statement import statement
 from pyg_bgformer.report.statistics import SCORES, compare
 
 FEATURE = "embedding"
-"""What is deployed, and drawn."""
+"""The feature that figures show, which is the one that saved models return."""
 
 WIDTH, ROW_HEIGHT, MARGIN = 10.0, 0.28, 1.7
-"""In inches: of the figure, of a row, and above and below all rows."""
+"""Width of the figure, height of a row, and height of everything above and below the rows, in inches."""
 
 
 def draw_study(runs: pd.DataFrame, title: str, path: Path) -> None:
     """Writes the figure of a study as PNG.
 
     Args:
-        runs: From :func:`~pyg_bgformer.report.collect.collect`, with the column ``reference``.
-        title: What the study asks.
-        path: Where to.
+        runs: Runs from :func:`~pyg_bgformer.report.collect.collect`, with the column ``reference``.
+        title: Title of the study.
+        path: The file.
     """
     figure = study_figure(runs)
     figure.suptitle(title, fontsize="medium")
@@ -37,10 +37,10 @@ def draw_study(runs: pd.DataFrame, title: str, path: Path) -> None:
 
 
 def study_figure(runs: pd.DataFrame) -> Figure:
-    """Returns a figure with one panel a score: the mean of each row, its interval, and every seed as a ring.
+    """Returns a figure with a panel for each score: the mean of each row, its interval, and a ring for each seed.
 
     Args:
-        runs: From :func:`~pyg_bgformer.report.collect.collect`, with the column ``reference``.
+        runs: Runs from :func:`~pyg_bgformer.report.collect.collect`, with the column ``reference``.
     """
     trained = runs[(runs["feature"] == FEATURE) & (runs["encoder"] == "trained")]
     lines = compare(trained)
@@ -69,13 +69,13 @@ def study_figure(runs: pd.DataFrame) -> Figure:
 
 
 def draw_tuning(trials: pd.DataFrame, score: str, title: str, path: Path) -> None:
-    """Writes a PNG with the best score of each row after as many trials.
+    """Writes a PNG with the best score of each row after each trial.
 
     Args:
-        trials: One line a trial: ``row``, ``trial``, ``score``.
+        trials: One line for each trial: ``row``, ``trial``, ``score`` as a fraction.
         score: Name of the score.
-        title: What the study asks.
-        path: Where to.
+        title: Title of the study.
+        path: The file.
     """
     figure = Figure(figsize=(8.0, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
@@ -84,7 +84,7 @@ def draw_tuning(trials: pd.DataFrame, score: str, title: str, path: Path) -> Non
     for (row, of_row), (line, color) in zip(trials.groupby("row", sort=False), styles, strict=False):
         best = 100 * of_row["score"].cummax()
         panel.step(of_row["trial"] + 1, best, line, color=color, where="post", marker=".", label=row)
-    panel.set_xlabel("trials; the first is the recipe as it is")
+    panel.set_xlabel("trials; the first one is the unchanged recipe")
     panel.set_ylabel(f"best {score} so far on validation folds, in %")
     panel.set_title(title, fontsize="medium")
     panel.grid(color="0.9")
@@ -93,13 +93,13 @@ def draw_tuning(trials: pd.DataFrame, score: str, title: str, path: Path) -> Non
 
 
 def draw_epochs(epochs: pd.DataFrame, column: str, label: str, path: Path) -> None:
-    """Writes a PNG with one line a row: the mean over seeds after each epoch, and every seed thin.
+    """Writes a PNG with a line for each row: the mean over seeds after each epoch. Thin lines are single seeds.
 
     Args:
-        epochs: One line an epoch of a run: ``row``, ``seed``, ``epoch`` and what was logged.
-        column: What is drawn.
-        label: Its name in the figure.
-        path: Where to.
+        epochs: One line for each epoch of a run: ``row``, ``seed``, ``epoch`` and the logged values.
+        column: The logged value that is drawn.
+        label: Name of the value in the figure.
+        path: The file.
     """
     figure = Figure(figsize=(8.0, 4.5), layout="constrained")
     FigureCanvasAgg(figure)

@@ -1,4 +1,4 @@
-"""Queries and what they find: which ones to look at, which classes are confused, and a picture of them."""
+"""Chooses queries to look at, finds confused classes, and draws queries with their neighbours."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,16 +9,16 @@ from PIL import Image, ImageDraw
 from pyg_bgformer.report.thumbnails import Picture, thumbnail
 
 RIGHT, WRONG = "#2f9e6b", "#d6455d"
-"""Frames of neighbours of the query's class and of another one."""
+"""Colours of the frames of neighbours: of the query's class, and of another class."""
 
 
 class Choice(NamedTuple):
-    """Queries to look at, each list in its own order.
+    """Queries to look at.
 
     Attributes:
-        worst: Those with the lowest average precision, of different classes.
-        random: Drawn from the others.
-        best: Those with the highest average precision, of different classes.
+        worst: Queries of different classes with the lowest average precision, lowest first.
+        random: Random queries from the others.
+        best: Queries of different classes with the highest average precision, highest first.
     """
 
     worst: list[int]
@@ -36,19 +36,19 @@ def choose_queries(
     best: int = 4,
     seed: int = 0,
 ) -> Choice:
-    """Returns the worst, some random and the best queries; no query is chosen twice.
+    """Returns the worst, some random and the best queries. No query is chosen twice.
 
-    Among equal average precisions the rank of the first neighbour of the query's own class decides, then the
-    order of the queries. Queries without an average precision (NaN) are left out.
+    Queries with equal average precision are ordered by the rank of their first neighbour of the same class, then by
+    position. Queries without an average precision (NaN) are left out.
 
     Args:
-        average_precision: ``(N,)`` of each query, as :class:`~pyg_bgformer.evaluation.RetrievalResult` has it.
-        first_rank: ``(N,)`` of the first neighbour of the query's class, from 1.
-        labels: Classes ``(N,)``.
-        worst: At most how many.
-        random: How many, as far as there are queries left.
-        best: At most how many.
-        seed: Of the random ones.
+        average_precision: ``(N,)``, see :class:`~pyg_bgformer.evaluation.RetrievalResult`.
+        first_rank: ``(N,)``, rank of the first neighbour of the query's class, from 1.
+        labels: ``(N,)``, classes.
+        worst: Largest number of worst queries.
+        random: Largest number of random queries.
+        best: Largest number of best queries.
+        seed: Seed of the random queries.
     """
     defined = np.flatnonzero(~np.isnan(average_precision))
     order = defined[np.lexsort((defined, -first_rank[defined], average_precision[defined]))]
@@ -61,11 +61,11 @@ def choose_queries(
 
 
 class GalleryRow(NamedTuple):
-    """A query and what it finds.
+    """A query and its neighbours.
 
     Attributes:
-        query: Its image.
-        neighbours: Images, the most similar one first, each with whether it is of the query's class.
+        query: Image of the query.
+        neighbours: Images of the neighbours, most similar first, and whether each is of the query's class.
     """
 
     query: Picture
@@ -73,14 +73,14 @@ class GalleryRow(NamedTuple):
 
 
 class ConfusedPair(NamedTuple):
-    """Two classes whose images find each other.
+    """Two classes whose images retrieve each other.
 
     Attributes:
-        first: The class of which more neighbours are wrong.
+        first: The class that retrieves a larger share of the other class.
         second: The other class.
-        share: Of the neighbours that the images of both classes retrieve, the part that is of the other class.
-        first_queries: Images of the first class, those that find most of the second class in front.
-        second_queries: Images of the second class, in the same way.
+        share: Share of all neighbours of both classes that are of the other class, from 0 to 1.
+        first_queries: Images of the first class. Those that retrieve most images of the second class come first.
+        second_queries: Images of the second class, in the same order.
     """
 
     first: int
@@ -93,19 +93,19 @@ class ConfusedPair(NamedTuple):
 def confused_pairs(
     labels: np.ndarray, neighbour_labels: np.ndarray, *, number: int = 6, images: int = 4
 ) -> list[ConfusedPair]:
-    """Returns the pairs of classes that are most confused in retrieval, the most confused one first.
+    """Returns the pairs of classes that are most confused in retrieval, most confused first.
 
     Args:
-        labels: Classes ``(N,)`` of the queries.
-        neighbour_labels: Classes ``(N, k)`` of what each query retrieves.
-        number: Of pairs, as far as there are confused ones.
-        images: Of each class.
+        labels: ``(N,)``, classes of the queries.
+        neighbour_labels: ``(N, k)``, classes of the neighbours of each query.
+        number: Largest number of pairs.
+        images: Largest number of images of each class in a pair.
     """
     classes, of_query = np.unique(labels, return_inverse=True)
     sizes = np.bincount(of_query)
     k = neighbour_labels.shape[1]
     wrong = neighbour_labels != labels[:, None]
-    known = wrong & np.isin(neighbour_labels, classes)  # a gallery may hold classes that no query has
+    known = wrong & np.isin(neighbour_labels, classes)  # a gallery may have classes without a query
     queries, places = np.nonzero(known)
     found = np.searchsorted(classes, neighbour_labels[queries, places])
     keys, counts = np.unique(of_query[queries] * len(classes) + found, return_counts=True)
@@ -131,13 +131,13 @@ def confused_pairs(
 
 
 def gallery_image(rows: Sequence[GalleryRow], side: int = 72) -> Image.Image:
-    """Returns a picture of queries, one a row, and their neighbours framed in green (right) or red (wrong).
+    """Returns a picture with a row for each query. Neighbours have green frames (right) or red frames (wrong).
 
-    A wrong neighbour also has a bar below it, for readers who do not tell the colours apart.
+    A wrong neighbour also has a bar at its lower edge, for readers who cannot distinguish the colours.
 
     Args:
         rows: Queries and neighbours.
-        side: Pixels of an image.
+        side: Side of an image in pixels.
     """
     step, frame = side + 14, 4
     columns = 1 + max((len(row.neighbours) for row in rows), default=0)

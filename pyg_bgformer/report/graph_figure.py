@@ -1,4 +1,4 @@
-"""The batch graph on pictures: the images of a batch on a circle, joined by the edges of its graph."""
+"""Draws a batch graph: the images of a batch on a circle, joined by the edges of the graph."""
 
 import math
 import re
@@ -25,25 +25,25 @@ from pyg_bgformer.report.colors import FAINT, INK, MUTED, class_colors
 from pyg_bgformer.report.thumbnails import Picture, thumbnail
 
 Edges = Mapping[str, tuple[Tensor, Tensor]]
-"""By name: edge indices ``(2, E)``, and weights ``(E,)`` or one per head ``(E, H)``."""
+"""Edge index ``(2, E)`` and weight ``(E,)``, or one weight for each head ``(E, H)``, by name."""
 
 SEMANTIC = "semantic"
-"""Edges of this kind are drawn outside of the circle, where the layer has others to be drawn inside."""
+"""Edges of this kind are drawn outside the circle, if the layer has other edges to draw inside."""
 
 GREY = (0.48, 0.49, 0.51)
-"""Edges between classes, on white and on black."""
+"""Colour of the edges between classes, on white and on black."""
 
 IN_ONE_ROW = 64
-"""Most images that stand in one row on the circle."""
+"""Largest number of images in one row on the circle."""
 
 CLASS_GAP = 0.9
-"""Between two classes on the circle, in places of an image."""
+"""Gap between two classes on the circle, in widths of an image."""
 
 FONT_SIZE = 8.0
-"""Of the names of classes, in points."""
+"""Size of the names of classes, in points."""
 
 LINES, SHORTEST = 3, 6
-"""A name is cut to so many lines; it is left out where a line has room for fewer letters."""
+"""Largest number of lines of a name, and fewest letters in a line. With less room, the name is left out."""
 
 
 def plot_batch_graph(
@@ -59,11 +59,11 @@ def plot_batch_graph(
     panel_inches: float | None = None,
     thumbnail_side: int = 64,
 ) -> Figure:
-    """Draws a batch of images, grouped by class on a circle and joined by the edges of their graph.
+    """Returns a picture of a batch: images, grouped by class on a circle and joined by the edges of their graph.
 
-    Edges between images of one class have the colour of the class; edges between classes are grey. The stronger
-    an edge, the wider its line. Both directions of an edge are added, and self loops are left out. The ring says
-    how much of the weight that arrives at a class comes from its own images. There is one panel for each layer.
+    Edges between images of one class have the colour of the class. Edges between classes are grey. A wider line has
+    more weight. The weights of both directions are added, and self loops are left out. The ring shows which share
+    of the weight that arrives at a class comes from its own images. There is a panel for each layer.
 
     .. code-block:: python
 
@@ -72,24 +72,24 @@ def plot_batch_graph(
 
     Args:
         graph: A ``Data`` object of :func:`~pyg_bgformer.batch_graph`, the result of
-            :meth:`~pyg_bgformer.methods.Method.edges`, or the edges ``(2, E)`` alone.
-        images: One picture for each node.
-        weights: Weights ``(E,)`` or ``(E, H)`` of a single set of edges, or several by name. Without them all
-            edges of a set are equally strong.
-        labels: Classes ``(N,)``; those of ``Data`` are used if they are not given. Without them all images are of
-            one class.
-        class_names: What is written beside a class: by label.
-        title: Written above the picture.
-        max_images: Where there are more, whole classes are left out at the end. Numbers are of all images.
-        max_edges: Of each set of edges only so many are drawn, the strongest.
-        panel_inches: Side of a panel; by default 7, and 10 for more than 64 images.
-        thumbnail_side: Pixels of an image in the figure.
+            :meth:`~pyg_bgformer.methods.Method.edges`, or an edge index ``(2, E)``.
+        images: A picture for each of the N nodes.
+        weights: Weights ``(E,)`` or ``(E, H)`` of a single set of edges, or of several sets by name. Without them,
+            all edges of a set have equal weight.
+        labels: ``(N,)``, classes. ``None`` takes those of ``Data``. If it has none, all images are one class.
+        class_names: Names of the classes by label.
+        title: Title above the picture.
+        max_images: Largest number of images. The last classes are left out if there are more. Percentages are of
+            all images.
+        max_edges: Largest number of edges of each set. The strongest ones are drawn.
+        panel_inches: Side of a panel in inches. ``None`` takes 7, or 10 for more than 64 images.
+        thumbnail_side: Side of an image in the figure, in pixels.
 
     Returns:
-        Figure: ``figure.savefig("graph.svg")`` writes it, and a notebook shows it.
+        Figure: The figure. ``figure.savefig("graph.svg")`` writes it, and a notebook shows it.
 
     Raises:
-        ValueError: If the numbers of nodes, labels and images do not fit, or an edge leads outside the graph.
+        ValueError: If the numbers of nodes, labels and images differ, or an edge leads outside the graph.
     """
     labels = _labels(graph, labels, len(images))
     sets = edge_sets(graph, weights)
@@ -124,13 +124,13 @@ def write_figure(figure: Figure, name: FilePath) -> list[FilePath]:
 
     Args:
         figure: The figure.
-        name: The files' path without an ending.
+        name: Path of the files without ending.
 
     Returns:
         The files.
 
     Raises:
-        InputError: They cannot be written.
+        InputError: If a file cannot be written.
     """
     files = [name.with_name(f"{name.name}.{ending}") for ending in ("svg", "png")]
     for file in files:
@@ -143,15 +143,15 @@ def write_figure(figure: Figure, name: FilePath) -> list[FilePath]:
 
 
 class CircleLayout(NamedTuple):
-    """Where images are on a circle of radius 1.
+    """Positions of images on a circle of radius 1.
 
     Attributes:
-        nodes: ``(M,)`` the images that are drawn, grouped by class.
-        angles: ``(M,)`` counterclockwise, in radians.
-        radii: ``(M,)`` of their middles.
+        nodes: M images that are drawn, grouped by class.
+        angles: ``(M,)``, angle of each image in radians, counterclockwise.
+        radii: ``(M,)``, distance of the centre of each image from the centre of the circle.
         side: Width of an image.
-        spans: For each class its first and last angle.
-        labels: ``(M,)`` class of each image.
+        spans: First and last angle of each class.
+        labels: ``(M,)``, class of each image.
     """
 
     nodes: list[int]
@@ -163,13 +163,13 @@ class CircleLayout(NamedTuple):
 
 
 def circle_layout(labels: Tensor, max_images: int) -> CircleLayout:
-    """Returns places on a circle on which the images of a class stand together.
+    """Returns positions on a circle, with the images of a class beside each other.
 
-    Many images stand in two rows, every second one farther out.
+    More than :data:`IN_ONE_ROW` images are in two rows.
 
     Args:
-        labels: Classes ``(N,)``.
-        max_images: The first classes are taken that have together no more images than this; at least one class.
+        labels: ``(N,)``, classes.
+        max_images: Largest number of images. The first classes that fit are shown, at least one.
     """
     classes, sizes = np.unique(labels.numpy(), return_counts=True)
     fitting = max(1, int((sizes.cumsum() <= max_images).sum()))
@@ -192,14 +192,14 @@ def circle_layout(labels: Tensor, max_images: int) -> CircleLayout:
 
 
 def edge_sets(graph: Data | Edges | Tensor, weights: Tensor | Mapping[str, Tensor] | None = None) -> Edges:
-    """Returns the sets of edges of a graph by name, each with one weight for each edge: heads are averaged.
+    """Returns the sets of edges of a graph by name, with a weight for each edge. Weights are averaged over heads.
 
     Args:
         graph: See :func:`plot_batch_graph`.
         weights: See :func:`plot_batch_graph`.
 
     Raises:
-        ValueError: If there are no edges, or weights that belong to none.
+        ValueError: If there are no edges, or weights without edges of the same name.
     """
     found: dict[str, tuple[Tensor, Tensor | None]] = {}
     if isinstance(graph, Tensor):
@@ -213,7 +213,9 @@ def edge_sets(graph: Data | Edges | Tensor, weights: Tensor | Mapping[str, Tenso
     if isinstance(weights, Tensor):
         given = {next((name for name in found if _kind_and_layer(name)[0] != SEMANTIC), "edges"): weights}
     if not found or given.keys() - found.keys():
-        raise ValueError(f"weights of {sorted(given)} and edges of {sorted(found)}: expected edges for both")
+        raise ValueError(
+            f"found weights {sorted(given)} and edges {sorted(found)}, expected edges of these names"
+        )
     sets = {}
     for name, (edge_index, own) in found.items():
         weight = given.get(name, own)
@@ -223,7 +225,7 @@ def edge_sets(graph: Data | Edges | Tensor, weights: Tensor | Mapping[str, Tenso
 
 
 def undirected(edge_index: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns each pair of nodes once, the lower one first, with the sum of its edges; self loops are left out.
+    """Returns each pair of nodes once, lower node first, with the sum of its weights. Self loops are left out.
 
     Args:
         edge_index: ``(2, E)``.
@@ -240,14 +242,14 @@ def undirected(edge_index: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def class_shares(edge_index: Tensor, weight: Tensor, labels: Tensor) -> dict[int, float]:
-    """Returns for each class how much of the weight that arrives at its images comes from the class itself.
+    """Returns for each class the share of the weight at its images that comes from the same class, from 0 to 1.
 
-    Self loops are left out. Where nothing arrives, the share is 0.
+    Self loops are left out. The share is 0 if a class gets no weight.
 
     Args:
-        edge_index: Edges ``(2, E)``, sources above targets.
-        weight: ``(E,)``, not negative.
-        labels: Classes ``(N,)``.
+        edge_index: ``(2, E)``, source and target of each edge.
+        weight: ``(E,)``, from 0.
+        labels: ``(N,)``, classes.
     """
     source, target = edge_index
     mass = weight * (source != target)
@@ -276,7 +278,7 @@ def _check(sets: Edges, labels: Tensor, number: int) -> None:
 
 
 def _panels(sets: Edges) -> list[tuple[str, str | None]]:
-    """Returns what is drawn inside and outside of the circle of each panel."""
+    """Returns the names of the edges that each panel draws inside and outside the circle."""
     kinds = {name: _kind_and_layer(name) for name in sets}
     outer = {layer: name for name, (kind, layer) in kinds.items() if kind == SEMANTIC}
     inner = [name for name, (kind, _) in kinds.items() if kind != SEMANTIC]
@@ -293,7 +295,7 @@ def _kind_and_layer(name: str) -> tuple[str, str]:
 def _draw_edges(
     panel: Axes, edges: tuple[Tensor, Tensor], place: CircleLayout, max_edges: int, outside: bool
 ) -> None:
-    """Draws pairs as curves; those between classes first, the strongest last."""
+    """Draws pairs as curves: first those between classes, then those within classes, the strongest last."""
     pairs, weight = _drawn(edges, place, max_edges)
     if not len(weight):
         return
@@ -319,7 +321,7 @@ def _draw_edges(
 
 
 def _drawn(edges: tuple[Tensor, Tensor], place: CircleLayout, max_edges: int) -> tuple[Tensor, Tensor]:
-    """Returns the strongest pairs among the images that are drawn: other classes first, then by weight."""
+    """Returns the strongest pairs of the drawn images: first those between classes, each group by weight."""
     pairs, weight = undirected(*edges)
     there = torch.isin(pairs, torch.tensor(place.nodes)).all(dim=0) & (weight > 0)
     pairs, weight = pairs[:, there], weight[there]
@@ -332,7 +334,7 @@ def _drawn(edges: tuple[Tensor, Tensor], place: CircleLayout, max_edges: int) ->
 
 
 def _curve(place: CircleLayout, i: int, j: int, outside: bool) -> Path:
-    """Returns a quadratic curve between two images, the deeper the farther they are apart."""
+    """Returns a quadratic curve between two images. It bends more if they are farther apart."""
     first, second = float(place.angles[i]), float(place.angles[j])
     apart = abs((first - second + math.pi) % (2 * math.pi) - math.pi)
     middle = second + ((first - second + math.pi) % (2 * math.pi) - math.pi) / 2
@@ -382,7 +384,7 @@ def _draw_ring(
     names: Mapping[int, str] | Sequence[str] | None,
     inches: float,
 ) -> None:
-    """Draws for each class a gauge of its share, and its name along the gauge."""
+    """Draws a gauge of the share of each class, and the name of the class beside it."""
     colors = _class_color(place)
     inner = float(place.radii.max()) + place.side / 2 + 0.12
     margin = inner + (0.1 if names is None else 0.06 + LINES * 2.6 * FONT_SIZE / 72 * inner / inches)
@@ -417,12 +419,12 @@ def _draw_ring(
 
 
 def ring_label(name: str | None, share: float, letters: int) -> str:
-    """Returns the name of a class and its share in lines of so many letters; the share is never cut.
+    """Returns the name of a class and its share in short lines. The name may be cut, but not the share.
 
     Args:
         name: The name, if there is one.
-        share: In [0, 1].
-        letters: Room in a line.
+        share: The share, from 0 to 1.
+        letters: Number of letters that fit into a line.
     """
     percent = f"{100 * share:.0f} %"
     if name is None or letters < SHORTEST:
@@ -447,7 +449,7 @@ def _caption(
     place: CircleLayout,
     max_edges: int,
 ) -> None:
-    """Writes what the panel shows, and its legend."""
+    """Writes the title and the legend of a panel."""
     kind, layer = _kind_and_layer(inner)
     title = "edges" if kind == "edges" else f"{kind} edges"
     panel.set_title(f"{title}, layer {int(layer) + 1}" if layer else title, color=INK)

@@ -1,4 +1,4 @@
-"""The page of a run: one HTML file with its scores, its charts, and what its encoder finds, in pictures."""
+"""The page of a run: one HTML file with scores, charts, and pictures of what its encoder finds."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -23,11 +23,11 @@ from pyg_bgformer.runs.result import RunResult, read_result
 
 
 class RunPictures(NamedTuple):
-    """What a page of a run shows beside numbers.
+    """The pictures of a run's page.
 
     Attributes:
         images: The test images with their embeddings.
-        graph: The batch graph of a training batch, where the method has a graph.
+        graph: The batch graph of a training batch; :obj:`None` if the method has no graph.
     """
 
     images: EmbeddedImages
@@ -42,7 +42,7 @@ def write_run_page(
     missing: str = "They were left out.",
     map_method: MapMethod = "tsne",
 ) -> Path:
-    """Writes the page of a finished run: one HTML file that needs no other file and no network.
+    """Writes the page of a finished run as one HTML file, which needs no other file and no network.
 
     .. code-block:: python
 
@@ -51,16 +51,16 @@ def write_run_page(
 
     Args:
         folder: The run's folder.
-        out: Where to; by default ``report.html`` in the run's folder.
-        pictures: From :func:`run_pictures`; without them the page has numbers only.
-        missing: Says on the page why there are no pictures.
-        map_method: How the map of the embeddings is made; ``none`` leaves it out.
+        out: The file. ``None`` takes ``report.html`` in the run's folder.
+        pictures: The pictures from :func:`run_pictures`. Without them the page only has numbers and charts.
+        missing: A sentence for the page that says why there are no pictures.
+        map_method: Method of the map of the embeddings. ``"none"`` leaves the map out.
 
     Returns:
         The file.
 
     Raises:
-        InputError: The run is not finished, one of its files is damaged, or the page cannot be written.
+        InputError: If the run is not finished, one of its files is damaged, or the page cannot be written.
     """
     out = folder.page if out is None else out
     result, history = read_result(folder), pd.read_csv(folder.metrics)
@@ -74,24 +74,24 @@ def run_pictures(folder: RunFolder, graph: bool = True) -> RunPictures:
 
     Args:
         folder: The run's folder.
-        graph: Whether to draw the batch graph, too.
+        graph: Whether to draw the batch graph.
 
     Raises:
-        InputError: The run is not finished, its dataset is not there or has changed since, or a file is damaged.
+        InputError: If the run is not finished, its dataset is missing or has changed, or a file is damaged.
     """
     run = TrainedRun(folder)
     return RunPictures(run.embedded_images(), batch_figure(run, 0) if graph else None)
 
 
 def batch_figure(run: TrainedRun, number: int) -> Figure | None:
-    """Returns a picture of a training batch and its graph; none where the method has no graph.
+    """Returns a picture of a training batch and its graph, or :obj:`None` if the method has no graph.
 
     Args:
         run: A finished run.
-        number: Which batch of the first epoch, from 0.
+        number: Number of the batch in the first epoch, from 0.
 
     Raises:
-        InputError: The epoch has no such batch.
+        InputError: If the epoch has no such batch, or the trained method cannot be loaded.
     """
     batch = run.training_batch(number)
     if not batch.edges:
@@ -111,7 +111,7 @@ def write_whole(path: Path, content: bytes) -> None:
         content: Its bytes.
 
     Raises:
-        InputError: It cannot be written.
+        InputError: If the file cannot be written.
     """
     try:
         with atomic_path(path) as partial:
@@ -129,15 +129,15 @@ def run_page(
     missing: str = "They were left out.",
     map_method: MapMethod = "tsne",
 ) -> str:
-    """Returns the page of a finished run as HTML that needs no other file and no network.
+    """Returns the page of a finished run as HTML, which needs no other file and no network.
 
     Args:
-        result: What the run found.
-        history: One row an epoch, from ``metrics.csv``.
-        recipe_path: Where the recipe is.
-        pictures: The test images and the batch graph.
-        missing: Says on the page why there are no pictures.
-        map_method: How the map is made; ``none`` leaves it out.
+        result: The run's result.
+        history: The content of ``metrics.csv``, one row for each epoch.
+        recipe_path: Path of the recipe, which the page names.
+        pictures: See :func:`write_run_page`.
+        missing: See :func:`write_run_page`.
+        map_method: See :func:`write_run_page`.
     """
     groups, pairs, map_parts, graph = None, None, None, None
     if pictures is not None:
@@ -178,7 +178,7 @@ def run_page(
 
 
 def template(name: str) -> jinja2.Template:
-    """Returns one of this package's templates; it writes everything as text that is not marked as safe.
+    """Returns one of the templates of this package. It escapes every text that is not marked as safe.
 
     Args:
         name: File name of the template.

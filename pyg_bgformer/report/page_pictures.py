@@ -1,4 +1,4 @@
-"""The sections of a page that show images: the gallery, confused classes, and the map of the embeddings."""
+"""The sections of a page with images: the gallery, confused classes, and the map of the embeddings."""
 
 from typing import Any, Literal
 
@@ -13,21 +13,21 @@ from pyg_bgformer.report.gallery import choose_queries, confused_pairs
 from pyg_bgformer.report.thumbnails import data_uri, sprite, thumbnail
 
 NEIGHBOURS = 8
-"""Images that a query of the gallery shows."""
+"""Number of neighbours that the gallery shows for each query."""
 
 PICTURE, POINT = 88, 44
-"""Pixels of an image of the gallery and of one on the map."""
+"""Side in pixels of an image in the gallery, and of an image on the map."""
 
 MAP_POINTS = 1000
-"""Most points of the map: t-SNE of so many takes about two seconds."""
+"""Largest number of points on the map. t-SNE of 1000 points takes about two seconds."""
 
 
 def gallery_groups(images: EmbeddedImages, found: Retrieved) -> list[dict[str, Any]]:
-    """Returns the worst, some random and the best queries with what they find, for the template.
+    """Returns the worst, some random and the best queries with their neighbours, for the template.
 
     Args:
         images: The test images.
-        found: What they retrieve.
+        found: Their neighbours and scores.
     """
     choice = choose_queries(found.scores.average_precision, found.scores.first_rank, images.labels)
     notes = {
@@ -47,12 +47,12 @@ def gallery_groups(images: EmbeddedImages, found: Retrieved) -> list[dict[str, A
 
 
 def query_row(images: EmbeddedImages, found: Retrieved, query: int) -> dict[str, Any]:
-    """Returns one query and what it finds, for the template.
+    """Returns a query with its neighbours, for the template.
 
     Args:
         images: The test images.
-        found: What they retrieve.
-        query: Its position among the queries.
+        found: Their neighbours and scores.
+        query: Position of the query among the queries.
     """
     own = int(images.labels[query])
     rank, precision = found.scores.first_rank[query], found.scores.average_precision[query]
@@ -65,12 +65,12 @@ def query_row(images: EmbeddedImages, found: Retrieved, query: int) -> dict[str,
 
 
 def hits(images: EmbeddedImages, found: Retrieved, query: int) -> list[dict[str, Any]]:
-    """Returns what a query finds, for the template.
+    """Returns the neighbours of a query, for the template.
 
     Args:
         images: The test images.
-        found: What they retrieve.
-        query: Its position among the queries.
+        found: Their neighbours and scores.
+        query: Position of the query among the queries.
     """
     own = images.labels[query]
     return [
@@ -91,7 +91,7 @@ def confused_sections(images: EmbeddedImages, found: Retrieved) -> list[dict[str
 
     Args:
         images: The test images.
-        found: What they retrieve.
+        found: Their neighbours and scores.
     """
     return [
         {
@@ -112,9 +112,9 @@ def map_section(images: EmbeddedImages, method: Literal["tsne", "umap"], seed: i
     """Returns the points, colours and pictures of the map, for the template.
 
     Args:
-        images: The test images; of a query and gallery set the queries are shown.
-        method: How the map is made.
-        seed: Decides which classes are shown if there are too many, and the map.
+        images: The test images. If there is a gallery, the queries are shown.
+        method: Method of the map.
+        seed: Decides the map, and which images are shown if there are too many.
     """
     shown = choose_points(images.labels, MAP_POINTS, seed)
     points = embedding_map(images.embeddings[shown], method=method, similarity=images.similarity, seed=seed)
@@ -127,7 +127,7 @@ def map_section(images: EmbeddedImages, method: Literal["tsne", "umap"], seed: i
     sheet = sprite([thumbnail(picture, POINT) for picture in pictures], columns)
     what = {"tsne": "t-SNE", "umap": "UMAP"}[method]
     return {
-        "note": f"{what} of {len(shown)} of {len(images.labels)} images in {len(classes)} classes, a colour each.",
+        "note": f"{what} of {len(shown)} of {len(images.labels)} images, {len(classes)} classes by colour.",
         "radius": 7 if len(shown) > 400 else 10,
         "classes": [
             {
@@ -149,9 +149,9 @@ def map_section(images: EmbeddedImages, method: Literal["tsne", "umap"], seed: i
 
 
 def picture_uri(picture: Image.Image) -> str:
-    """Returns an image as the gallery shows it.
+    """Returns an image as a ``data:`` address, in the size of the gallery.
 
     Args:
-        picture: Any image.
+        picture: The image.
     """
     return data_uri(thumbnail(picture, PICTURE))

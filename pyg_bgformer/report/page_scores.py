@@ -1,4 +1,4 @@
-"""The sections of a page that show numbers: scores, charts, and where the run comes from."""
+"""The sections of a page with numbers: scores, charts and provenance."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def tiles(result: RunResult) -> list[dict[str, str]]:
     """Returns the main scores of the embedding before and after training, as text in %.
 
     Args:
-        result: Of a finished run.
+        result: The result of a run.
     """
     before, after = result.untrained.get("embedding", {}), result.trained["embedding"]
     return [
@@ -31,10 +31,10 @@ def tiles(result: RunResult) -> list[dict[str, str]]:
 
 
 def score_table(result: RunResult) -> dict[str, list[Any]]:
-    """Returns head and body of the table of all scores, in %.
+    """Returns the head and the body of the table of all scores, in %.
 
     Args:
-        result: Of a finished run.
+        result: The result of a run.
     """
     columns: list[tuple[str, dict[str, float]]] = []
     for feature, scores in result.trained.items():
@@ -56,11 +56,11 @@ def score_table(result: RunResult) -> dict[str, list[Any]]:
 
 
 def charts(result: RunResult, history: pd.DataFrame) -> list[Figure]:
-    """Returns charts of the loss, the learning rates, what else was measured by epoch, and Recall@K.
+    """Returns charts of the loss, the learning rates, other measurements of each epoch, and Recall@K.
 
     Args:
-        result: Of a finished run.
-        history: One row an epoch, from ``metrics.csv``.
+        result: The result of a run.
+        history: The content of ``metrics.csv``, one row for each epoch.
     """
     epochs, names = history["epoch"].tolist(), [str(name) for name in history]
     rates = {name.removeprefix("lr_"): history[name].tolist() for name in names if name.startswith("lr_")}
@@ -99,10 +99,10 @@ def charts(result: RunResult, history: pd.DataFrame) -> list[Figure]:
 
 
 def provenance_rows(result: RunResult) -> list[tuple[str, str]]:
-    """Returns name and value of everything that identifies the run beside its recipe.
+    """Returns the name and the value of everything that identifies the run besides its recipe.
 
     Args:
-        result: Of a finished run.
+        result: The result of a run.
     """
     origin = result.provenance
     packages = ", ".join(f"{name} {version}" for name, version in origin.packages.items())

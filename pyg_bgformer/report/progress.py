@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: live bars on a terminal, plain lines elsewhere."""
+"""Shows the progress of a run: bars on a terminal, plain lines elsewhere."""
 
 import os
 import signal
@@ -16,13 +16,12 @@ from pyg_bgformer.runs.result import RunResult
 
 
 class Output:
-    """A stream that stops the program in good order when nobody reads it any more.
+    """A stream that stops the program cleanly when nobody reads it any more.
 
-    A closed pipe or terminal acts as SIGTERM: a run saves its checkpoint and says how to resume it. What is printed
-    after that is dropped.
+    A closed pipe or terminal acts like SIGTERM: a run saves its checkpoint. Later output is dropped.
 
     Args:
-        stream: Usually the standard output.
+        stream: The stream, usually standard output.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -33,10 +32,10 @@ class Output:
         return getattr(self.stream, name)
 
     def write(self, text: str) -> int:
-        """Writes text, or drops it.
+        """Writes text, or drops it if nobody reads the stream. Returns the length of the text.
 
         Args:
-            text: What to write.
+            text: The text.
         """
         try:
             return len(text) if self.is_lost else self.stream.write(text)
@@ -54,19 +53,19 @@ class Output:
 
     def _lose(self) -> None:
         self.is_lost = True
-        with suppress(
-            OSError, ValueError
-        ):  # what is left in the stream's buffer must go somewhere at the end
+        # Python writes the rest of the stream's buffer at its end, which must not raise an error again.
+        with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
         signal.raise_signal(signal.SIGTERM)
 
 
 class Display:
-    """Lines and progress bars.
+    """Shows lines, progress bars and the table of a run.
 
     Args:
-        console: Where they go. A bar is shown on a terminal only; elsewhere its title and time are a line.
-        verbose: Whether the table of a run has all its scores.
+        console: The console to print on. A bar is only shown on a terminal. Elsewhere, its title and duration are
+            printed as a line.
+        verbose: Whether the table of a run has all scores.
     """
 
     def __init__(self, console: Console | None = None, verbose: bool = False) -> None:
@@ -74,24 +73,24 @@ class Display:
         self.console = console if console is not None else Console(file=cast(IO[str], Output(sys.stdout)))
 
     def line(self, text: str) -> None:
-        """Prints a line as it is."""
+        """Prints a line of text unchanged."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def result(self, result: RunResult) -> None:
         """Prints the table of a run.
 
         Args:
-            result: Of a finished run.
+            result: The result of the run.
         """
         self.console.print(result_table(result, self.verbose))
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Callable[[int, str], None]]:
-        """Shows a bar as long as the block lasts, and yields ``advance(steps done, note)``.
+        """Shows a bar during the block, and yields a function ``update(finished steps, note)``.
 
         Args:
-            title: What is done.
-            total: How many steps it has.
+            title: Title of the bar.
+            total: Number of steps.
         """
         started = time.perf_counter()
         columns = (

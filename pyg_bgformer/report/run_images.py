@@ -31,12 +31,12 @@ from pyg_bgformer.runs.result import read_result
 
 
 class TrainingBatch(NamedTuple):
-    """A batch as the training saw it, and its graph as the trained method sees it.
+    """A training batch, and its graph as the trained method sees it.
 
     Attributes:
-        images: ``(N, 3, S, S)``, augmented, in 0..1.
-        labels: ``(N,)``.
-        edges: From :meth:`~pyg_bgformer.methods.Method.edges`; empty for a method without a graph.
+        images: ``(N, 3, S, S)``, augmented, from 0 to 1.
+        labels: ``(N,)``, classes.
+        edges: The graph from :meth:`~pyg_bgformer.methods.Method.edges`. Empty if the method has no graph.
     """
 
     images: Tensor
@@ -54,11 +54,11 @@ class TrainedRun:
         folder: The run's folder.
         config: The run's recipe.
         part: The dataset with the splits of the run's protocol.
-        encoder: The trained encoder, in eval mode.
-        class_names: By label.
+        encoder: The trained encoder, in evaluation mode.
+        class_names: Names of the classes by label.
 
     Raises:
-        InputError: The run is not finished, its dataset is not there or has changed since, or a file is damaged.
+        InputError: If the run is not finished, its dataset is missing or has changed, or a file is damaged.
     """
 
     def __init__(self, folder: RunFolder) -> None:
@@ -80,7 +80,7 @@ class TrainedRun:
     def embedded_images(self) -> EmbeddedImages:
         """Returns the test images, or queries and gallery, with their embeddings by the trained encoder.
 
-        Embeddings that the run kept are read; others are computed.
+        If the run kept the embeddings, they are read. Otherwise they are computed.
         """
         geometry = GEOMETRIES.find(self.config.geometry.name)(**self.config.geometry.options)
         embeddings = kept_embeddings(self.folder)
@@ -113,13 +113,13 @@ class TrainedRun:
         )
 
     def training_batch(self, number: int) -> TrainingBatch:
-        """Returns a batch of the first epoch.
+        """Returns a training batch of the first epoch.
 
         Args:
-            number: Counted from 0.
+            number: Number of the batch, from 0.
 
         Raises:
-            InputError: The epoch has no such batch.
+            InputError: If the epoch has no such batch, or the trained method is needed and the run did not keep it.
         """
         images, labels = training_images(self.config, self.part, self.encoder, number)
         edges = kept_graph(self.folder) if number == 0 else None

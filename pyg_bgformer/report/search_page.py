@@ -9,22 +9,24 @@ from pyg_bgformer.report.page import template, write_whole
 from pyg_bgformer.report.thumbnails import data_uri, thumbnail
 
 PICTURE = 180
-"""Pixels of an image on the page."""
+"""Side in pixels of an image on the page."""
 
 
 def write_search_page(
     out: Path, photos: Sequence[str], found: Sequence[Sequence[tuple[str, float]]], index: str
 ) -> None:
-    """Writes a page of photos and what was found for each: one HTML file that needs no other file.
+    """Writes a page of photos and their neighbours as one HTML file, which needs no other file.
+
+    Images that cannot be read any more have no picture on the page.
 
     Args:
         out: The file.
         photos: Paths of the queries.
-        found: For each query the paths and similarities of its neighbours, the most similar one first.
+        found: Paths and similarities of the neighbours of each query, most similar first.
         index: Name of the index, for the title.
 
     Raises:
-        InputError: If the page cannot be written, or a photo cannot be read.
+        InputError: If the page cannot be written.
     """
     pictures: dict[str, str | None] = {}
 
@@ -47,7 +49,7 @@ def write_search_page(
 
 
 def picture_of(path: str) -> str | None:
-    """Returns an image file as a small picture that a page can hold; none if it cannot be read any more.
+    """Returns an image file as a small picture for a page, or ``None`` if it cannot be read any more.
 
     Args:
         path: The file.

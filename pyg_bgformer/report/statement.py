@@ -1,15 +1,15 @@
-"""What the scores of a table depend on, beside what it compares."""
+"""Names the settings that the scores of a table depend on."""
 
 import pandas as pd
 
 
 def statement(runs: pd.DataFrame) -> str:
-    """Returns one line with everything that a table has to say of its runs.
+    """Returns one line with the settings that the scores of a table depend on: data, protocol, epochs and so on.
 
-    Where runs differ in one of these, it names all values that occur.
+    If runs differ in a setting, the line has all its values.
 
     Args:
-        runs: From :func:`~pyg_bgformer.report.collect.collect`.
+        runs: Runs from :func:`~pyg_bgformer.report.collect.collect`.
     """
     copies = runs["dataset"] + runs["partial"].map({True: " (partial copy)", False: " (whole)"})
     copies += runs["cropped"].map({True: ", images cut to annotated boxes", False: ""})

@@ -1,4 +1,4 @@
-"""Means over seeds with their intervals, and paired differences between what was compared."""
+"""Means over seeds with their intervals, and paired differences between the rows of a comparison."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import stats
 
 SCORES = {"recall_at_1": "R@1", "map_at_r": "MAP@R", "nmi": "NMI"}
-"""Scores that tables and figures show, in their order, as far as the runs have them."""
+"""Scores that tables and figures show, in this order, if the runs have them."""
 
 
 class Estimate(NamedTuple):
@@ -15,9 +15,9 @@ class Estimate(NamedTuple):
 
     Attributes:
         mean: The mean.
-        half_width: Half of its 95% interval (Student's t), infinite for a single value.
-        p_value: Of the two-sided t-test that the mean is zero, not a number for a single value.
-        seeds: Number of values.
+        half_width: Half of the width of its 95% interval (Student's t). Infinite for a single value.
+        p_value: p-value of the two-sided t-test that the mean is zero. NaN for a single value.
+        seeds: Number of values, one for each seed.
     """
 
     mean: float
@@ -27,25 +27,25 @@ class Estimate(NamedTuple):
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves zero out."""
+        """Whether zero is outside the interval."""
         return abs(self.mean) > self.half_width
 
     def text(self, sign: str = "") -> str:
-        """For example ``1.1 ± 0.8``, or ``+1.1 ± 0.8`` with ``sign="+"``; a single value has no interval."""
+        """Returns for example ``1.1 ± 0.8``, or ``+1.1 ± 0.8`` if the sign is ``+``, or ``1.1`` for one value."""
         return f"{self.mean:{sign}.1f}" + (f" ± {self.half_width:.1f}" if self.seeds > 1 else "")
 
 
 @dataclass(frozen=True)
 class Line:
-    """What a table says of one row and feature.
+    """The numbers of a row of a comparison, for one feature.
 
     Args:
         feature: The feature.
         row: Name of the row.
-        reference: The row that it is compared with, or nothing.
+        reference: The row that it is compared with. Empty if there is none.
         seeds: Number of runs.
-        means: By score, without those that were not measured.
-        differences: Of the row from its reference by score, over the seeds that both have.
+        means: Mean of each measured score.
+        differences: Mean difference from the reference for each score, over the seeds that both rows have.
     """
 
     feature: str
@@ -57,11 +57,11 @@ class Line:
 
 
 def estimate(values: pd.Series) -> Estimate:
-    """Returns the mean of one value a seed, its interval and its p-value."""
+    """Returns the mean of values, one for each seed, with its interval and its p-value."""
     mean = float(values.mean())
     if len(values) < 2:
         return Estimate(mean, float("inf"), float("nan"), len(values))
-    if values.max() - values.min() < 1e-9:  # equal but for rounding: the limit of the test
+    if values.max() - values.min() < 1e-9:  # equal values: the t-test divides by zero, so its limit is taken
         return Estimate(mean, 0.0, 1.0 if abs(mean) < 1e-9 else 0.0, len(values))
     test = stats.ttest_1samp(values, 0.0)
     low, high = test.confidence_interval(0.95)
@@ -69,11 +69,11 @@ def estimate(values: pd.Series) -> Estimate:
 
 
 def compare(runs: pd.DataFrame) -> list[Line]:
-    """Returns a line for each feature and row, and before those of a feature one for the untrained encoder.
+    """Returns a line for each feature and row. Each feature begins with a line for the untrained encoder.
 
     Args:
-        runs: From :func:`~pyg_bgformer.report.collect.collect`, with the column ``reference``. A row that is its
-            own reference has no differences.
+        runs: Runs from :func:`~pyg_bgformer.report.collect.collect`, with the column ``reference``. A row that is
+            its own reference has no differences.
     """
     references = dict(zip(runs["row"], runs["reference"], strict=True))
     lines = []

@@ -1,4 +1,4 @@
-"""The page of a study: its table, its figure, and what the same queries find in every row."""
+"""The page of a study: its table, its figure, and the neighbours of the same queries in every row."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,33 +22,33 @@ from pyg_bgformer.report.tables import against, comparison, legend
 from pyg_bgformer.runs.folder import RunFolder
 
 WORST, RANDOM, BEST = 4, 3, 2
-"""Queries of each kind."""
+"""Numbers of queries of each kind."""
 
 
 def write_study_page(
     folder: Path, out: Path | None = None, *, reference: str | None = None, pictures: bool = True
 ) -> Path:
-    """Writes the page of a study: one HTML file that needs no other file and no network.
+    """Writes the page of a study as one HTML file, which needs no other file and no network.
 
     Args:
-        folder: The folder that holds the runs of the study.
-        out: Where to; by default ``report.html`` in that folder.
-        reference: The row that others are compared with; by default ``plain`` if there is such a row, and
-            otherwise the first.
-        pictures: Whether to show what queries find.
+        folder: The folder with the runs of the study.
+        out: The file. ``None`` takes ``report.html`` in that folder.
+        reference: The row that the others are compared with. ``None`` takes ``plain`` if there is such a row, and
+            otherwise the first row.
+        pictures: Whether to show queries and their neighbours.
 
     Returns:
         The file.
 
     Raises:
-        InputError: The folder holds no finished run, the reference is no row, or the page cannot be written.
+        InputError: If the folder has no finished run, there is no such row, or the page cannot be written.
     """
     runs = row_runs(folder)
     finished = {
         row: done for row, given in runs.items() if (done := [r for r in given if r.state == "finished"])
     }
     if not finished:
-        raise InputError(f"{folder} is neither a run nor a study: no folder in it holds a finished run")
+        raise InputError(f"{folder} is neither a run nor a study: it has no folder of a finished run")
     if reference is None:
         reference = "plain" if "plain" in finished else next(iter(finished))
     rows = [row for row, done in finished.items() for _ in done]
@@ -64,7 +64,7 @@ def write_study_page(
     page = study_page(
         scores,
         folder.resolve().name,
-        unfinished=f"{every - ended} of {every} runs are not finished and not shown."
+        unfinished=f"{every - ended} of {every} runs are not finished. They are left out."
         if ended < every
         else None,
         queries=lines,
@@ -77,10 +77,10 @@ def write_study_page(
 
 
 def row_runs(folder: Path) -> dict[str, list[RunFolder]]:
-    """Returns the runs in a folder by the row that they belong to: the part of their name before ``-seed``.
+    """Returns the runs in a folder by row. The row is the part of a run's name before ``-seed``.
 
     Args:
-        folder: The folder that holds the runs.
+        folder: The folder with the runs.
     """
     runs: dict[str, list[RunFolder]] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -102,12 +102,12 @@ def study_page(
     """Returns the page of a study as HTML.
 
     Args:
-        scores: From :func:`~pyg_bgformer.report.tables.against`.
+        scores: Runs from :func:`~pyg_bgformer.report.tables.against`.
         title: Name of the study.
-        unfinished: Says how many runs are left out.
-        queries: From :func:`asked_of_all`.
-        seed: Seed of the runs that the queries were asked of.
-        missing: Says why there are no queries.
+        unfinished: A sentence about the runs that are left out.
+        queries: Queries from :func:`asked_of_all`.
+        seed: Seed of the runs whose embeddings retrieve the neighbours.
+        missing: A sentence that says why there are no queries.
     """
     table = comparison(scores)
     sections = {"scores": "Scores", "figure": "Figure", "gallery": "Gallery" if queries else None}
@@ -136,16 +136,17 @@ def study_page(
 def same_seed_images(
     runs: Mapping[str, Sequence[RunFolder]], reference: str
 ) -> tuple[dict[str, EmbeddedImages], int]:
-    """Returns the test images of one run of each row, and the seed that these runs have in common.
+    """Returns the test images of one run of each row, and the seed of these runs.
 
-    Rows without a run of that seed, or with other test images, are left out.
+    The seed is the smallest one of the reference. Rows without a run of that seed, or with other test images, are
+    left out.
 
     Args:
         runs: Finished runs by row.
-        reference: The row whose first seed is taken.
+        reference: The row that decides the seed and the test images.
 
     Raises:
-        InputError: The dataset is not there, or has changed since.
+        InputError: If the dataset is missing or has changed, or a file is damaged.
     """
     seed = min(int(run.read_recipe()["seed"]) for run in runs[reference])
     images = {}
@@ -159,11 +160,11 @@ def same_seed_images(
 
 
 def asked_of_all(images: Mapping[str, EmbeddedImages], reference: str) -> list[dict[str, Any]]:
-    """Returns queries, and what they find in every row, for the template.
+    """Returns queries and their neighbours in every row, for the template.
 
     Args:
-        images: The same test images by row, each with the row's embeddings.
-        reference: The row by which queries are chosen.
+        images: The same test images by row, with the embeddings of the row.
+        reference: The row whose scores choose the queries.
     """
     found = {row: some.retrieve(NEIGHBOURS) for row, some in images.items()}
     chosen, scores = images[reference], found[reference].scores

@@ -1,4 +1,4 @@
-"""All tables: of a run in the terminal, of several runs in Markdown and LaTeX."""
+"""Tables: of a run for the terminal, and of several runs in Markdown and LaTeX."""
 
 import re
 
@@ -14,14 +14,14 @@ from pyg_bgformer.report.statistics import SCORES, Estimate, compare
 from pyg_bgformer.runs.result import RunResult
 
 LABELS = {**SCORES, "r_precision": "R-precision", "ami": "AMI", "ari": "ARI", "pair_f1": "pair F1"}
-"""Scores of a run, in the order of its table; Recall@K of other K follow them."""
+"""Scores of a run in the order of its table. Recall@K for other K follow."""
 
 
 def verdict(result: RunResult) -> str:
-    """Returns what training did to the embedding, in one line.
+    """Returns one line that says how training changed the scores of the embedding.
 
     Args:
-        result: Of a finished run.
+        result: The result of a run.
     """
     before, after = result.untrained.get("embedding"), result.trained["embedding"]
     map_at_r, recall = (
@@ -35,13 +35,13 @@ def verdict(result: RunResult) -> str:
 
 
 def result_table(result: RunResult, verbose: bool = False) -> Group:
-    """Returns the verdict on a run and its scores in %, of the untrained and of the trained encoder.
+    """Returns the verdict on a run and a table of its scores in %, for the untrained and the trained encoder.
 
-    Where the protocol chose the epoch, the last epoch stands beside it.
+    If the protocol chose the epoch, the table also has the scores of the last epoch.
 
     Args:
-        result: Of a finished run.
-        verbose: All scores instead of R@1, MAP@R and NMI.
+        result: The result of a run.
+        verbose: Whether to show all scores. Otherwise the table has R@1, MAP@R and NMI.
     """
     config, origin, trained = result.config, result.provenance, result.trained
     table = Table(box=SIMPLE_HEAD)
@@ -72,10 +72,10 @@ def result_table(result: RunResult, verbose: bool = False) -> Group:
 
 
 def notes(result: RunResult) -> list[str]:
-    """Returns what a reader of a run's scores must know: how the epoch was chosen, and what sets them apart.
+    """Returns what a reader of a run's scores must know: how the epoch was chosen, and when not to compare them.
 
     Args:
-        result: Of a finished run.
+        result: The result of a run.
     """
     tested = (
         "tested once, after the last epoch" if result.untrained else "an existing model, not trained here"
@@ -83,23 +83,25 @@ def notes(result: RunResult) -> list[str]:
     if result.last is not None:
         gap = 100 * (result.trained["embedding"]["recall_at_1"] - result.last["embedding"]["recall_at_1"])
         tested = (
-            f"epoch {result.trained_epoch} of {result.epochs}, chosen on the test images themselves; gap to the "
-            f"last epoch {gap:+.1f} R@1 of the embedding"
+            f"epoch {result.trained_epoch} of {result.epochs}, chosen on the test images; the R@1 of the embedding "
+            f"differs from the last epoch by {gap:+.1f}"
         )
     origin, lines = result.provenance, [f"protocol {result.protocol}: {tested}"]
     if result.tested == "training images":
         lines.append(
-            "tested on the images it was trained on: scores do not say how good it is on other images"
+            "tested on the training images: the scores do not say how good the encoder is on other images"
         )
     if result.tested == "seen classes":
-        lines.append("the tested classes were trained on: scores do not say how good it is on new classes")
+        lines.append(
+            "tested on classes of the training: the scores do not say how good the encoder is on new classes"
+        )
     if origin.dataset_partial:
         lines.append("partial copy of the dataset: not comparable with published numbers")
     if origin.dataset_cropped:
         lines.append("images cut to annotated boxes: not comparable with published numbers")
     if result.refined_features:
         lines.append(
-            f"{', '.join(result.refined_features)}: test images refine each other; this is not deployed"
+            f"{', '.join(result.refined_features)}: test images refine each other; a saved model does not do this"
         )
     independent = "FAILED" if result.batch_dependent else "OK"
     lines.append(f"batch independence: {independent} (largest relative change {result.batch_dependence:.1e})")
@@ -107,19 +109,19 @@ def notes(result: RunResult) -> list[str]:
 
 
 def change(before: float, after: float) -> str:
-    """For example ``14.0 -> 60.4``, from fractions."""
+    """Returns two fractions as text in %, for example ``14.0 -> 60.4``."""
     return f"{100 * before:.1f} -> {100 * after:.1f}"
 
 
 def against(runs: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """Returns runs that are all compared with one row, which comes first.
+    """Returns runs with the column ``reference``. All are compared with one row, which comes first.
 
     Args:
-        runs: From :func:`~pyg_bgformer.report.collect.collect`.
+        runs: Runs from :func:`~pyg_bgformer.report.collect.collect`.
         reference: Name of the row.
 
     Raises:
-        InputError: There is no run of it.
+        InputError: If the row has no run.
     """
     rows = set(runs["row"])
     if reference not in rows:
@@ -131,22 +133,22 @@ def against(runs: pd.DataFrame, reference: str) -> pd.DataFrame:
 
 
 def comparison_markdown(runs: pd.DataFrame, title: str = "") -> str:
-    """Returns the table of several runs, how to read it, and what its scores depend on.
+    """Returns a Markdown page: the table of several runs, its legend, and the settings that its scores depend on.
 
     Args:
-        runs: From :func:`~pyg_bgformer.report.collect.collect`, with the column ``reference``.
-        title: What is asked, the heading of the page.
+        runs: Runs from :func:`~pyg_bgformer.report.collect.collect`, with the column ``reference``.
+        title: Heading of the page. Empty for no heading.
     """
     parts = [markdown_table(comparison(runs)), legend(runs), f"{statement(runs)}."]
     return "\n\n".join([f"# {title}", *parts] if title else parts)
 
 
 def comparison_latex(runs: pd.DataFrame, title: str) -> str:
-    """Returns the same as a LaTeX table, no wider than the text; it needs the packages booktabs and graphicx.
+    """Returns the table of several runs in LaTeX, as wide as the text. It needs booktabs and graphicx.
 
     Args:
-        runs: From :func:`~pyg_bgformer.report.collect.collect`, with the column ``reference``.
-        title: What is asked.
+        runs: Runs from :func:`~pyg_bgformer.report.collect.collect`, with the column ``reference``.
+        title: First sentence of the caption.
     """
     tabular = comparison(runs).map(latex).rename(columns=latex).to_latex(index=False, escape=False).strip()
     caption = latex(f"{title}. {legend(runs)} {statement(runs)}.")
@@ -155,7 +157,7 @@ def comparison_latex(runs: pd.DataFrame, title: str) -> str:
 
 
 def latex(text: str) -> str:
-    """Returns text, in which ``**`` marks what is bold, for LaTeX."""
+    """Returns text for LaTeX. Text between ``**`` becomes bold."""
     text = text.replace("\\", r"\textbackslash ")
     text = re.sub(r"([_%&#${}])", r"\\\1", text)
     for sign, code in {
@@ -170,10 +172,10 @@ def latex(text: str) -> str:
 
 
 def comparison(runs: pd.DataFrame) -> pd.DataFrame:
-    """Returns the cells of the table of several runs, as text.
+    """Returns the cells of the table of several runs as text.
 
-    Means have their 95% interval, and differences the p-value of the paired t-test. A difference is bold where its
-    interval leaves zero out.
+    Means have a 95% interval, and differences the p-value of the paired t-test. A difference is bold if zero is
+    outside its interval.
     """
     several = len(set(runs["reference"])) > 1
     lines = []
@@ -191,7 +193,7 @@ def comparison(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def difference_text(difference: Estimate | None) -> str:
-    """A difference in Markdown; empty if there is none."""
+    """Returns a difference in Markdown, or an empty text if there is none."""
     if difference is None:
         return ""
     text = f"**{difference.text('+')}**" if difference.clear else difference.text("+")
@@ -201,7 +203,7 @@ def difference_text(difference: Estimate | None) -> str:
 
 
 def legend(runs: pd.DataFrame) -> str:
-    """How to read the table."""
+    """Returns how to read the table of several runs."""
     references = runs.drop_duplicates("row").set_index("row")["reference"]
     named = f"'{references.iloc[0]}'" if len(set(references)) == 1 else "the row named under 'against'"
     return (
@@ -212,13 +214,13 @@ def legend(runs: pd.DataFrame) -> str:
 
 
 def tuning_markdown(title: str, budget: str, trials: pd.DataFrame, settings: pd.DataFrame) -> str:
-    """Returns the page of a tuning: the budget, the best trial of each row, what was searched and what was found.
+    """Returns a Markdown page about a tuning: the budget, the best trial of each row, and the settings found.
 
     Args:
-        title: What the study asks.
-        budget: What each row was given.
-        trials: One line a trial: ``row``, ``trial``, ``score``, ``failed``.
-        settings: One line a row and setting.
+        title: Title of the study.
+        budget: A sentence about the budget of each row.
+        trials: One line for each trial: ``row``, ``trial``, ``score`` as a fraction, ``failed``.
+        settings: One line for each row and setting.
     """
     rows = []
     for row, of_row in trials.groupby("row", sort=False):

@@ -1,4 +1,4 @@
-"""Small pictures of images, and pictures as text that an HTML page can hold."""
+"""Small pictures of images, and pictures as text for an HTML page."""
 
 import base64
 import io
@@ -10,17 +10,17 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 Picture = Image.Image | Tensor | np.ndarray
-"""A Pillow image, a ``(3, H, W)`` tensor or an ``(H, W, 3)`` array; numbers are 0..255 (uint8) or 0..1."""
+"""A Pillow image, a tensor ``(3, H, W)`` or an array ``(H, W, 3)``: uint8, or floating point from 0 to 1."""
 
 
 def as_image(picture: Picture) -> Image.Image:
     """Returns a picture as an RGB image.
 
     Args:
-        picture: Grey pictures may leave out the channel, or have a single one.
+        picture: The picture. A grey picture may have one channel or no channel dimension.
 
     Raises:
-        ValueError: If it is no picture.
+        ValueError: If its shape is not that of a picture.
     """
     if isinstance(picture, Image.Image):
         return picture.convert("RGB")
@@ -39,11 +39,11 @@ def as_image(picture: Picture) -> Image.Image:
 
 
 def thumbnail(picture: Picture, side: int) -> Image.Image:
-    """Returns the square in the middle of a picture, ``side`` pixels wide; a smaller one is enlarged in blocks.
+    """Returns the central square of a picture, resized to ``side`` pixels. Small pictures are enlarged in blocks.
 
     Args:
-        picture: Any picture of :data:`Picture`.
-        side: Width and height of the result.
+        picture: The picture.
+        side: Width and height of the result in pixels.
     """
     image = as_image(picture)
     small = min(image.size) < side
@@ -51,11 +51,11 @@ def thumbnail(picture: Picture, side: int) -> Image.Image:
 
 
 def data_uri(image: Image.Image, quality: int = 78) -> str:
-    """Returns an image as WebP inside a ``data:`` address, which needs no file beside the page.
+    """Returns an image as a ``data:`` address with WebP, so that a page needs no other file.
 
     Args:
-        image: What to show.
-        quality: Of WebP, 0 to 100.
+        image: The image.
+        quality: Quality of WebP, from 0 to 100.
     """
     stream = io.BytesIO()
     image.save(stream, "WEBP", quality=quality, method=4)
@@ -63,11 +63,11 @@ def data_uri(image: Image.Image, quality: int = 78) -> str:
 
 
 def sprite(thumbnails: Sequence[Image.Image], columns: int) -> Image.Image:
-    """Returns one image that holds many of equal size, row by row.
+    """Returns one image that has many images of equal size, row by row.
 
     Args:
-        thumbnails: At least one.
-        columns: Thumbnails in a row.
+        thumbnails: The images, at least one.
+        columns: Number of images in a row.
     """
     side = thumbnails[0].width
     sheet = Image.new("RGB", (columns * side, -(-len(thumbnails) // columns) * side))

@@ -1,4 +1,4 @@
-"""What differs between two runs: recipe, data, weights, software, hardware."""
+"""Differences between two runs: recipe, data, weights, software, hardware."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -8,22 +8,23 @@ from pyg_bgformer.runs.folder import RunFolder
 from pyg_bgformer.runs.result import read_result
 
 ASIDE = ("runs", "report")
-"""Keys of a recipe that say where a run is and what it writes for people, and nothing of what it is."""
+"""Keys of a recipe that do not change a run's results. They say where the run is and what it writes for people."""
 
 ABSENT = "(absent)"
+"""Stands for a value that only the other run has."""
 
 
 def difference_lines(first: RunFolder, second: RunFolder) -> list[str]:
     """Returns one line for each difference between two runs. Scores are not compared.
 
-    Of a run that is not finished only the recipe is known. Then the recipes alone are compared.
+    The recipes are always compared. The provenance is compared if both runs are finished.
 
     Args:
         first: A run's folder.
         second: Another run's folder.
 
     Raises:
-        InputError: A folder is damaged.
+        InputError: If the recipe or the result of a run is missing or damaged.
     """
     recipes = [
         {"recipe": {key: value for key, value in folder.read_recipe().items() if key not in ASIDE}}
@@ -39,7 +40,7 @@ def difference_lines(first: RunFolder, second: RunFolder) -> list[str]:
 
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-    """Returns both values of each dotted key whose values differ; :data:`ABSENT` stands for a missing one.
+    """Returns both values of each dotted key whose values differ. :data:`ABSENT` stands for a missing value.
 
     Args:
         first: Nested plain values.
@@ -51,11 +52,11 @@ def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, 
 
 
 def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the dotted key and the value of everything in nested mappings.
+    """Yields the dotted key and the value of each entry of nested mappings.
 
     Args:
-        values: Plain values.
-        prefix: What the keys begin with.
+        values: Nested plain values.
+        prefix: Text before each key.
     """
     for key, value in values.items():
         if isinstance(value, Mapping) and value:

@@ -1,4 +1,4 @@
-"""The folder of a run: the names of its files, how they are written, and how far the run is."""
+"""The folder of a run: the names of its files, how they are written, and the state of the run."""
 
 import errno
 import fcntl
@@ -21,11 +21,11 @@ from pyg_bgformer.files import (
 )
 
 State = Literal["pending", "unfinished", "finished"]
-"""Pending: there is a recipe and nothing else. Unfinished: begun, and without a result."""
+"""Pending: the run has a recipe and has not started. Unfinished: it has started and has no result."""
 
 
 class RunFolder:
-    """The files of one run. No other code names them or opens them for writing.
+    """The files of one run. Only this class knows their names.
 
     Args:
         path: The folder. It need not exist.
@@ -35,14 +35,14 @@ class RunFolder:
         recipe: ``config.yaml``, the whole recipe.
         untrained: ``untrained.json``, the scores before training.
         checkpoint: ``checkpoint.pt``, the state to resume from.
-        metrics: ``metrics.csv``, one row an epoch.
-        events: ``tensorboard/``, the same for TensorBoard.
-        queries: ``queries.csv``, one row a test query.
-        embeddings: ``embeddings.safetensors``, of the test images in the order of the dataset.
+        metrics: ``metrics.csv``, one row for each epoch.
+        events: ``tensorboard/``, the same values for TensorBoard.
+        queries: ``queries.csv``, one row for each test query.
+        embeddings: ``embeddings.safetensors``, embeddings of the test images in the order of the dataset.
         graph: ``batch_graph.safetensors``, edges and weights of the first training batch.
         page: ``report.html``, the run's scores and pictures.
-        result: ``result.json``, which a finished run has.
-        log: ``log.txt``, what a run of a study prints.
+        result: ``result.json``, the scores and the provenance of a finished run.
+        log: ``log.txt``, the output of a run that belongs to a study.
         plugins: ``plugins/``, copies of the plug-in files that the recipe names.
     """
 
@@ -69,15 +69,17 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, recipe: Mapping[str, Any]) -> "RunFolder":
-        """Makes a new folder with its recipe and copies of its plug-ins, whole or not at all.
+        """Makes a new folder with its recipe and copies of its plug-ins, and returns it.
+
+        The folder is made beside its place and moved there when it is complete.
 
         Args:
-            path: The folder, which must not exist yet.
-            recipe: Plain values, written to ``config.yaml``. The plug-ins that it names become the copies.
+            path: The folder. It must not exist, or must be empty.
+            recipe: Nested plain values, written to ``config.yaml``. It then names the copies of the plug-ins.
 
         Raises:
-            FileExistsError: There is such a folder already, and it is not empty.
-            InputError: The folder cannot be written.
+            FileExistsError: If there is such a folder, and it is not empty.
+            InputError: If the folder cannot be written.
         """
         partial = cls(partial_path(path))
         remove_stale_partials(path.parent)
@@ -95,18 +97,20 @@ class RunFolder:
             shutil.rmtree(partial.path, ignore_errors=True)
             if path.exists() and any(path.iterdir()):
                 raise FileExistsError(str(path)) from error
-            raise InputError(f"run folder {path} cannot be made: {error.strerror}; see runs") from error
+            raise InputError(
+                f"run folder {path} cannot be made: {error.strerror}; choose another folder"
+            ) from error
         return cls(path)
 
     @classmethod
     def open(cls, path: Path | str) -> "RunFolder":
-        """Returns an existing run's folder.
+        """Returns the folder of an existing run.
 
         Args:
             path: The folder.
 
         Raises:
-            InputError: It is not the folder of a run.
+            InputError: If it has no ``config.yaml``.
         """
         folder = cls(path)
         if not folder.recipe.is_file():
@@ -115,7 +119,7 @@ class RunFolder:
 
     @property
     def state(self) -> State:
-        """How far the run is."""
+        """Whether the run is pending, unfinished or finished."""
         if self.result.exists():
             return "finished"
         begun = (self.checkpoint, self.untrained, self.metrics, self.events)
@@ -125,42 +129,42 @@ class RunFolder:
         """Returns the content of ``config.yaml``.
 
         Raises:
-            InputError: The file is missing or damaged.
+            InputError: If the file is missing or damaged.
         """
         return read_mapping(self.recipe, "recipe")
 
     def plugin_hashes(self) -> dict[str, str]:
-        """Returns the SHA-256 of each plug-in file of the run by its name."""
+        """Returns the SHA-256 of each plug-in file of the run by file name."""
         return hashes_by_name(sorted(self.plugins.glob("*")))
 
     @contextmanager
     def writing(self, file: Path) -> Iterator[Path]:
-        """Yields a path to write to; the file takes its place when the block ends without an error.
+        """Yields a path to write to. It is moved to ``file`` when the block ends without an error.
 
         Args:
             file: One of the folder's files.
 
         Raises:
-            RunError: The file cannot be written.
+            RunError: If the file cannot be written.
         """
         with self.errors(file), atomic_path(file) as partial:
             yield partial
 
     @contextmanager
     def errors(self, file: Path) -> Iterator[None]:
-        """Turns an error of the operating system into one line that names the file, and says how to resume.
+        """Turns an error of the operating system into one line that names the file and says how to resume.
 
         Args:
-            file: What is written in the block.
+            file: The file that the block writes.
 
         Raises:
-            RunError: The file cannot be written.
+            RunError: If the block raises an ``OSError``.
         """
         try:
             yield
         except OSError as error:
             resumable = self.recipe.exists() and not self.result.exists()
-            then = f"; when that is mended, resume with: --resume {self}" if resumable else ""
+            then = f"; fix this and resume with: --resume {self}" if resumable else ""
             raise RunError(f"{file} cannot be written: {error.strerror or error}{then}") from error
 
     def write_text(self, file: Path, text: str) -> None:
@@ -168,27 +172,30 @@ class RunFolder:
 
         Args:
             file: One of the folder's files.
-            text: Its content, without the last line break.
+            text: Its content without the last line break.
+
+        Raises:
+            RunError: If the file cannot be written.
         """
         with self.writing(file) as partial:
             partial.write_text(text + "\n", encoding="utf-8")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from carrying out the same run as long as the block lasts.
+        """Prevents other processes from working on the same run during the block.
 
         Raises:
-            InputError: Another process carries out this run.
-            RunError: The folder cannot be written.
+            InputError: If another process is working on this run.
+            RunError: If the folder cannot be written.
         """
         with self.errors(self.path):
             if not os.access(self.path, os.W_OK):
-                raise PermissionError(errno.EACCES, "it is read-only, or not there")
+                raise PermissionError(errno.EACCES, "it is read-only or missing")
             descriptor = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
         except BlockingIOError as error:
-            raise InputError(f"{self} is in use: another process carries out this run") from error
+            raise InputError(f"{self} is in use: another process is working on this run") from error
         finally:
             os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Where a result comes from: everything that identifies a run beside its recipe."""
+"""Where a result comes from: the data, weights, software and hardware of a run."""
 
 import platform
 import subprocess
@@ -28,17 +28,17 @@ class Provenance:
 
     Args:
         dataset: Name of the dataset.
-        dataset_manifest_sha256: Hash of the dataset's table.
+        dataset_manifest_sha256: SHA-256 of the dataset's table.
         dataset_partial: Whether the copy lacks images of the official dataset.
-        dataset_cropped: Whether images are cut to their annotated boxes.
-        weights: Tag or file of the backbone's first weights.
-        weights_sha256: Their hash; :obj:`None` for random weights.
+        dataset_cropped: Whether images are cropped to their annotated boxes.
+        weights: Tag or file of the weights that the backbone started from.
+        weights_sha256: SHA-256 of these weights; :obj:`None` for random weights.
         python: Version of Python.
-        packages: Versions of this package and of those that results depend on.
-        git_commit: Commit of the checkout, with ``+changes`` where it was edited; :obj:`None` outside a checkout.
-        device: The processor or the GPU.
-        threads: Threads of torch on the CPU.
-        plugins: Hashes of the plug-in files by name.
+        packages: Versions of this package and of the packages that results depend on.
+        git_commit: Commit of the checkout, with ``+changes`` if files were edited; :obj:`None` if unknown.
+        device: Name of the GPU, or the processor's architecture.
+        threads: Number of threads that PyTorch uses on the CPU.
+        plugins: SHA-256 of each plug-in file by file name.
     """
 
     dataset: str
@@ -58,13 +58,13 @@ class Provenance:
 def provenance(
     dataset: ImageDataset, encoder: Encoder, device: torch.device, plugins: dict[str, str]
 ) -> Provenance:
-    """Returns where a run's result comes from.
+    """Returns the provenance of a run that is about to start.
 
     Args:
-        dataset: What the run trains and tests on.
-        encoder: Its encoder.
-        device: Where it is trained.
-        plugins: Hashes of the plug-in files by name.
+        dataset: The dataset that the run trains and tests on.
+        encoder: The run's encoder.
+        device: The device that it is trained on.
+        plugins: SHA-256 of each plug-in file by file name.
     """
     from pyg_bgformer import __version__
 
@@ -89,7 +89,11 @@ def provenance(
 
 
 def git_commit() -> str | None:
-    """Returns the commit of the checkout that this package runs from, with ``+changes`` where it was edited."""
+    """Returns the commit of the checkout that this package runs from, with ``+changes`` if files were edited.
+
+    Returns:
+        The commit, or :obj:`None` if the package is not in a checkout or git is not installed.
+    """
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None
@@ -98,6 +102,6 @@ def git_commit() -> str | None:
             subprocess.run(["git", *command], cwd=folder, capture_output=True, text=True, check=True).stdout
             for command in (["rev-parse", "HEAD"], ["status", "--porcelain"])
         )
-    except (OSError, subprocess.CalledProcessError):  # without git the commit is not known
+    except (OSError, subprocess.CalledProcessError):  # git is not installed, or refuses the folder
         return None
     return commit.strip() + ("+changes" if changes else "")

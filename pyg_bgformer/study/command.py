@@ -1,4 +1,4 @@
-"""A study from its definition to its tables."""
+"""Carries out a study, from its definition to its tables."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,22 +18,22 @@ from pyg_bgformer.study.tuning import read_trials, tuned_study, tuning_jobs
 def carry_out(
     study: Study, runs: Path, display: Display, *, jobs: int = 1, slurm: Sequence[str] | None = None
 ) -> bool:
-    """Carries out a study, or the rest of it: tunes its rows where it asks for that, runs them, writes the tables.
+    """Carries out a study, or the rest of it: tunes its rows if it has a budget, runs them, and writes the tables.
 
     Args:
         study: The study.
-        runs: Folder in which the folder of its runs is made.
-        display: Progress and tables.
-        jobs: How many processes are under way at a time.
-        slurm: Parameters of a Slurm cluster, ``KEY=VALUE``, that the work is handed to. By default it is carried
-            out on this machine.
+        runs: Folder in which the folder of the study's runs is made.
+        display: Shows the progress and the table.
+        jobs: Number of jobs that run at a time, from 1.
+        slurm: Parameters ``KEY=VALUE`` of a Slurm cluster that the jobs are submitted to. With ``None``, they run
+            on this machine.
 
     Returns:
-        Whether no part of the study failed.
+        Whether no job failed.
 
     Raises:
-        InputError: The data, or what is in the folders of its runs, is not as it should be.
-        Interrupted: Ctrl-C; the same call resumes.
+        InputError: If data are missing, a folder has a run or trials of another recipe, or ``jobs`` is below 1.
+        Interrupted: After Ctrl-C or SIGTERM. The same call resumes the study.
     """
     if jobs < 1:
         raise InputError(f"--jobs: expected at least 1, found {jobs}")
@@ -42,7 +42,9 @@ def carry_out(
         folds = range(study.budget.folds)
         check_here(fold_config(row.config, study.budget, fold) for row in study.rows for fold in folds)
         todo = tuning_jobs(study, study.budget, place)
-        display.line(f"{study.name}: {len(study.rows)} rows to tune, {len(study.rows) - len(todo)} finished")
+        display.line(
+            f"{study.name}: tuning of {len(study.rows)} rows, {len(study.rows) - len(todo)} finished"
+        )
         if todo and slurm is not None:
             return hand_over(todo, place, slurm, display)
         if not reported(execute(todo, jobs, display), display):
@@ -69,12 +71,15 @@ def carry_out(
 
 
 def show(study: Study, runs: Path, display: Display) -> None:
-    """Shows how far a study is, and its table so far. Nothing is written.
+    """Shows the progress of a study, and its table so far. Nothing is written.
 
     Args:
         study: The study.
-        runs: Folder in which the folder of its runs is.
-        display: Gets the lines.
+        runs: Folder with the folder of the study's runs.
+        display: Shows the lines.
+
+    Raises:
+        InputError: If a folder has a run or trials of another recipe, or a result is damaged.
     """
     place = runs / study.name
     if study.budget is not None:
@@ -97,14 +102,14 @@ def show(study: Study, runs: Path, display: Display) -> None:
 
 
 def hand_over(jobs: Sequence[Job], place: Path, slurm: Sequence[str], display: Display) -> bool:
-    """Submits jobs to Slurm."""
+    """Submits jobs to Slurm, and says so. Returns true."""
     submit(jobs, place / "jobs", slurm)
     display.line(f"{len(jobs)} jobs submitted; run the same command again when they have ended")
     return True
 
 
 def faults(run: StudyRun) -> list[Failure]:
-    """Why a finished run must not be compared; nothing where it may be."""
+    """Returns why a finished run must not be compared. The list is empty if it may be compared."""
     try:
         run.outcome()
     except RunError as error:
@@ -113,14 +118,14 @@ def faults(run: StudyRun) -> list[Failure]:
 
 
 def reported(failed: Sequence[Failure], display: Display) -> bool:
-    """Shows what failed, and returns whether nothing did."""
+    """Shows the jobs that failed, and returns whether none failed."""
     for failure in failed:
         display.line(f"{failure.name} failed ({failure.log}): {failure.reason}")
     if failed:
-        display.line(f"{len(failed)} failed: no table is written; --print shows what there is")
+        display.line(f"{len(failed)} failed; no table is written; --print shows the table so far")
     return not failed
 
 
 def counts(states: Sequence[str]) -> str:
-    """How many runs are in each state."""
+    """Returns the number of runs in each state as text."""
     return ", ".join(f"{number} {state}" for state, number in Counter(states).items())

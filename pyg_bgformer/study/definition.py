@@ -1,4 +1,4 @@
-"""A study file: recipes x overrides x seeds, each combination a row of the study's table."""
+"""Reads a study file. It describes a comparison: rows with a recipe, settings and seeds."""
 
 import itertools
 import json
@@ -29,7 +29,7 @@ KEYS: dict[str, Kind] = {
     "results": str,
     "sizes": dict,
 }
-"""What a study file, and each of its sizes, may set."""
+"""Keys of a study file and of each of its sizes."""
 
 ROW_KEYS: dict[str, Kind] = {
     "name": str,
@@ -42,20 +42,20 @@ ROW_KEYS: dict[str, Kind] = {
 }
 
 OWN_KEYS = ("config", "seed", "runs")
-"""Keys of a recipe that the study itself decides."""
+"""Keys of a recipe that the study decides."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a study's table.
+    """One row of a study's table.
 
     Args:
-        name: Unique within the study.
-        config: Of the first seed.
-        seeds: Each of them one run.
-        reference: The row that this one is compared with; its own name for one that others are compared with.
-        arguments: The command line that gives its configuration, all but the seed.
-        space: What tuning may change.
+        name: Name of the row, unique in the study.
+        config: The configuration with the first seed.
+        seeds: The seeds. Each of them is a run.
+        reference: Name of the row that this row is compared with. It is its own name for the reference itself.
+        arguments: The command line of the configuration, without the seed.
+        space: The settings that tuning may change, with their values.
     """
 
     name: str
@@ -67,21 +67,21 @@ class Row:
 
     @property
     def slug(self) -> str:
-        """The name as part of a folder's name."""
+        """The name of the row in the names of folders."""
         return re.sub(r"[^\w.=+-]+", "_", self.name)
 
 
 @dataclass(frozen=True)
 class Study:
-    """What is run and compared.
+    """A comparison of rows.
 
     Args:
-        name: Of its files. It is made of the names of the study file, of its size, and of the protocol unless that
-            is ``final``, so that tables of two protocols never replace each other.
-        title: What it asks.
-        rows: In the order of the table.
+        name: Beginning of the names of its files: the name of the study file, its size, and its protocol if that is
+            not ``final``. Tables of different protocols therefore never replace each other.
+        title: Title of the study.
+        rows: The rows in the order of the table.
         results: Folder of the tables.
-        budget: Of tuning each row, or ``None`` if rows are trained as their recipes are.
+        budget: The budget to tune each row with, or ``None`` if rows are not tuned.
     """
 
     name: str
@@ -92,16 +92,18 @@ class Study:
 
 
 def read_study(path: Path, size: str | None = None, overrides: Sequence[str] = ()) -> Study:
-    """Reads a study file and checks every row's recipe; experiments/README.md has the format.
+    """Returns the study of a study file, after checking the recipe of every row.
+
+    ``experiments/README.md`` describes the format.
 
     Args:
-        path: The file, YAML; paths in it are relative to its folder.
-        size: One of its sizes, if it has any.
-        overrides: Command line of further settings (``--data.root FOLDER``) for all rows, which a row's own
-            settings override.
+        path: The file, YAML. Paths in it are relative to its folder.
+        size: One of the study's sizes, if it has sizes.
+        overrides: Settings for all rows as on the command line (``--data.root FOLDER``). The settings of a row
+            override them.
 
     Raises:
-        InputError: The file, a row, or a recipe is wrong; the line says which.
+        InputError: If the file, a row or a recipe is wrong.
     """
     try:
         refuse_own([argument.removeprefix("--").partition("=")[0] for argument in overrides])
@@ -119,18 +121,25 @@ def read_study(path: Path, size: str | None = None, overrides: Sequence[str] = (
 
 
 def of_size(given: Mapping[str, Any], size: str | None) -> dict[str, Any]:
-    """Returns the study of one size: its keys in place of those of the file, ``common`` merged.
+    """Returns the content of a study file for one size. The keys of the size replace those of the file.
 
-    In a size, ``rows`` may be a list of names, which chooses from the rows of the file.
+    The entries of ``common`` are merged. In a size, ``rows`` may be a list of names of rows of the file.
+
+    Args:
+        given: The content of the file.
+        size: Name of the size, if the study has sizes.
+
+    Raises:
+        InputError: If a key or a row is unknown, a value has the wrong type, or there is no such size.
     """
     check_keys(given, KEYS, "")
     sizes = given.get("sizes", {})
     for name, content in sizes.items():
-        check_type(name, str, "sizes: the name of one")
+        check_type(name, str, "sizes, a name")
         check_type(content, dict, f"sizes.{name}")
         check_keys(content, {key: kind for key, kind in KEYS.items() if key != "sizes"}, f"sizes.{name}.")
     if size is None and sizes:
-        raise InputError(f"which size? Add --size {' or --size '.join(sizes)}")
+        raise InputError(f"the study has sizes; add --size {' or --size '.join(sizes)}")
     if size is None:
         return dict(given)
     if size not in sizes:
@@ -147,7 +156,16 @@ def of_size(given: Mapping[str, Any], size: str | None) -> dict[str, Any]:
 
 
 def read_rows(given: Mapping[str, Any], folder: Path, overrides: Sequence[str]) -> Iterator[Row]:
-    """Yields the rows of a study: one for an entry without a grid, else one for each combination of its values."""
+    """Yields the rows of a study. An entry with a grid gives a row for each combination of the grid's values.
+
+    Args:
+        given: The content of the file for one size.
+        folder: Folder of the study file.
+        overrides: Settings of the command line.
+
+    Raises:
+        InputError: If a row or its recipe is wrong.
+    """
     for number, entry in enumerate(given["rows"], start=1):
         where = f"row {number}"
         check_type(entry, dict, where)
@@ -156,14 +174,14 @@ def read_rows(given: Mapping[str, Any], folder: Path, overrides: Sequence[str]) 
         for key, values in grid.items():
             check_type(values, list, f"{where}: grid.{key}")
             if not values:
-                raise InputError(f"{where}: grid.{key} is an empty list; expected values")
+                raise InputError(f"{where}: grid.{key}: found an empty list, expected values")
         for combination in itertools.product(*grid.values()):
             values = dict(zip(grid, combination, strict=True))
             marks = [f"{key.rpartition('.')[2]}={as_text(value)}" for key, value in values.items()]
             name = " ".join([*([entry["name"]] if "name" in entry else []), *marks])
             if not re.search(r"\w", name):
-                raise InputError(f"{where}: found no name and no grid; name it")
-            # A reference of the entry's own has the same grid; the study's is one row.
+                raise InputError(f"{where}: found no name and no grid; give the row a name")
+            # The reference of an entry has the same grid as the entry. The reference of the study is one row.
             own = " ".join([entry["reference"], *marks]) if "reference" in entry else None
             try:
                 yield read_row(name, own, {**given, **entry}, values, folder, overrides)
@@ -182,15 +200,15 @@ def read_row(
     """Returns a row with its configuration and space.
 
     Args:
-        name: The row's name.
-        reference: The row that it is compared with, if it is not that of the study.
-        given: The study with the keys of the row's entry in place of its own.
+        name: Name of the row.
+        reference: Name of the row that it is compared with. ``None`` takes the reference of the study.
+        given: The keys of the study, replaced by those of the row's entry.
         values: The grid's values for this row.
-        folder: That of the study file.
+        folder: Folder of the study file.
         overrides: Settings of the command line.
 
     Raises:
-        InputError: A key is missing, or the row's recipe is wrong.
+        InputError: If a key is missing, or the row's recipe is wrong.
     """
     for key in ("recipe", "seeds", *(["reference"] if reference is None else [])):
         if key not in given:
@@ -209,21 +227,23 @@ def read_row(
         common = read_space(given["tune"].get("space", {}), "tune.space")
         space = {key: values for key, values in common.items() if key not in fixed} | space
     elif space:
-        raise InputError("space: found one, but the study has no 'tune' with a number of trials")
-    for end in (0, -1) if space else ():  # a run must accept both ends
+        raise InputError(
+            "space: the study does not tune; add 'tune' with a number of trials, or remove space"
+        )
+    for end in (0, -1) if space else ():  # checks that a run accepts both ends of every range
         read_config([*arguments, *settings_arguments({key: r.values[end] for key, r in space.items()})])
     return Row(name, config, seeds, reference or given["reference"], arguments, space)
 
 
 def row_recipe(given: Mapping[str, Any], folder: Path) -> Path:
-    """Returns the file of a row's recipe: in the study's folder of recipes, beside the study, or a shipped one.
+    """Returns the file of a row's recipe: in the study's folder of recipes, beside the study, or a shipped recipe.
 
     Args:
-        given: The study with the keys of the row's entry in place of its own.
-        folder: That of the study file.
+        given: The keys of the study, replaced by those of the row's entry.
+        folder: Folder of the study file.
 
     Raises:
-        InputError: There is no such recipe.
+        InputError: If there is no such recipe.
     """
     name = given["recipe"]
     if "recipes" not in given:
@@ -242,24 +262,32 @@ def settings_arguments(settings: Mapping[str, Any]) -> list[str]:
     """Returns dotted settings as a command line.
 
     Args:
-        settings: By dotted key.
+        settings: Values by dotted key.
 
     Raises:
-        InputError: A key is the study's own, or a value is not a plain one.
+        InputError: If the study decides a key itself, or a value is not plain.
     """
     refuse_own(settings)
     return [f"--{key}={as_text(value)}" for key, value in settings.items()]
 
 
 def refuse_own(keys: Iterable[str]) -> None:
-    """Refuses keys of a recipe that the study decides."""
+    """Raises an error for a key of a recipe that the study decides.
+
+    Raises:
+        InputError: If there is such a key.
+    """
     for key in keys:
         if key in OWN_KEYS:
-            raise InputError(f"'{key}' is the study's own: it comes from recipe, seeds and --runs")
+            raise InputError(f"'{key}' cannot be set here; a study sets it by recipe, seeds and --runs")
 
 
 def as_text(value: Any) -> str:
-    """A value as on a command line."""
+    """Returns a value as text on a command line.
+
+    Raises:
+        InputError: If the value is not plain.
+    """
     try:
         return value if isinstance(value, str) else json.dumps(value)
     except TypeError:
@@ -267,28 +295,32 @@ def as_text(value: Any) -> str:
 
 
 def read_seeds(given: list[Any] | int) -> tuple[int, ...]:
-    """Returns the seeds that are listed, or the first ones if a number is given."""
+    """Returns the listed seeds, or for a number n the seeds 0 to n - 1.
+
+    Raises:
+        InputError: If there is no seed, or the seeds are not different whole numbers from 0.
+    """
     seeds = given if isinstance(given, list) else list(range(given))
     whole = all(type(seed) is int and seed >= 0 for seed in seeds)
     if not seeds or not whole or len(set(seeds)) < len(seeds):
         raise InputError(
-            f"seeds: expected how many, or a list of different whole numbers from 0, found {given}"
+            f"seeds: expected a number of seeds, or a list of different whole numbers from 0, found {given}"
         )
     return tuple(seeds)
 
 
 def check_rows(rows: Sequence[Row]) -> None:
-    """Checks that rows have names and folders of their own, and references with common seeds.
+    """Raises an error unless every row has its own name and folder, and a reference with a common seed.
 
     Raises:
-        InputError: Names the rows.
+        InputError: If one of this is not so. It names the rows.
     """
     folders: dict[str, str] = {}
     known = {row.name: row for row in rows}
     for row in rows:
-        slug = row.slug.lower()  # some file systems do not tell capitals apart
+        slug = row.slug.lower()  # some file systems do not distinguish capital letters
         if folders.get(slug) == row.name:
-            raise InputError(f"two rows are named '{row.name}'; give each a name of its own")
+            raise InputError(f"two rows are named '{row.name}'; rename one")
         if slug in folders:
             raise InputError(f"rows '{folders[slug]}' and '{row.name}' would share a folder; rename one")
         folders[slug] = row.name
@@ -300,13 +332,13 @@ def check_rows(rows: Sequence[Row]) -> None:
         theirs = known[row.reference].seeds
         if not set(row.seeds) & set(theirs):
             raise InputError(
-                f"row '{row.name}' has seeds {list(row.seeds)}, none in common with its reference "
-                f"'{row.reference}', which has {list(theirs)}"
+                f"row '{row.name}' has the seeds {list(row.seeds)}, and its reference '{row.reference}' has "
+                f"{list(theirs)}; expected at least one common seed"
             )
 
 
 def check_keys(given: Mapping[str, Any], kinds: Mapping[str, Kind], where: str) -> None:
-    """Checks that keys are known and their values of the right type."""
+    """Raises an error unless all keys are known and their values have the right type."""
     for key, value in given.items():
         if key not in kinds:
             raise InputError(f"unknown key '{where}{key}'; {did_you_mean(str(key), kinds)}")
@@ -314,7 +346,7 @@ def check_keys(given: Mapping[str, Any], kinds: Mapping[str, Kind], where: str) 
 
 
 def check_type(value: Any, kind: Kind, where: str) -> None:
-    """Checks one value of a study file."""
+    """Raises an error unless a value of a study file has the right type."""
     if not isinstance(value, kind) or isinstance(value, bool):
         words = {str: "text", list: "a list", dict: "a mapping", int: "a number"}
         expected = " or ".join(words[one] for one in (kind if isinstance(kind, tuple) else (kind,)))

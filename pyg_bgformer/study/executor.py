@@ -1,4 +1,4 @@
-"""Parts of a study as processes of their own: some at a time on this machine, or as jobs of a Slurm cluster."""
+"""Runs the jobs of a study as processes on this machine, or as jobs of a Slurm cluster."""
 
 import os
 import signal
@@ -22,15 +22,16 @@ from pyg_bgformer.report.progress import Display
 
 @dataclass(frozen=True)
 class Job:
-    """A command that can be stopped, and resumed by the same command.
+    """A command that can be stopped, and that the same command resumes.
 
     Args:
-        name: What messages call it.
+        name: What messages call the job.
         command: Arguments of the Python interpreter.
-        log: File that gets what the command prints.
-        outcome: Says in a few words what came out of it. It raises :class:`RunError` if that must not be used.
-        prepare: Makes what the command needs, just before it starts.
-        devices: Number of processes on each machine, each with a GPU of its own if there is one.
+        log: File for the output of the command.
+        outcome: Returns the result of the finished command in a few words. It raises :class:`RunError` if the
+            result must not be used.
+        prepare: Called just before the command starts, to make what it needs.
+        devices: Number of processes on each machine. Each has its own GPU if there are GPUs.
         nodes: Number of machines.
     """
 
@@ -44,7 +45,13 @@ class Job:
 
 
 class Failure(NamedTuple):
-    """A job that failed, and why, in one line."""
+    """A job that failed.
+
+    Attributes:
+        name: Name of the job.
+        log: Its log.
+        reason: One line that says why it failed.
+    """
 
     name: str
     log: Path
@@ -52,39 +59,27 @@ class Failure(NamedTuple):
 
 
 def execute(jobs: Sequence[Job], at_once: int, display: Display) -> list[Failure]:
-    """Carries out jobs on this machine and returns those that failed.
+    """Runs jobs on this machine and returns the jobs that failed.
 
-    A line is shown for each job that ends, with the time left. The jobs that are under way divide the threads of
-    this process among them. However this function ends, they have been asked to stop, and have stopped.
+    When a job ends, a line shows its outcome and the time left. Running jobs divide the threads of this process
+    among them. If this function ends early, it first stops all running jobs.
 
     Args:
-        jobs: The jobs, in the order in which they start.
-        at_once: How many are under way at a time.
+        jobs: The jobs in the order in which they start.
+        at_once: Number of jobs that run at a time.
         display: Shows the progress.
 
     Raises:
-        InputError: A job could not be prepared.
-        Interrupted: Ctrl-C or SIGTERM.
+        InputError: If a job cannot be prepared.
+        Interrupted: After Ctrl-C or SIGTERM.
     """
-    threads = max(1, torch.get_num_threads() // at_once)
-    children: set[subprocess.Popen[bytes]] = set()
-    stopping = threading.Event()
+    running = Running(max(1, torch.get_num_threads() // at_once))
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C
-
-    def carry_out(job: Job) -> int:
-        child = start(job, threads)
-        children.add(child)
-        if stopping.is_set():
-            child.terminate()
-        code = child.wait()
-        children.discard(child)
-        return code
-
     failed: list[Failure] = []
     started = time.monotonic()
     with ThreadPoolExecutor(at_once) as pool:
         try:
-            futures = {pool.submit(carry_out, job): job for job in jobs}
+            futures = {pool.submit(running.carry_out, job): job for job in jobs}
             for number, future in enumerate(as_completed(futures), start=1):
                 job = futures[future]
                 try:
@@ -97,21 +92,52 @@ def execute(jobs: Sequence[Job], at_once: int, display: Display) -> list[Failure
                     f"{number}/{len(jobs)}: {job.name} {outcome}; {timedelta(seconds=round(left))} left"
                 )
         except BaseException as error:
-            stopping.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            try:
-                for child in list(children):
-                    child.terminate()
-                pool.shutdown()
-            finally:  # a second signal does not wait
-                for child in list(children):
-                    child.kill()
+            running.stop(pool)
             if isinstance(error, KeyboardInterrupt):
                 raise Interrupted from error
             raise
         finally:
             signal.signal(signal.SIGTERM, previous)
     return failed
+
+
+class Running:
+    """The processes of running jobs, which threads carry out and one thread can stop.
+
+    Args:
+        threads: Number of threads for each job.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.children: set[subprocess.Popen[bytes]] = set()
+        self.stopping = threading.Event()
+
+    def carry_out(self, job: Job) -> int:
+        """Runs a job and returns its exit code."""
+        child = start(job, self.threads)
+        self.children.add(child)
+        if self.stopping.is_set():
+            child.terminate()
+        code = child.wait()
+        self.children.discard(child)
+        return code
+
+    def stop(self, pool: ThreadPoolExecutor) -> None:
+        """Starts no other job, asks the running ones to stop, and waits for them.
+
+        Args:
+            pool: The threads that carry out the jobs.
+        """
+        self.stopping.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        try:
+            for child in list(self.children):
+                child.terminate()
+            pool.shutdown()
+        finally:  # a second signal ends the wait
+            for child in list(self.children):
+                child.kill()
 
 
 def start(job: Job, threads: int) -> subprocess.Popen[bytes]:
@@ -123,21 +149,21 @@ def start(job: Job, threads: int) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            # Unbuffered, so that the last line of the log is the last that the job said.
+            # Unbuffered, so that the log has the last line of a job that is killed.
             env={
                 **os.environ,
                 "OMP_NUM_THREADS": str(max(1, threads // job.devices)),
                 "PYTHONUNBUFFERED": "1",
             },
-            start_new_session=True,  # a terminal's Ctrl-C reaches it once, from here
+            start_new_session=True,  # Ctrl-C of a terminal does not reach the job; this process stops it
         )
 
 
 def outcome_of(job: Job, code: int) -> str:
-    """Returns the outcome of a job that has ended.
+    """Returns the outcome of a finished job.
 
     Raises:
-        RunError: It failed; the message is the last line of its log.
+        RunError: If the job failed. The message is the last line of its log.
     """
     if code == 0:
         return job.outcome()
@@ -146,41 +172,43 @@ def outcome_of(job: Job, code: int) -> str:
 
 
 def resources(jobs: Sequence[Job]) -> dict[str, Any]:
-    """Returns the parameters of submitit by which jobs get their processes.
+    """Returns the parameters of submitit for the processes of jobs.
 
-    On one machine a job is one task, which starts further processes itself. On several, Slurm starts them all.
+    On one machine a job is one task, which starts its other processes itself. On several machines, Slurm starts all
+    processes.
 
     Args:
-        jobs: Of one array.
+        jobs: The jobs of an array.
 
     Raises:
-        InputError: They do not need the same.
+        InputError: If the jobs need different numbers of processes or machines.
     """
     needs = {(job.devices, job.nodes) for job in jobs}
     if len(needs) > 1:
         raise InputError(
-            "--submit: jobs of an array have the same resources, but rows of this study differ in train.devices "
-            "or train.nodes; submit them as studies of their own"
+            "--submit: the rows of this study differ in train.devices or train.nodes, but jobs of an array have "
+            "the same resources; submit these rows as separate studies"
         )
     devices, nodes = next(iter(needs), (1, 1))
     return {} if nodes == 1 else {"nodes": nodes, "tasks_per_node": devices}
 
 
 def submit(jobs: Sequence[Job], logs: Path, parameters: Sequence[str], cluster: str = "slurm") -> list[Any]:
-    """Hands jobs to a cluster as one array, and does not wait for them.
+    """Submits jobs to a cluster as one array, and does not wait for them.
 
     Args:
         jobs: The jobs.
         logs: Folder of submitit's own files. The cluster's machines must see it and the folders of the jobs.
-        parameters: ``KEY=VALUE`` of submitit's ``AutoExecutor``: ``timeout_min=600``, ``slurm_partition=gpu``.
-        cluster: ``slurm``, or ``local`` for processes of this machine.
+        parameters: Parameters ``KEY=VALUE`` of submitit's ``AutoExecutor``, for example ``timeout_min=600`` or
+            ``slurm_partition=gpu``.
+        cluster: ``"slurm"``, or ``"local"`` for processes of this machine.
 
     Returns:
         submitit's jobs.
 
     Raises:
-        InputError: submitit is not installed, there is no Slurm, it knows no such parameter, or jobs need different
-            numbers of machines or processes.
+        InputError: If submitit is not installed, there is no Slurm, a parameter is wrong or unknown, or the jobs
+            need different numbers of machines or processes.
     """
     try:
         import submitit

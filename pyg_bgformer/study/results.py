@@ -1,4 +1,4 @@
-"""What a study leaves: every score as CSV, tables in Markdown and LaTeX, figures."""
+"""Writes the results of a study: all scores as CSV, tables in Markdown and LaTeX, and figures."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,7 +22,10 @@ def gather(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
 
     Args:
         study: The study.
-        runs: Finished ones.
+        runs: Finished runs of the study.
+
+    Raises:
+        InputError: If a result is damaged.
     """
     references = {row.name: row.reference for row in study.rows}
     ordered = [run for name in references for run in runs if run.row == name]
@@ -35,14 +38,14 @@ def gather(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
 
 
 def gather_epochs(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
-    """Returns a line for each epoch of each run: its row and seed, and what the run logged.
+    """Returns a line for each epoch of each run: its row, its seed, and the logged values.
 
     Args:
         study: The study.
-        runs: Finished ones.
+        runs: Finished runs of the study.
 
     Raises:
-        InputError: The log of a run is missing or damaged.
+        InputError: If the log of a run is missing or damaged.
     """
     histories = []
     for run in (run for row in study.rows for run in runs if run.row == row.name):
@@ -57,18 +60,19 @@ def gather_epochs(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
 
 
 def write_results(study: Study, runs: Sequence[StudyRun]) -> list[Path]:
-    """Writes ``<study>.csv``, ``.md``, ``.tex`` and ``.png``, and ``<study>-epochs.csv`` and ``.png``, into the
-    study's folder of results.
+    """Writes the tables and figures of a study to its folder of results.
+
+    The files are ``<study>.csv``, ``.md``, ``.tex`` and ``.png``, and ``<study>-epochs.csv`` and ``.png``.
 
     Args:
         study: The study.
-        runs: All of them, finished.
+        runs: All runs of the study, finished.
 
     Returns:
         The files.
 
     Raises:
-        InputError: The folder cannot be written.
+        InputError: If a result or a log is damaged, or the folder cannot be written.
     """
     found = gather(study, runs)
     with whole_files(study.results, study.name, ("csv", "md", "tex", "png")) as (files, parts):
@@ -86,18 +90,18 @@ def write_results(study: Study, runs: Sequence[StudyRun]) -> list[Path]:
 
 
 def write_tuning(study: Study, budget: Budget, trials: Sequence[Trial]) -> list[Path]:
-    """Writes ``<study>-tuning.csv``, ``.md`` and ``.png`` into the study's folder of results.
+    """Writes ``<study>-tuning.csv``, ``.md`` and ``.png`` to the study's folder of results.
 
     Args:
-        study: The study, before it was tuned.
-        budget: What each row was given.
-        trials: All of them.
+        study: The study before tuning.
+        budget: The budget of each row.
+        trials: All trials.
 
     Returns:
         The files.
 
     Raises:
-        InputError: The folder cannot be written.
+        InputError: If the folder cannot be written.
     """
     frame = pd.DataFrame([{**trial._asdict(), **trial.settings} for trial in trials]).convert_dtypes()
     frame = frame.drop(columns="settings").rename(columns={"number": "trial"})
@@ -117,15 +121,15 @@ def write_tuning(study: Study, budget: Budget, trials: Sequence[Trial]) -> list[
 
 @contextmanager
 def whole_files(folder: Path, name: str, endings: Sequence[str]) -> Iterator[tuple[list[Path], list[Path]]]:
-    """Yields files and the paths to write them to. Either all of them appear, or none.
+    """Yields files and the paths to write them to. If the block raises an error, no file appears.
 
     Args:
-        folder: Made if it is not there.
-        name: What the files' names begin with.
-        endings: What they end with.
+        folder: The folder. It is made if it is missing.
+        name: Name of the files without ending.
+        endings: Endings of the files.
 
     Raises:
-        InputError: The folder cannot be written.
+        InputError: If the folder cannot be written.
     """
     files = [folder / f"{name}.{ending}" for ending in endings]
     try:

@@ -1,4 +1,4 @@
-"""The runs of a study, each in a folder of its own, and how far each of them is."""
+"""The runs of a study: their folders, states and jobs."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -25,8 +25,8 @@ class StudyRun:
 
     Args:
         row: Name of the row.
-        config: With this seed.
-        folder: Where it is carried out. Its name is that of the row and the seed.
+        config: The configuration with this seed.
+        folder: The run's folder. Its name is made of the row and the seed.
     """
 
     row: str
@@ -37,10 +37,10 @@ class StudyRun:
         return f"'{self.row}' seed {self.config.seed}"
 
     def state(self) -> State:
-        """Returns how far the run is.
+        """Returns whether the run is pending, unfinished or finished.
 
         Raises:
-            InputError: Its folder holds a run by another recipe.
+            InputError: If its folder has a run of another recipe.
         """
         if not self.folder.recipe.exists():
             return "pending"
@@ -53,34 +53,35 @@ class StudyRun:
         different = differing(there, {**self.config.as_dict(), "plugins": plugins})
         different = {key: pair for key, pair in different.items() if key not in ANY_NUMBER}
         for key, (found, asked) in different.items():
-            more = f" (and {len(different) - 1} keys more)" if len(different) > 1 else ""
+            more = f" (and {len(different) - 1} more keys)" if len(different) > 1 else ""
             raise InputError(
-                f"{self.folder} holds a run with {key}: {found}, but the study asks for {asked}{more}; remove that "
-                "folder, or name another with --runs"
+                f"{self.folder} has a run with {key}: {found}, expected {asked} as in the study{more}; remove that "
+                "folder, or choose another one with --runs"
             )
         return self.folder.state
 
     def job(self) -> Job:
-        """Returns what carries the run out, or the rest of it."""
+        """Returns the job that carries out the run, or the rest of it."""
         devices, nodes = self.config.train.devices or 1, self.config.train.nodes
         command = ["-m", "pyg_bgformer", "run", "--resume", str(self.folder.path.resolve())]
         command += ["--train.devices", str(devices), "--train.nodes", str(nodes)]
         return Job(str(self), command, self.folder.log, self.outcome, self.prepare, devices, nodes)
 
     def prepare(self) -> None:
-        """Makes the folder, with the recipe.
+        """Makes the run's folder with its recipe, if it does not exist.
 
         Raises:
-            InputError: It cannot be made.
+            InputError: If the folder cannot be made.
         """
         if not self.folder.recipe.exists():
             RunFolder.create(self.folder.path, self.config.as_dict())
 
     def outcome(self) -> str:
-        """Returns what came out of the finished run, in a few words.
+        """Returns the result of the finished run in a few words.
 
         Raises:
-            RunError: Its result must not be compared.
+            InputError: If there is no result, or it is damaged.
+            RunError: If embeddings depend on their batch. Such results must not be compared.
         """
         result = read_result(self.folder)
         if result.batch_dependent:
@@ -91,13 +92,13 @@ class StudyRun:
 
 
 def study_runs(study: Study, place: Path) -> list[StudyRun]:
-    """Returns all runs, seed by seed, so that every row has its first before any has its second.
+    """Returns all runs of a study, seed by seed. Every row has its first run before any row has its second one.
 
-    They write no pages, unless the study asks for them: ``pyg-bgformer show`` does that when they are looked at.
+    The runs write no pages, unless a recipe sets ``report.page``. ``pyg-bgformer show`` writes them later.
 
     Args:
         study: The study.
-        place: Folder of its runs.
+        place: Folder of the study's runs.
     """
     return [
         StudyRun(
@@ -114,13 +115,13 @@ def study_runs(study: Study, place: Path) -> list[StudyRun]:
 
 
 def check_here(configs: Iterable[Config]) -> None:
-    """Finds before the first run what would let all of them fail: no data, no device, batches that are too large.
+    """Raises an error before the first run if data, a device or images for a batch are missing.
 
     Args:
-        configs: Of the runs.
+        configs: Configurations of the runs.
 
     Raises:
-        InputError: What a run would raise.
+        InputError: If a run would raise this error.
     """
     datasets: dict[tuple[Any, ...], ImageDataset] = {}
     for config in configs:

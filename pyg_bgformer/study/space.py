@@ -1,4 +1,4 @@
-"""What a study tunes: the settings that are searched, and how many trials each row gets."""
+"""Reads the ``tune`` section of a study: the searched settings, and the number of trials of each row."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class Values:
     """The values that tuning may give to one setting.
 
     Args:
-        kind: ``log`` or ``uniform`` for real numbers, ``int`` for whole ones, or ``choice``.
+        kind: ``log`` or ``uniform`` for real numbers, ``int`` for whole numbers, or ``choice``.
         values: The lowest and the highest value, or all choices.
     """
 
@@ -36,13 +36,13 @@ class Values:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much tuning each row gets, the same for all.
+    """The budget for tuning, which is equal for all rows.
 
     Args:
-        trials: Settings tried for each row. The first trial is the recipe as it is.
-        folds: Parts into which the training classes are cut. Each trial trains once for each fold and is scored on
-            the classes of that fold.
-        score: What is maximised, ``feature/score``: the mean over folds.
+        trials: Number of trials for each row, from 1. The first trial is the unchanged recipe.
+        folds: Number of parts into which the training classes are split, from 2. Each trial trains once for each
+            fold and is scored on the classes of that fold.
+        score: The score that is maximised, ``feature/score``. It is the mean over folds.
         seed: Decides the settings that are tried, and is the seed of every training.
     """
 
@@ -60,10 +60,10 @@ class Budget:
 
 
 def read_budget(given: Mapping[str, Any]) -> Budget:
-    """Returns the budget of a study's ``tune`` section, which may also hold the common ``space``.
+    """Returns the budget of a study's ``tune`` section. Its ``space`` is ignored here.
 
     Raises:
-        InputError: An unknown key, or a value that makes no sense.
+        InputError: If a key is unknown or missing, or a value is out of range.
     """
     options = {key: value for key, value in given.items() if key != "space"}
     for key in options:
@@ -76,24 +76,24 @@ def read_budget(given: Mapping[str, Any]) -> Budget:
         if type(value) is not int or value < least:
             raise InputError(f"tune.{key}: expected a whole number from {least}, found {value!r}")
     if "trials" not in options:
-        raise InputError("'tune.trials' is missing: the number of trials for each row")
+        raise InputError("'tune.trials' is missing, the number of trials for each row")
     budget = Budget(**options)
     if not isinstance(budget.score, str) or budget.score.count("/") != 1:
         raise InputError(
-            f"tune.score: expected FEATURE/SCORE like embedding/map_at_r, found {budget.score!r}"
+            f"tune.score: expected FEATURE/SCORE such as embedding/map_at_r, found {budget.score!r}"
         )
     return budget
 
 
 def read_space(given: Any, where: str) -> dict[str, Values]:
-    """Returns the range of each setting, for example ``{train.lr: {log: [1.0e-5, 1.0e-2]}}``.
+    """Returns the values of each setting, read from entries such as ``{train.lr: {log: [1.0e-5, 1.0e-2]}}``.
 
     Args:
         given: A section of the study file.
-        where: Its place in the file, for messages.
+        where: Its place in the file, for error messages.
 
     Raises:
-        InputError: A range that is not ``{log: [a, b]}``, ``{uniform: [a, b]}``, ``{int: [a, b]}`` or
+        InputError: If an entry is not ``{log: [a, b]}``, ``{uniform: [a, b]}``, ``{int: [a, b]}`` or
             ``{choice: [...]}``.
     """
     if not isinstance(given, dict):
@@ -122,4 +122,4 @@ def _check_values(kind: str, values: Any, where: str) -> None:
         whole = "whole numbers" if kind == "int" else "numbers"
         raise InputError(f"{where}: expected the lowest and the highest value, both {whole}, found {values}")
     if kind == "log" and values[0] <= 0:
-        raise InputError(f"{where}: a logarithmic range must begin above 0, found {values}")
+        raise InputError(f"{where}: expected a range above 0, because it is logarithmic, found {values}")

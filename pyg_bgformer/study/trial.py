@@ -1,4 +1,4 @@
-"""One trial of a tuning: training and scoring on folds of the training classes, without a run folder."""
+"""One trial of a tuning: trains and scores on folds of the training classes, without a run folder."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from pyg_bgformer.study.space import Budget
 
 
 def fold_config(config: Config, budget: Budget, fold: int) -> Config:
-    """Returns what is trained and scored on one fold."""
+    """Returns the configuration that trains and scores on one fold."""
     name = budget.score.partition("/")[2]
     return replace(
         config,
@@ -27,11 +27,15 @@ def fold_config(config: Config, budget: Budget, fold: int) -> Config:
 
 
 def fold_scores(config: Config, budget: Budget) -> list[float]:
-    """Trains once for each fold, and returns the score of the classes that were set aside.
+    """Trains once for each fold, and returns the scores of the classes of that fold.
+
+    Args:
+        config: The configuration to try.
+        budget: Its score, folds and seed are used.
 
     Raises:
-        InputError: There is no such score.
-        RunError: A training diverged.
+        InputError: If there is no such score, or the configuration is wrong.
+        RunError: If a training diverges.
     """
     feature, name = budget.score.split("/")
     dataset = build_dataset(config.data)
@@ -46,9 +50,14 @@ def fold_scores(config: Config, budget: Budget) -> list[float]:
 
 
 def train_and_score(config: Config, dataset: ImageDataset, feature: str) -> dict[str, float]:
-    """Trains by a recipe and returns the scores of one feature. It leaves nothing on disk."""
+    """Trains and returns the scores of one feature. No file is written.
+
+    Raises:
+        InputError: If the configuration is wrong, or the method has no such feature.
+        RunError: If the training diverges.
+    """
     if (config.train.devices or 1) * config.train.nodes > 1:
-        raise InputError("train.devices: tuning trains each trial on one process; leave train.devices out")
+        raise InputError("train.devices: tuning trains each trial in one process; leave train.devices out")
     with own_random_numbers(config.seed):
         parts = build_parts(config, dataset, Display(Console(quiet=True)))
         fit(parts)

@@ -1,7 +1,7 @@
-"""Equal tuning for every row of a study: as many trials for each, scored on folds of the training classes.
+"""Tunes every row of a study with the same number of trials, scored on folds of the training classes.
 
-The trials of all rows are in one SQLite file of Optuna. A process of its own carries out those of one row, one
-after another: ``python -m pyg_bgformer.study.tuning STORAGE ROW``.
+The trials of all rows are in one SQLite file of Optuna. Each row has its own process, which carries out the trials
+one after another: ``python -m pyg_bgformer.study.tuning STORAGE ROW``.
 """
 
 import signal
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     import optuna
 
 RANDOM_TRIALS = 5
-"""Trials before the sampler learns from earlier ones. The first of them is the recipe as it is."""
+"""Number of trials before the sampler learns from earlier ones. The first of them is the unchanged recipe."""
 
 
 class Trial(NamedTuple):
     """Settings that were tried for a row.
 
-    Args:
+    Attributes:
         row: Name of the row.
-        number: From 0, which is the recipe as it is.
-        score: Mean over the folds.
-        settings: By dotted key.
-        failed: Why there is no score, which then counts as 0.
+        number: Number of the trial, from 0. Trial 0 is the unchanged recipe.
+        score: Mean score over the folds, a fraction. 0 if the trial failed.
+        settings: Values by dotted key.
+        failed: Why the trial failed. Empty if it did not.
     """
 
     row: str
@@ -51,22 +51,24 @@ class Trial(NamedTuple):
 
 
 def tuning_jobs(study: Study, budget: Budget, folder: Path) -> list[Job]:
-    """Returns a job for each row whose trials are not all there, and notes in the storage what it has to try.
+    """Returns a job for each row with missing trials, and writes to the storage what the row has to try.
 
     Args:
         study: The study.
-        budget: What each row is given.
-        folder: Of the study's runs.
+        budget: The budget of each row.
+        folder: Folder of the study's runs.
 
     Raises:
-        InputError: Optuna is not installed, the folder cannot be written, or it holds trials of another recipe.
+        InputError: If Optuna is not installed, the folder cannot be written, or it has trials of another recipe.
     """
     optuna = import_optuna()
     logs = folder / "tuning"
     try:
         logs.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{logs} cannot be made: {error.strerror}; see --runs") from error
+        raise InputError(
+            f"{logs} cannot be made: {error.strerror}; choose another place by --runs"
+        ) from error
     path = folder / "tuning.db"
     storage = open_storage(path)
     jobs = []
@@ -85,7 +87,7 @@ def tuning_jobs(study: Study, budget: Budget, folder: Path) -> list[Job]:
 
 
 def asked(row: Row, budget: Budget) -> dict[str, Any]:
-    """What is tried for a row, as plain values."""
+    """Returns what is tried for a row, as plain values."""
     return {
         "recipe": {**row.config.as_dict(), "seed": budget.seed, "runs": ""},
         "arguments": list(row.arguments),
@@ -95,10 +97,15 @@ def asked(row: Row, budget: Budget) -> dict[str, Any]:
 
 
 def check_same(trials: "optuna.Study", now: dict[str, Any], folder: Path) -> None:
-    """Refuses to mix trials of different recipes or spaces. More trials of the same kind are accepted.
+    """Raises an error if trials of different recipes or spaces would be mixed. More trials are accepted.
+
+    Args:
+        trials: The trials so far.
+        now: What is tried now, from :func:`asked`.
+        folder: Folder of the study's runs, for the message.
 
     Raises:
-        InputError: Something else was asked for when the trials were begun.
+        InputError: If the trials so far have another recipe, space or budget.
     """
     before = trials.user_attrs.get("asked")
     if before is None:
@@ -108,25 +115,25 @@ def check_same(trials: "optuna.Study", now: dict[str, Any], folder: Path) -> Non
     )
     for key, (there, here) in differing(theirs, ours).items():
         raise InputError(
-            f"{folder} holds trials of row '{trials.study_name}' with {key}: {there}, but the study asks for "
-            f"{here}; remove tuning.db there, or name another folder with --runs"
+            f"{folder} has trials of row '{trials.study_name}' with {key}: {there}, expected {here} as in the "
+            "study; remove tuning.db there, or choose another folder with --runs"
         )
 
 
 def tune(storage: Path, row: str, display: Display) -> None:
-    """Carries out the trials of one row that are not there yet.
+    """Carries out the missing trials of one row.
 
-    What a trial tries depends only on the seed, its number and the trials before it. So an interrupted tuning ends
-    like one that was never stopped.
+    The settings of a trial only depend on the seed, its number and the trials before it. An interrupted tuning
+    therefore has the same result as one that was never stopped.
 
     Args:
-        storage: The SQLite file, made by :func:`tuning_jobs`.
+        storage: The SQLite file from :func:`tuning_jobs`.
         row: Name of the row.
-        display: Gets a line for each trial.
+        display: Shows a line for each trial.
 
     Raises:
-        InputError: A trial's settings cannot be trained with.
-        Interrupted: A signal asked to stop.
+        InputError: If the settings of a trial are wrong.
+        Interrupted: If a signal stops the tuning.
     """
     optuna = import_optuna()
     trials = optuna.load_study(storage=open_storage(storage), study_name=row)
@@ -142,7 +149,7 @@ def tune(storage: Path, row: str, display: Display) -> None:
         trials.sampler = optuna.samplers.TPESampler(
             seed=int(seed),
             n_startup_trials=RANDOM_TRIALS,
-            constant_liar=False,  # forgets trials that were stopped
+            constant_liar=False,  # stopped trials must not change the next ones
         )
         tried = own if number == 0 else space
         trial = trials.ask({key: distribution(space[key]) for key in tried})
@@ -159,12 +166,21 @@ def tune(storage: Path, row: str, display: Display) -> None:
             display.line(f"trial {number} failed and counts as 0: {error}")
         trials.tell(trial, fmean(folds))
         display.line(
-            f"trial {number}: {budget.score} {100 * fmean(folds):.2f} with {told or 'the recipe as it is'}"
+            f"trial {number}: {budget.score} {100 * fmean(folds):.2f} with {told or 'the unchanged recipe'}"
         )
 
 
 def read_trials(study: Study, budget: Budget, folder: Path) -> list[Trial]:
-    """Returns the trials that have a score, row by row, no more of each row than the budget says."""
+    """Returns the finished trials row by row, for each row at most as many as the budget has.
+
+    Args:
+        study: The study before tuning.
+        budget: The budget of each row.
+        folder: Folder of the study's runs.
+
+    Raises:
+        InputError: If Optuna is not installed, or the folder has trials of another recipe.
+    """
     optuna = import_optuna()
     path = folder / "tuning.db"
     if not path.exists():
@@ -184,7 +200,7 @@ def read_trials(study: Study, budget: Budget, folder: Path) -> list[Trial]:
 
 
 def tuned(row: Row, trials: Sequence[Trial]) -> Row:
-    """Returns the row with the settings of its best trial, the first of equal ones."""
+    """Returns a row with the settings of its best trial. If several are equally good, the first one is taken."""
     best = max((trial for trial in trials if trial.row == row.name), key=lambda trial: trial.score)
     if best.number == 0:
         return row
@@ -199,7 +215,7 @@ def tuned_study(study: Study, trials: Sequence[Trial]) -> Study:
 
 
 def setting(config: Config, key: str) -> Any:
-    """The value of a dotted key."""
+    """Returns the value of a dotted key."""
     value: Any = config.as_dict()
     for part in key.split("."):
         value = value[part]
@@ -207,7 +223,7 @@ def setting(config: Config, key: str) -> Any:
 
 
 def distribution(values: Values) -> "optuna.distributions.BaseDistribution":
-    """Values in Optuna's terms."""
+    """Returns the values of a setting as a distribution of Optuna."""
     kinds = import_optuna().distributions
     found: optuna.distributions.BaseDistribution
     if values.kind == "choice":
@@ -220,22 +236,22 @@ def distribution(values: Values) -> "optuna.distributions.BaseDistribution":
 
 
 def complete(trials: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
-    """Trials that have a score, in their order; one that was stopped has none."""
+    """Returns the trials with a score in their order. Stopped trials have none."""
     return trials.get_trials(deepcopy=False, states=[import_optuna().trial.TrialState.COMPLETE])
 
 
 def open_storage(path: Path) -> Any:
-    """The storage in a SQLite file, for several processes that wait for each other."""
+    """Returns the storage in a SQLite file. Several processes can use it and wait for each other."""
     return import_optuna().storages.RDBStorage(
         f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}}
     )
 
 
 def import_optuna() -> ModuleType:
-    """Returns the module.
+    """Returns the module ``optuna``, with a quiet log.
 
     Raises:
-        InputError: It is not installed.
+        InputError: If Optuna is not installed.
     """
     try:
         import optuna
@@ -246,7 +262,7 @@ def import_optuna() -> ModuleType:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Carries out the trials of one row; returns the exit code."""
+    """Carries out the trials of one row. Returns the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         tune(Path(arguments[0]), arguments[1], Display())

@@ -30,7 +30,7 @@ def test_mistakes_are_one_line(tmp_path, capsys):
     unfinished.result.unlink()
     for arguments, words in [
         ([str(run)], "method plain has no batch graph"),
-        ([str(run), "--batch", "3"], "batch 3: expected 0 to 2"),
+        ([str(run), "--batch", "3"], "batch: found 3, expected 0 to 2"),
         ([str(run), "--batch", "one"], "invalid int value"),
         ([str(unfinished)], "is not finished; resume it with: pyg-bgformer run --resume"),
         ([str(tmp_path / "nowhere")], "is not the folder of a run"),

@@ -39,7 +39,7 @@ def test_without_the_dataset_the_page_has_no_pictures_and_says_so(run, tmp_path,
     recipe = recipe.replace("  root: null\n", "")
     moved.recipe.write_text(recipe, encoding="utf-8")
     assert main(["show", str(moved)]) == 0
-    assert "without pictures: " in capsys.readouterr().out
+    assert "the page has no pictures: " in capsys.readouterr().out
     page = Page(moved.page.read_text(encoding="utf-8"))
     assert "/nowhere" in page.text
     assert page.images == []

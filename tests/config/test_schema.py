@@ -62,8 +62,8 @@ def test_every_key_is_explained(section):
 @pytest.mark.parametrize(
     ("section", "values", "words"),
     [
-        (TrainConfig, {"clip_norm": 1.0, "clip_value": 1.0}, "clip by one of them"),
-        (TrainConfig, {"epochs": 3, "warmup_epochs": 3}, "would never train the backbone"),
+        (TrainConfig, {"clip_norm": 1.0, "clip_value": 1.0}, "set the other to null"),
+        (TrainConfig, {"epochs": 3, "warmup_epochs": 3}, "would never be trained"),
         (DataConfig, {"image_size": 64, "resize": 32}, "data.resize"),
         (DataConfig, {"cache_size": 100}, "data.cache_size"),
         (DataConfig, {"crop_ratio": (2.0, 1.0)}, "data.crop_ratio"),

@@ -109,7 +109,7 @@ def test_unfinished_work_of_another_model_is_refused(photos, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         embed_files(stopping_model(), [photos], out, batch_size=4)
     with pytest.raises(
-        InputError, match=r"\.v\.npz\.shards holds unfinished work of the model .*; remove that folder"
+        InputError, match=r"\.v\.npz\.shards has unfinished work of the model .*; remove that folder"
     ):
         embed_files(a_model(seed=1), [photos], out)
 
@@ -120,7 +120,9 @@ def test_bad_images_are_named_or_left_out(photos, tmp_path):
     with pytest.raises(InputError, match=r"phone\.heic: \.heic images are not read"):
         embed_files(a_model(), [photos], tmp_path / "v.npz")
     (photos / "b" / "phone.heic").rename(tmp_path / "phone.heic")
-    with pytest.raises(InputError, match=r"a/bad\.jpg: not an image.*; to leave such images out: --skip-bad"):
+    with pytest.raises(
+        InputError, match=r"a/bad\.jpg: not an image.*; leave such images out with --skip-bad"
+    ):
         embed_files(a_model(), [photos], tmp_path / "v.npz")
     (tmp_path / "phone.heic").rename(photos / "b" / "phone.heic")
     done = embed_files(a_model(), [photos], tmp_path / "v.npz", skip_bad=True, batch_size=2)

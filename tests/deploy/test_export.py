@@ -70,7 +70,7 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="cannot be written: No such file or directory"):
         export_model(model, tmp_path / "no" / "x.pt2", "pt2")
     monkeypatch.setattr(Deployed, "forward", lambda self, images: images if images.sum() > 0 else -images)
-    with pytest.raises(InputError, match=r"torch\.export cannot follow the model: ") as error:
+    with pytest.raises(InputError, match=r"torch\.export cannot trace the model: ") as error:
         export_model(model, tmp_path / "x.pt2", "pt2")
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []

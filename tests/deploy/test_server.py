@@ -101,7 +101,7 @@ def test_mistakes_are_answered_by_one_line(client, index):
         ("/search", {"files": photo, "data": {"k": 13}}, 400, "k: found 13, expected 1 to 12"),
         ("/search", {"files": photo, "data": {"k": 0}}, 400, "k: found 0, expected 1 to 12"),
         ("/search", {"files": photo, "data": {"k": "x"}}, 422, "k: Input should be a valid integer"),
-        ("/search", {"content": b"raw"}, 422, "image: Field required; expected a form with a file"),
+        ("/search", {"content": b"raw"}, 422, "image: Field required; expected a form with the file"),
         ("/search", {"data": {"image": "text"}}, 422, "image: "),
         ("/embed", {"files": {"image": b"GIF89a"}}, 400, "image: "),
         ("/embed", {"files": {"image": noise(200)}}, 413, "the upload is larger than 0.1 MB"),

@@ -43,7 +43,7 @@ def test_others_read_the_parquet_file(tmp_path):
 
 def test_without_pyarrow_there_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(InputError, match=r"needs pyarrow; install it by .* or choose \.npz"):
+    with pytest.raises(InputError, match=r"need pyarrow: pip install .* or choose \.npz"):
         check_format(tmp_path / "vectors.parquet")
 
 

@@ -58,7 +58,7 @@ def test_the_best_test_epoch_is_kept_and_the_last_one_stands_beside_it(
     assert "literature, best test epoch" in json.dumps(described)
     assert '"trained_epoch": 1' in json.dumps(described)
     screen = " ".join((tmp_path / "screen.txt").read_text().split())
-    assert "epoch 1 of 3, chosen on the test images themselves" in screen
+    assert "epoch 1 of 3, chosen on the test images" in screen
     assert "images/s, test Recall@1 60.0" in screen
 
 

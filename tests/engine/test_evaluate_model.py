@@ -78,7 +78,7 @@ def test_a_backbone_is_scored_by_name_on_a_dataset_or_recipe():
 @pytest.mark.parametrize(
     ("model", "data", "said"),
     [
-        ("conv4", None, "'conv4' is not the folder of a run: name the data to score it on"),
+        ("conv4", None, "'conv4' is not the folder of a run; give the data that it is scored on"),
         ("conv4", "nowhere", "no data 'nowhere': expected a folder, a run, a recipe or a dataset"),
         ("conv4", "digit", "did you mean 'digits'"),
         ("conv4", "EMPTY", "train has 0 of the at least 2 classes"),

@@ -84,7 +84,7 @@ def test_what_cannot_be_extended_is_one_line(tmp_path):
     folder = run(replace(config, train=replace(config.train, keep_checkpoint=False)), Silent())
     with pytest.raises(InputError, match=r"is finished: it was trained for 1 epochs.*--train\.epochs N"):
         run(resumed_config(folder), Silent(), folder)
-    with pytest.raises(InputError, match=r"has no checkpoint\.pt to train on from"):
+    with pytest.raises(InputError, match=r"has no checkpoint\.pt, which a run only keeps"):
         run(resumed_config(folder, ["--train.epochs", "2"]), Silent(), folder)
     with pytest.raises(InputError, match=r"no other setting.*found train\.lr"):
         resumed_config(folder, ["--train.lr", "1"])

@@ -64,7 +64,7 @@ def test_processes_that_torchrun_or_slurm_has_started_are_taken(tiny, outside, m
 @pytest.mark.parametrize("name", ["WORLD_SIZE", "SLURM_NTASKS"])
 def test_one_process_that_is_told_of_several_is_refused(tiny, monkeypatch, name):
     monkeypatch.setenv(name, "2")
-    with pytest.raises(InputError, match=rf"{name} is 2, but there is only this process"):
+    with pytest.raises(InputError, match=rf"{name} is 2, but there is only one process"):
         build_fabric(tiny.train)
     monkeypatch.setenv(name, "1")
     build_fabric(tiny.train)
@@ -81,5 +81,5 @@ def test_a_program_that_cannot_start_again_is_refused(tiny, monkeypatch):
     monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
     fabric = build_fabric(replace(tiny.train, device="cpu", devices=2))
     assert isinstance(fabric.strategy.launcher, Launcher)
-    with pytest.raises(InputError, match=r"train\.devices: .* which a notebook cannot"):
+    with pytest.raises(InputError, match=r"train\.devices: .* cannot start from a notebook"):
         fabric.launch()

@@ -163,7 +163,7 @@ def test_a_run_whose_embeddings_depend_on_their_batch_fails(tiny, display, monke
 def test_a_divergence_in_the_last_step_is_a_failure_of_the_run(tiny, display):
     train = replace(tiny.train, lr=1e38, epochs=1, optimizer="sgd", clip_norm=None)
     sampler = replace(tiny.sampler, options={**tiny.sampler.options, "batches_per_epoch": 1})
-    with pytest.raises(RunError, match="not finite: training has diverged"):
+    with pytest.raises(RunError, match="NaN or infinite: training has diverged"):
         run(replace(tiny, train=train, sampler=sampler), display)
 
 
@@ -199,9 +199,7 @@ def test_a_checkpoint_beyond_the_recipe_is_refused(finished, display, tmp_path):
     recipe = folder.read_recipe()
     recipe["train"]["epochs"] = 1
     folder.recipe.write_text(yaml.safe_dump(recipe))
-    with pytest.raises(
-        InputError, match=r"is after epoch \d, but train\.epochs in the recipe beside it is 1"
-    ):
+    with pytest.raises(InputError, match=r"found epoch \d, expected at most 1, which is train\.epochs"):
         run(read_config(["--config", str(folder.recipe)]), display, folder)
 
 

@@ -89,7 +89,7 @@ def test_a_batchnorm_over_several_processes_is_not_compiled(tiny):
     compiled = replace(tiny, train=replace(tiny.train, compile=True))
     several = Processes(0, 2)
     with pytest.raises(
-        InputError, match=r"train\.compile: BatchNorm of conv4 is taken over several processes"
+        InputError, match=r"train\.compile: BatchNorm of conv4 over several processes cannot be"
     ):
         build_encoding(compiled, encoder, torch.device("cpu"), several)
     assert build_encoding(tiny, encoder, torch.device("cpu"), several).processes == several

@@ -115,10 +115,10 @@ def test_something_else_than_a_checkpoint_is_refused(training):
 def test_a_checkpoint_of_another_method_or_of_other_images_is_refused(training):
     manifest = training.parts.origin.manifest
     for origin, message in (
-        (Origin("plain", manifest), "is of method 'bgformer', but the recipe's is 'plain'"),
+        (Origin("plain", manifest), "found method 'bgformer', expected 'plain'"),
         (
             Origin("bgformer", "f" * 64),
-            f"dataset has changed since .* {manifest[:12]} then, ffffffffffff now",
+            f"dataset has changed since .* {manifest[:12]} and is now ffffffffffff",
         ),
     ):
         with pytest.raises(InputError, match=message):

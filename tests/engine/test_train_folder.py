@@ -119,7 +119,7 @@ def test_bad_images_are_named_before_training(tmp_path):
     photos = write_photos(tmp_path / "photos", "abcd")
     for name in "ac":
         (photos / name / "0.png").write_bytes((photos / name / "1.png").read_bytes()[:60])
-    with pytest.raises(InputError, match=r"a/0\.png: damaged image .*\(and 1 images more\)"):
+    with pytest.raises(InputError, match=r"a/0\.png: damaged image .*\(and 1 more\)"):
         train_folder(photos, settings=QUICK, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -49,5 +49,5 @@ def test_runs_that_differ_in_more_are_refused(write):
 def test_a_folder_without_a_result_is_named(tmp_path):
     with pytest.raises(InputError, match="finished run"):
         collect([tmp_path])
-    with pytest.raises(InputError, match="no run to summarise"):
+    with pytest.raises(InputError, match="found no run, expected"):
         collect([])

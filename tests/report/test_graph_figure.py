@@ -140,8 +140,13 @@ def test_a_graph_without_edges_is_drawn():
         (EDGES, None, LABELS[:5], "one label for each of 6 images"),
         (EDGES, torch.ones(5), LABELS, "do not fit 5 weights"),
         (EDGES + 1, None, LABELS, "outside the graph of 6 images"),
-        ({}, None, LABELS, "expected edges for both"),
-        ({"visual": (EDGES, torch.ones(6))}, {"attention": torch.ones(6)}, LABELS, "expected edges for both"),
+        ({}, None, LABELS, "expected edges of these names"),
+        (
+            {"visual": (EDGES, torch.ones(6))},
+            {"attention": torch.ones(6)},
+            LABELS,
+            "expected edges of these names",
+        ),
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(graph, weights, labels, message):

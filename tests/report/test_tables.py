@@ -55,9 +55,9 @@ def test_the_verdict_comes_first_and_says_what_training_did_to_the_embedding():
 def test_the_verdict_says_what_was_tested():
     seen, trained = (run_result(tested=tested) for tested in ("seen classes", "training images"))
     assert verdict(seen).startswith("MAP@R on 4 seen classes: 25.0 -> 50.0")
-    assert "scores do not say how good it is on new classes" in printed(seen)
+    assert "scores do not say how good the encoder is on new classes" in printed(seen)
     assert verdict(trained).startswith("MAP@R on the training images (4 classes): 25.0 -> 50.0")
-    assert "scores do not say how good it is on other images" in printed(trained)
+    assert "scores do not say how good the encoder is on other images" in printed(trained)
     assert "scores do not say" not in printed(run_result())
 
 
@@ -102,14 +102,14 @@ def test_refined_features_have_no_untrained_score_and_are_marked():
     trained = {**run_result().trained, "refined": scores(0.75)}
     text = printed(run_result(trained=trained, refined_features=["refined"]))
     assert cells(text, "R@1") == ["50.0 -> 62.5", "30.0 -> 20.0", "75.0"]
-    assert "refined: test images refine each other; this is not deployed" in text
+    assert "refined: test images refine each other; a saved model does not do this" in text
 
 
 def test_the_best_test_epoch_stands_beside_the_last_one_and_the_gap_is_told():
     last = {"backbone": scores(0.125), "embedding": scores(0.125)}
     text = printed(run_result(last=last, trained_epoch=2, epochs=9))
     assert cells(text, "R@1") == ["50.0 -> 62.5", "12.5", "30.0 -> 20.0", "12.5"]
-    assert "epoch 2 of 9, chosen on the test images themselves; gap to the last epoch +7.5 R@1" in text
+    assert "epoch 2 of 9, chosen on the test images; the R@1 of the embedding differs" in text
 
 
 def test_rows_keep_their_order_and_have_means_intervals_differences_and_p_values(runs):

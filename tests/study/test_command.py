@@ -151,7 +151,7 @@ def test_a_tuned_study_from_its_file_to_its_tables(content, write, tmp_path, cap
     assert capsys.readouterr().out == "0 of 2 trials  'with k=5'\n"
     assert main(given) == 0
     printed = capsys.readouterr().out
-    assert "mine: 1 rows to tune, 0 finished" in printed
+    assert "mine: tuning of 1 rows, 0 finished" in printed
     assert re.search(r"1/1: 'with k=5' seed 0 has MAP@R \d+\.\d; 0:00:00 left", printed)
     assert "tuning: 2 trials x 2 folds" in printed
     page = (tmp_path / "results" / "mine-tuning.md").read_text()

@@ -119,7 +119,7 @@ ROW = {"name": "x", "recipe": "bgformer"}
         ({"common": {"train.epocs": 3}}, ["'plain'", "train.epocs", "'train.epochs'"]),
         ({"common": {"seed": 3}}, ["'seed'", "seeds"]),
         ({"common": {"train.epochs": "many"}}, ["train.epochs", "many"]),
-        ({"sizes": {"small": {}}}, ["which size", "--size small"]),
+        ({"sizes": {"small": {}}}, ["the study has sizes", "--size small"]),
         ({"rows": [{**ROW, "recipe": "bgfromer"}]}, ["'bgfromer'", "'bgformer'"]),
         ({"rows": [{"name": "x"}]}, ["'x'", "'recipe' is missing"]),
         ({"rows": [{**ROW, "sets": {}}]}, ["row 1", "sets", "'set'"]),
@@ -131,7 +131,7 @@ ROW = {"name": "x", "recipe": "bgformer"}
         ({"rows": [ROW, {**ROW, "name": "X"}]}, ["'x' and 'X'", "folder"]),
         (
             {"rows": [{"name": "plain", "recipe": "plain"}, {**ROW, "seeds": [8, 9]}]},
-            ["'x'", "[8, 9]", "none in common", "'plain'", "[0, 1]"],
+            ["'x'", "[8, 9]", "common seed", "'plain'", "[0, 1]"],
         ),
     ],
 )

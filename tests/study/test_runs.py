@@ -43,7 +43,7 @@ def test_the_state_of_a_run_is_what_its_folder_holds(runs):
 def test_a_run_by_another_recipe_is_refused_with_what_differs(runs):
     finish(replace(runs[1], config=runs[3].config))
     with pytest.raises(
-        InputError, match=r"with_k=5-seed0 holds a run with seed: 1, but the study asks for 0; rem"
+        InputError, match=r"with_k=5-seed0 has a run with seed: 1, expected 0 as in the study; rem"
     ):
         runs[1].state()
 

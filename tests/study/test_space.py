@@ -48,14 +48,14 @@ def test_a_row_adds_to_the_common_space_and_overrides_it_and_keeps_what_it_sets_
         ({"trials": 2, "folds": 1}, "tune.folds: .* from 2"),
         ({"trials": 2, "score": "nmi"}, "FEATURE/SCORE"),
         ({"trials": 2, "space": {"train.lr": [0, 1]}}, r"tune.space.train.lr: expected \{log"),
-        ({"trials": 2, "space": {"train.lr": {"log": [0, 1]}}}, "must begin above 0"),
+        ({"trials": 2, "space": {"train.lr": {"log": [0, 1]}}}, "expected a range above 0"),
         ({"trials": 2, "space": {"train.lr": {"log": [1, 0.1]}}}, "lowest and the highest"),
         ({"trials": 2, "space": {"train.epochs": {"int": [1, 2.5]}}}, "whole numbers"),
         ({"trials": 2, "space": {"train.epochs": {"choice": []}}}, "a list of values"),
         ({"trials": 2, "space": {"train.epochs": {"choice": [[1]]}}}, "text, true, false or null"),
         ({"trials": 2, "space": {"train.lrr": {"log": [0.1, 1]}}}, "row 'plain': .*'train.lr'"),
         ({"trials": 2, "space": {"train.epochs": {"int": [0, 3]}}}, "row 'plain': .*train.epochs"),
-        ({"trials": 2, "space": {"seed": {"int": [0, 3]}}}, "'seed' is the study's own"),
+        ({"trials": 2, "space": {"seed": {"int": [0, 3]}}}, "'seed' cannot be set here"),
     ],
 )
 def test_mistakes_give_one_line_that_names_them(content, write, tune, words):
@@ -66,5 +66,5 @@ def test_mistakes_give_one_line_that_names_them(content, write, tune, words):
 
 def test_a_space_without_a_budget_is_refused(content, write):
     content["rows"][0]["space"] = {"train.lr": {"log": [0.1, 1]}}
-    with pytest.raises(InputError, match="has no 'tune'"):
+    with pytest.raises(InputError, match="the study does not tune"):
         read_study(write(content))
