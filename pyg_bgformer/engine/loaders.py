@@ -25,7 +25,7 @@ from pyg_bgformer.engine.progress import Display
 from pyg_bgformer.errors import InputError
 
 Batch = tuple[Tensor | Cuts, Tensor, Tensor]
-"""Images ``(B, 3, S, S)`` or what they will be made of, labels ``(B,)`` and rows ``(B,)``."""
+"""Images ``(B, 3, S, S)`` or cuts that become images, labels ``(B,)`` and rows of the dataset ``(B,)``."""
 
 Batches = DataLoader[tuple[Tensor, int, int]]
 """Loads images ``(B, 3, S, S)``, labels ``(B,)`` and rows of the dataset ``(B,)``."""
@@ -34,10 +34,10 @@ Batches = DataLoader[tuple[Tensor, int, int]]
 class Upload:
     """Moves batches to a device.
 
-    A GPU receives them on a stream of its own, while it still works on what was queued before.
+    A GPU receives batches on a separate stream, while it still works on earlier batches.
 
     Args:
-        device: Where batches go.
+        device: The device that batches go to.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -48,7 +48,7 @@ class Upload:
         """Returns the batch on the device.
 
         Args:
-            batch: In pinned memory if it goes to a GPU.
+            batch: The batch. It should be in pinned memory if the device is a GPU.
         """
         if self.stream is None:
             moved: Batch = move_data_to_device(batch, self.device)
@@ -59,7 +59,7 @@ class Upload:
         working.wait_stream(self.stream)
         for tensor in (*(images if isinstance(images, Cuts) else (images,)), labels, rows):
             if isinstance(tensor, Tensor):
-                tensor.record_stream(working)  # its memory is not given away before the work on it is done
+                tensor.record_stream(working)  # keeps its memory until the work on it is done
         return images, labels, rows
 
 

@@ -1,4 +1,4 @@
-"""Optimiser and schedule of a method's parameter groups."""
+"""The optimiser and the schedule of the learning rates."""
 
 import math
 from bisect import bisect_right
@@ -14,16 +14,15 @@ from pyg_bgformer.methods import Method, ParameterGroup
 
 
 def build_optimizer(method: Method, config: TrainConfig, *, fused: bool = False) -> torch.optim.Optimizer:
-    """Returns the recipe's optimiser over all trainable parameters, each group with its own learning rate.
+    """Returns the recipe's optimiser for all trainable parameters. Each parameter group has its learning rate.
 
     Args:
-        method: Its parameter groups are optimised.
+        method: The method whose parameter groups are optimised.
         config: The recipe's section.
-        fused: Let adamw update all parameters in one kernel, which is faster on a GPU.
+        fused: Use the fused version of adamw, which is faster on a GPU.
 
     Raises:
-        InputError: If a trainable parameter is in no group, or in more than one: it would not be trained, or
-            twice, and nothing would say so.
+        InputError: If a trainable parameter is in no group, or in several groups.
     """
     groups = [
         {**group, "lr": _learning_rate(group, config), "params": trainable}
@@ -43,13 +42,18 @@ def build_optimizer(method: Method, config: TrainConfig, *, fused: bool = False)
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> LRScheduler:
-    """The recipe's schedule, or a group's own where it has one, to be stepped once an epoch."""
+    """Returns the schedule of the learning rates, which is stepped once in each epoch.
+
+    Args:
+        optimizer: The optimiser. A parameter group may have its own ``schedule``.
+        config: The recipe's section.
+    """
     names = [group.get("schedule", config.schedule) for group in optimizer.param_groups]
     return LambdaLR(optimizer, [_factor(name, config) for name in names])
 
 
 def _factor(schedule: str, config: TrainConfig) -> Callable[[int], float]:
-    """What a learning rate is multiplied with after so many epochs."""
+    """Returns the factor of a learning rate as a function of the number of finished epochs."""
     match schedule:
         case "constant":
             return lambda _: 1.0
@@ -62,7 +66,15 @@ def _factor(schedule: str, config: TrainConfig) -> Callable[[int], float]:
 
 
 def check_complete(method: Method, groups: list[dict[str, Any]]) -> None:
-    """Raises :class:`InputError` unless each trainable parameter is in exactly one group."""
+    """Raises an error unless each trainable parameter is in exactly one group.
+
+    Args:
+        method: The method.
+        groups: Its parameter groups.
+
+    Raises:
+        InputError: If a parameter is in no group, or in several groups. It would not be trained, or twice.
+    """
     times: dict[int, int] = {}
     for group in groups:
         for parameter in group["params"]:
@@ -72,7 +84,7 @@ def check_complete(method: Method, groups: list[dict[str, Any]]) -> None:
         if parameter.requires_grad and count != 1:
             raise InputError(
                 f"trainable parameter {name} is in {count} parameter groups of {type(method).__name__}, "
-                "expected 1: see its parameter_groups()"
+                "expected 1; see its parameter_groups()"
             )
 
 

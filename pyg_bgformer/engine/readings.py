@@ -1,4 +1,4 @@
-"""The scalars of a batch, read without letting a GPU wait."""
+"""Reads the scalars of a batch without making a GPU wait."""
 
 import torch
 from torch import Tensor
@@ -6,21 +6,22 @@ from torch import Tensor
 from pyg_bgformer.errors import RunError
 
 NORM = "norm of the gradient"
+"""Name of the norm of the gradient among the scalars of an update."""
 
 
 class Readings:
-    """What the updates of one batch log.
+    """The logged scalars of the updates of one batch.
 
-    A GPU works behind the program: it still computes a batch while the program prepares the next one. Reading a
-    number at once would end that. So scalars are sent back, and :meth:`values` is called one batch later.
+    A GPU runs behind the program: it computes a batch while the program prepares the next one. Reading a number at
+    once would make the program wait. Therefore scalars are copied to the CPU, and read one batch later.
 
     Args:
-        epoch: Number of epochs finished.
-        batch: Number of batches finished of the next epoch.
+        epoch: Number of finished epochs.
+        batch: Number of finished batches in the current epoch.
 
     Attributes:
-        batch: The same number with this batch.
-        place (str): Which batch it is, for messages.
+        batch: Number of finished batches after this one.
+        place (str): Epoch and batch, for messages.
     """
 
     def __init__(self, epoch: int, batch: int) -> None:
@@ -30,24 +31,24 @@ class Readings:
         self._event: torch.cuda.Event | None = None
 
     def add(self, scalars: dict[str, Tensor], logged: set[str]) -> None:
-        """Sends scalars of an update back from the device.
+        """Starts to copy scalars of an update from the device.
 
         Args:
-            scalars: By name; all must be finite.
-            logged: Names of those of them that :meth:`values` returns.
+            scalars: Scalars by name. All must be finite.
+            logged: Names of the scalars that :meth:`values` returns.
         """
         stacked = torch.stack([scalar.detach().float() for scalar in scalars.values()])
-        # to the CPU's pinned memory, so that the copy need not be waited for
+        # The copy goes to pinned memory of the CPU, so the program need not wait for it.
         self._sent.append(([*scalars], logged, stacked.to("cpu", non_blocking=stacked.is_cuda)))
         if stacked.is_cuda:
             self._event = torch.cuda.Event()
             self._event.record()
 
     def values(self) -> dict[str, float]:
-        """Returns the logged scalars, after the device has computed them.
+        """Waits until the device has computed the scalars, and returns the logged ones.
 
         Raises:
-            RunError: If one is not finite; says which, and when.
+            RunError: If a scalar is NaN or infinite. It names the scalar, the epoch and the batch.
         """
         if self._event is not None:
             self._event.synchronize()
@@ -60,16 +61,16 @@ class Readings:
 
 
 def check_finite(numbers: dict[str, float], place: str) -> None:
-    """Refuses numbers that are not finite.
+    """Raises an error unless all numbers are finite.
 
     Args:
         numbers: Terms of the loss, and the norm of its gradient.
-        place: When they were computed.
+        place: Epoch and batch, for the message.
 
     Raises:
-        RunError: If one is not finite; says which, and when.
+        RunError: If a number is NaN or infinite. It names the number, the epoch and the batch.
     """
-    # The sum comes first in the dictionary, but a term by its own name says more.
+    # The whole loss is checked last, because the name of a term says more.
     for name in sorted(numbers, key=lambda name: name == "loss"):
         if numbers[name] - numbers[name] == 0:
             continue
