@@ -37,7 +37,9 @@ def with_one_class(config, name, **options):
 
 @pytest.mark.parametrize("name", ["pairwise_cross_entropy", "triplet_margin", "contrastive"])
 def test_batches_of_one_class_are_refused_for_losses_that_compare_classes(tiny, name):
-    with pytest.raises(InputError, match=rf"sampler\.classes: found 1 class .* at least 2: loss {name} compares"):
+    with pytest.raises(
+        InputError, match=rf"sampler\.classes: found 1 class .* at least 2: loss {name} compares"
+    ):
         parts_of(with_one_class(tiny, name))
 
 
