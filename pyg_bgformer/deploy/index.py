@@ -300,6 +300,7 @@ class SearchIndex:
                     _graph_file(self.folder, before.approximate[0]).unlink(missing_ok=True)
         except (OSError, RuntimeError) as error:  # faiss raises a RuntimeError for a full disk
             raise InputError(f"{self.folder} cannot be written: {one_line(error)}") from error
+        del graph  # the search reads it from the file; two of them would take twice the memory
         self._reload()
         queries, k = self.sample(MEASURED) if queries is None else queries, min(k, rows)
         truth, found = (self.search(queries, k, exact=exact).ids for exact in (True, False))
