@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from measuring import write_table
 from PIL import Image
 
 from pyg_bgformer import EmbeddingModel
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--workers", type=int, default=None)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--csv", type=Path, help="file of the table")
     options = parser.parse_args()
     encoder = build_encoder("torchvision/mobilenet_v2").to(memory_format=torch.channels_last)
     model = EmbeddingModel(encoder, image_size=128, resize=146).eval()
@@ -70,8 +72,16 @@ def main() -> None:
             options.repeats,
         )
     print(f"{options.images} images of {options.size[0]} x {options.size[1]} px, {available_cpus()} CPUs")
+    rows = []
     for name, (wall, cpu) in (("encoder alone", alone), ("from files", whole)):
         print(f"{name:14} {wall:7.2f} s, {options.images / wall:6.0f} images/s, {cpu:7.2f} s of CPU")
+        times = {
+            "s": f"{wall:.2f}",
+            "s of CPU": f"{cpu:.2f}",
+            "images a second": f"{options.images / wall:.0f}",
+        }
+        rows.append({f"{options.images:,} images": name} | times)
+    write_table(options.csv, rows)
     cost, cpu_cost = (100 * (whole[i] / alone[i] - 1) for i in (0, 1))
     print(f"cost of the data path: {cost:.0f} % of elapsed time, {cpu_cost:.0f} % of CPU time")
 

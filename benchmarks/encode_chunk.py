@@ -10,9 +10,10 @@ activations, and ratios to the first step. The aim for the memory of the large b
 
 import argparse
 import gc
+from pathlib import Path
 
 import torch
-from measuring import MIB, Step, interleaved_times, peak_memory
+from measuring import MIB, Step, interleaved_times, peak_memory, write_table
 
 from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.engine.encoding import Encoding
@@ -72,6 +73,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="images in the large batch")
     parser.add_argument("--chunk", type=int, help="images in a part")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--csv", type=Path, help="file of the table")
     given = parser.parse_args()
     encoder, image_size, images, chunk = SIZES[given.device]
     images, chunk = given.images or images, given.chunk or chunk
@@ -82,6 +84,7 @@ def main() -> None:
     }
     print(f"{encoder} at {image_size} px, {given.precision}, {given.device}, torch {torch.__version__}")
     first: tuple[float, float] | None = None
+    rows = []
     for name, (count, piece) in cases.items():
         try:
             step = build_step(given.device, given.precision, encoder, image_size, count, piece)
@@ -91,12 +94,15 @@ def main() -> None:
             print(f"{name:32} out of memory")
             continue
         first = first or (memory, seconds)
+        more, slower = memory / first[0], seconds / first[1]
         print(
-            f"{name:32}{memory:9.0f} MiB, {memory / first[0]:5.2f} x   "
-            f"{1e3 * seconds:8.2f} ms an image, {seconds / first[1]:5.2f} x"
+            f"{name:32}{memory:9.0f} MiB, {more:5.2f} x   {1e3 * seconds:8.2f} ms an image, {slower:5.2f} x"
         )
+        row = {"batch": name, "peak memory, MiB": f"{memory:.0f}", "relative memory": f"{more:.2f}"}
+        rows.append(row | {"ms an image": f"{1e3 * seconds:.2f}", "relative time": f"{slower:.2f}"})
         del step
         gc.collect()
+    write_table(given.csv, rows)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from measuring import write_table
 from pytorch_metric_learning.distances import CosineSimilarity
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import CustomKNN
@@ -31,6 +32,7 @@ from pyg_bgformer.evaluation.k_means import k_means
 from pyg_bgformer.evaluation.seeding import greedy_seeds
 
 ITEMS_PER_CLASS = 60_502 / 11_316
+Row = dict[str, object]
 PARTS = ("retrieval", "accuracy_calculator", "clustering", "scikit_learn")
 
 
@@ -92,43 +94,52 @@ def bare_product(rows: Tensor, block: int) -> None:
         torch.mm(part, rows.T, out=buffer[: len(part)])
 
 
-def report(name: str, measured: Measured, bare: Measured | None = None) -> None:
+def report(name: str, measured: Measured, bare: Measured | None = None, nmi: str = "") -> Row:
+    """Prints what was measured, and returns it as a row of the page's table."""
     times = f"{measured.seconds:9.1f} s ({measured.cpu_seconds:7.1f} s of CPU)"
     ratios = ""
     if bare:
         wall, cpu = measured.seconds / bare.seconds, measured.cpu_seconds / bare.cpu_seconds
         ratios = f"{wall:8.2f} x bare ({cpu:.2f} in CPU time)"
     print(f"{name:44}{times}{measured.megabytes:7.0f} MB extra{ratios}", flush=True)
+    return {
+        "part": name.strip(),
+        "s": f"{measured.seconds:.1f}",
+        "s of CPU": f"{measured.cpu_seconds:.1f}",
+        "times the product": f"{measured.seconds / bare.seconds:.2f}" if bare else "",
+        "MB": f"{measured.megabytes:.0f}",
+        "NMI": nmi,
+    }
 
 
-def compare_retrieval(rows: Tensor, labels: Tensor, repeats: int) -> Measured:
-    """Prints our time and that of the bare product at its best block size. Returns the latter."""
+def compare_retrieval(rows: Tensor, labels: Tensor, repeats: int) -> tuple[Measured, list[Row]]:
+    """Measures our time and that of the bare product at its best block size. Returns the latter, and the rows."""
     blocks = [max(1, min(len(rows), entries // len(rows))) for entries in (2**24, 2**25)]
     plain = [partial(bare_product, rows, block) for block in blocks]
     ours, *products = in_turn(repeats, partial(retrieval, rows, labels, ks=(1, 10, 100, 1000)), *plain)
     bare = min(products, key=lambda measured: measured.seconds)
-    report("bare chunked similarity product", bare)
-    report("retrieval: R@K to 1000, MAP@R, R-precision", ours, bare)
+    table = [report("similarity product alone", bare), report("retrieval, to Recall@1000", ours, bare)]
     print("   ", {name: round(value, 4) for name, value in ours.value.as_dict().items()})
-    return bare
+    return bare, table
 
 
-def compare_accuracy_calculator(rows: Tensor, labels: Tensor, bare: Measured | None) -> None:
-    """Prints the time of AccuracyCalculator for the same metrics. Without faiss it searches by torch.topk."""
+def compare_accuracy_calculator(rows: Tensor, labels: Tensor, bare: Measured | None) -> Row:
+    """Measures AccuracyCalculator for the same metrics. Without faiss it searches by torch.topk."""
     names = ("precision_at_1", "mean_average_precision_at_r", "r_precision")
     search = CustomKNN(CosineSimilarity(), batch_size=512)
     calculator = AccuracyCalculator(
         include=names, k="max_bin_count", knn_func=search, device=torch.device("cpu")
     )
     theirs = measure(lambda: calculator.get_accuracy(rows, labels))
-    report("AccuracyCalculator: P@1, MAP@R, R-precision", theirs, bare)
+    row = report("AccuracyCalculator: P@1, MAP@R, R-precision", theirs, bare)
     print("   ", {name: round(value, 4) for name, value in theirs.value.items()})
+    return row
 
 
-def time_clustering(rows: Tensor, labels: Tensor) -> None:
-    """Prints the time of k-means and of its parts, and its scores."""
+def time_clustering(rows: Tensor, labels: Tensor) -> list[Row]:
+    """Measures the time of k-means and of its parts, and its scores."""
     ours = measure(lambda: clustering(rows, labels))
-    report("clustering: k-means, NMI, AMI, ARI, pair F1", ours)
+    table = [report("k-means and its scores", ours, nmi=f"{ours.value.nmi:.4f}")]
     print("   ", {name: round(value, 4) for name, value in ours.value.as_dict().items()})
     points = rows - rows.mean(dim=0)
     clusters, truth, found = ours.value.clusters, labels.numpy(), ours.value.assignment
@@ -140,19 +151,22 @@ def time_clustering(rows: Tensor, labels: Tensor) -> None:
         "AMI": measure(lambda: adjusted_mutual_information(truth, found)),
         "ARI": measure(lambda: adjusted_rand_score(truth, found)),
     }
-    for name, part in parts.items():
-        report(f"  {name}", part)
+    return table + [report(f"  {name}", part) for name, part in parts.items()]
 
 
-def compare_scikit_learn(rows: Tensor, labels: Tensor) -> None:
-    """Prints NMI and time beside those of scikit-learn's k-means++, at a size that scikit-learn can run."""
+def compare_scikit_learn(rows: Tensor, labels: Tensor, noise: float) -> list[Row]:
+    """Measures NMI and time beside those of scikit-learn's k-means++, at a size that scikit-learn can run."""
     ours = [measure(partial(clustering, rows, labels, seed=seed)) for seed in range(2)]
     fits = [KMeans(ours[0].value.clusters, n_init=1, random_state=seed) for seed in range(2)]
     theirs = [measure(partial(fit.fit, rows.numpy())) for fit in fits]
     nmi = [normalized_mutual_info_score(labels.numpy(), fit.labels_) for fit in fits]
-    report("clustering", min(ours, key=lambda measured: measured.seconds))
-    report("scikit-learn's KMeans", min(theirs, key=lambda measured: measured.seconds))
-    print("    NMI", [round(run.value.nmi, 4) for run in ours], "scikit-learn", [round(x, 4) for x in nmi])
+    return [
+        report(f"{name}, noise {noise}", min(runs, key=lambda run: run.seconds), nmi=" and ".join(scores))
+        for name, runs, scores in (
+            ("k-means and its scores", ours, [f"{run.value.nmi:.4f}" for run in ours]),
+            ("scikit-learn's k-means", theirs, [f"{score:.4f}" for score in nmi]),
+        )
+    ]
 
 
 def main() -> None:
@@ -163,19 +177,25 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--csv", type=Path, help="file of the table")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows, labels = embeddings(options.items, options.dim, options.noise)
     print(f"{options.items:,} x {options.dim}, {int(labels.max()) + 1:,} classes, {options.threads} threads")
-    bare = compare_retrieval(rows, labels, options.repeats) if "retrieval" in options.parts else None
+    table: list[Row] = []
+    bare = None
+    if "retrieval" in options.parts:
+        bare, table = compare_retrieval(rows, labels, options.repeats)
     if "accuracy_calculator" in options.parts:
-        compare_accuracy_calculator(rows, labels, bare)
+        table.append(compare_accuracy_calculator(rows, labels, bare))
     if "clustering" in options.parts:
-        time_clustering(rows, labels)
+        table += time_clustering(rows, labels)
     if "scikit_learn" in options.parts:
+        items = min(options.items, 15_000)
         for noise in (0.8, options.noise):
-            print(f"{min(options.items, 15_000):,} x {options.dim}, noise {noise}, beside scikit-learn")
-            compare_scikit_learn(*embeddings(min(options.items, 15_000), options.dim, noise))
+            print(f"{items:,} x {options.dim}, beside scikit-learn")
+            table += compare_scikit_learn(*embeddings(items, options.dim, noise), noise)
+    write_table(options.csv, table)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import faiss
 import numpy as np
 import torch
+from measuring import write_table
 
 from pyg_bgformer.deploy.index import HNSW_ROWS, SearchIndex
 
@@ -127,14 +128,15 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--centres", type=int, default=None, help="default: a hundredth of the rows")
     parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--csv", type=Path, help="file of the table")
     options = parser.parse_args()
     centres = options.centres or max(1, options.rows // 100)
     print(f"{options.rows:,} x {options.dim}, {centres:,} centres, {faiss.omp_get_max_threads()} threads")
     if options.rows > HNSW_ROWS:
         print("the approximate SearchIndex is IVF-PQ at this size, plain faiss is HNSW")
-    print(
-        "| | build, s | one query, ms | in a batch, ms | memory, MB | recall@10 |\n|---|---:|---:|---:|---:|---:|"
-    )
+    columns = (f"{options.rows:,} vectors", "build, s", "one query, ms", "in a batch, ms", "MB", "recall@10")
+    print(f"{columns[0]:26}" + "".join(f"{column:>15}" for column in columns[1:]))
+    rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_vectors(folder / "vectors.npy", options.rows, options.dim, centres, 1)
@@ -145,12 +147,12 @@ def main() -> None:
                 row: Row = pool.apply(measure, (way, folder))
             truth = row.ids if truth is None else truth
             recall = float((row.ids[:, :, None] == truth[:, None, :]).any(axis=1).mean())
-            print(
-                f"| {way} | {row.build:.1f} | {1e3 * row.single:.2f} | {1e3 * row.batch:.2f} | {row.memory:.0f} | "
-                f"{recall:.3f} |",
-                flush=True,
-            )
+            cells = [f"{row.build:.1f}", f"{1e3 * row.single:.2f}", f"{1e3 * row.batch:.2f}"]
+            cells += [f"{row.memory:.0f}", f"{recall:.3f}"]
+            print(f"{way:26}" + "".join(f"{cell:>15}" for cell in cells), flush=True)
+            rows.append(dict(zip(columns, (way, *cells), strict=True)))
             shutil.rmtree(folder / "index", ignore_errors=True)
+    write_table(options.csv, rows)
 
 
 if __name__ == "__main__":

@@ -11,15 +11,17 @@ with its weights and nothing else. No attention can be faster than these.
 """
 
 import argparse
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from measuring import MIB, Step, interleaved_times, peak_memory, training_step
+from measuring import MIB, Step, Time, interleaved_times, peak_memory, training_step, write_table
 from torch import Tensor, nn
 from torch_geometric.nn import TransformerConv
 
 from pyg_bgformer import SSAConv, batch_graph
+from pyg_bgformer.nn.ops import compress_edges, edge_dot, edge_softmax, edge_sum, heads_as_nodes
 
 
 class Size(NamedTuple):
@@ -79,22 +81,64 @@ def contestants(size: Size, device: torch.device | str = "cpu") -> dict[str, Ste
     return steps
 
 
-def compare(size: Size, repeats: int) -> None:
-    """Prints a row for each layer."""
+def parts(size: Size) -> dict[str, Step]:
+    """What the sparse path does beside its linear maps, forward and backward."""
+    x = torch.randn(size.nodes, size.channels, generator=torch.Generator().manual_seed(0))
+    edge_index = batch_graph(x, k=size.k).visual_edge_index
+    edges = compress_edges(edge_index, size.nodes, size.heads)
+    layout = torch.randn(size.nodes, 3, size.heads, size.channels // size.heads).requires_grad_()
+    q, k, v = (part.detach().requires_grad_() for part in heads_as_nodes(layout.permute(1, 2, 0, 3)))
+    weight = torch.rand(edges.source.numel(), requires_grad=True)
+
+    def copies() -> None:
+        nodes = heads_as_nodes(layout.permute(1, 2, 0, 3))
+        torch.autograd.grad(nodes, layout, nodes)
+        nodes[0].view(size.heads, size.nodes, -1).transpose(0, 1).reshape(x.shape)
+        x.view(size.nodes, size.heads, -1).transpose(0, 1).contiguous()
+
+    return {
+        "order of the edges": lambda: compress_edges(edge_index, size.nodes, size.heads),
+        "copies, from nodes to heads and back": copies,
+        "scores of the edges": lambda: torch.autograd.grad(edge_dot(q, k, edges), (q, k), weight),
+        "softmax": lambda: torch.autograd.grad(edge_softmax(weight, edges), weight, weight),
+        "sums over the edges": lambda: torch.autograd.grad(edge_sum(weight, v, edges), (weight, v), q),
+    }
+
+
+def compare(size: Size, repeats: int) -> tuple[dict[str, Time], dict[str, float]]:
+    """Prints a row for each layer. Returns their times and those of the parts of SSAConv, and peaks in MiB."""
     steps = contestants(size)
-    times = interleaved_times(steps, repeats)
-    ours = times["SSAConv auto"]
-    for name, seconds in times.items():
+    times = interleaved_times(steps | parts(size), repeats)
+    peaks = {name: peak_memory(step) / MIB for name, step in steps.items()}
+    ours, linear = times["SSAConv auto"], times["linear maps"]
+    for name, peak in peaks.items():
+        seconds = times[name]
         print(
             f"{size.nodes:>5} {size.k:>3} {size.channels:>4} {size.heads:>2}  {name:<16}"
             f"{seconds.median * 1e3:>9.1f} {seconds.median / ours.median:>8.2f}x"
-            f"{seconds.fastest * 1e3:>9.1f} {seconds.fastest / ours.fastest:>8.2f}x"
-            f"{peak_memory(steps[name]) / MIB:>10.1f}",
+            f"{seconds.fastest * 1e3:>9.1f} {seconds.fastest / ours.fastest:>8.2f}x{peak:>10.1f}",
             flush=True,
         )
-    linear = times["linear maps"]
-    medians, fastest = ours.median / linear.median, ours.fastest / linear.fastest
-    print(f"{'':18}SSAConv auto takes {medians:.2f} x its linear maps (fastest: {fastest:.2f} x)")
+    print(f"{'':18}relative to the linear maps (fastest):")
+    for name in ["SSAConv auto", *(name for name in times if name not in peaks)]:
+        median, fastest = times[name].median / linear.median, times[name].fastest / linear.fastest
+        print(f"{'':18}{name:38}{median:6.3f} ({fastest:.3f})")
+    return times, peaks
+
+
+def layer_row(size: Size, times: dict[str, Time], peaks: dict[str, float]) -> dict[str, str]:
+    """One row of the page's table."""
+    ours, linear = times["SSAConv auto"].median, times["linear maps"].median
+    row = {
+        "nodes, k, channels, heads": ", ".join(map(str, size)),
+        "SSAConv, ms": f"{1e3 * ours:.1f}",
+        "times its linear maps": f"{ours / linear:.2f}",
+        "MiB": f"{peaks['SSAConv auto']:.1f}",
+    }
+    for name in ("TransformerConv", "full attention"):
+        row[f"{name}, times SSAConv"] = f"{times[name].median / ours:.2f}"
+        row[f"{name}, MiB"] = f"{peaks[name]:.1f}"
+    return row
 
 
 def memory_series(k: int, channels: int, heads: int) -> None:
@@ -126,14 +170,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Speed and memory of SSAConv, as ratios.")
     parser.add_argument("--sizes", type=parse_size, nargs="+", default=DEFAULT_SIZES, metavar="N,k,D,heads")
     parser.add_argument("--repeats", type=int, default=11)
+    parser.add_argument("--csv", type=Path, help="file of the table; that of the parts is beside it")
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {arguments.repeats} repeats")
     print(
         f"{'N':>5} {'k':>3} {'D':>4} {'H':>2}  {'layer':<16}"
         f"{'median ms':>9} {'of auto':>9}{'best ms':>9} {'of auto':>9}{'peak MiB':>10}"
     )
-    for size in arguments.sizes:
-        compare(size, arguments.repeats)
+    measured = {size: compare(size, arguments.repeats) for size in arguments.sizes}
+    write_table(arguments.csv, [layer_row(size, *found) for size, found in measured.items()])
+    if arguments.csv:
+        times = {", ".join(map(str, size)): found for size, (found, _) in measured.items()}
+        rows = [
+            {"part": name}
+            | {
+                case: f"{found[name].median / found['linear maps'].median:.3f}"
+                for case, found in times.items()
+            }
+            for name in parts(arguments.sizes[0])
+        ]
+        write_table(arguments.csv.with_stem(f"{arguments.csv.stem}-parts"), rows)
     memory_series(k=30, channels=512, heads=8)
 
 

@@ -1,15 +1,17 @@
 """Time and memory of training steps that take turns, so that other work slows all of them alike."""
 
+import csv
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-Step = Callable[[], None]
+Step = Callable[[], object]
 MIB = 2**20
 
 
@@ -58,6 +60,17 @@ def peak_memory(step: Step) -> int:
         held += change
         peak = max(peak, held)
     return peak
+
+
+def write_table(path: Path | None, rows: Sequence[Mapping[str, object]]) -> None:
+    """Writes rows as a CSV file if there is a path. ``page.py`` puts them into a page as they are."""
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 class Quiet:

@@ -14,10 +14,11 @@ the rest of its network.
 import argparse
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from measuring import MIB, Step, Time, interleaved_times, peak_memory, training_step
+from measuring import MIB, Step, Time, interleaved_times, peak_memory, training_step, write_table
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
@@ -34,6 +35,7 @@ from pyg_bgformer.nn.ops import complete_edges
 
 DIM = 512
 CLASSES = 100
+COLUMNS = ("module", "images", "path", "ms", "times the fastest", "% of a ResNet-50's step", "MiB")
 
 
 class Module(NamedTuple):
@@ -135,17 +137,28 @@ def encoder_step(num_images: int) -> Step:
     return step
 
 
-def report(name: str, module: Module, times: dict[str, Time], image_seconds: float) -> None:
-    """Prints a row for each path of a module."""
+def report(
+    name: str, module: Module, times: dict[str, Time], image_seconds: float
+) -> list[dict[str, object]]:
+    """Prints a row for each path of a module, and returns them."""
+    rows: list[dict[str, object]] = []
     encoder = image_seconds * module.batch
     fastest = min(times[f"{name} {path}"].median for path in module.steps)
     for path, run in module.steps.items():
-        seconds = times[f"{name} {path}"].median
+        seconds, peak = times[f"{name} {path}"].median, peak_memory(run) / MIB
         print(
             f"{name:<12} {module.batch:>4} {path:<8} {seconds * 1e3:>10.1f} {seconds / fastest:>9.1f}x "
-            f"{100 * seconds / encoder:>10.2f}% {peak_memory(run) / MIB:>10.1f}",
+            f"{100 * seconds / encoder:>10.2f}% {peak:>10.1f}",
             flush=True,
         )
+        measured = (
+            f"{seconds * 1e3:.1f}",
+            f"{seconds / fastest:.1f}",
+            f"{100 * seconds / encoder:.2f}",
+            f"{peak:.1f}",
+        )
+        rows.append(dict(zip(COLUMNS, (name, module.batch, path, *measured), strict=True)))
+    return rows
 
 
 def main() -> None:
@@ -155,6 +168,7 @@ def main() -> None:
     parser.add_argument(
         "--encoder-images", type=int, default=8, help="images in the encoder's batch (default: 8)"
     )
+    parser.add_argument("--csv", type=Path, help="file of the table")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     modules = {name: MODULES[name]() for name in arguments.modules}
@@ -169,8 +183,8 @@ def main() -> None:
         f"{'module':<12} {'B':>4} {'path':<8} {'median ms':>10} {'of fastest':>10} {'of encoder':>11} "
         f"{'peak MiB':>10}"
     )
-    for name, module in modules.items():
-        report(name, module, times, seconds / images)
+    rows = [report(name, module, times, seconds / images) for name, module in modules.items()]
+    write_table(arguments.csv, [row for some in rows for row in some])
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 from embedding import write_images
+from measuring import write_table
 
 from pyg_bgformer import EmbeddingModel
 from pyg_bgformer.data.decoding import available_cpus
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--k", type=int, default=8)
+    parser.add_argument("--csv", type=Path, help="file of the table")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         index = options.index
@@ -82,7 +84,16 @@ def main() -> None:
     print(
         f"{options.requests} requests of {options.clients} clients: {lost} lost, {len(times) / whole:.0f} a second"
     )
-    print("milliseconds: " + ", ".join(f"p{p} {np.percentile(times, p):.0f}" for p in (50, 95, 99)))
+    percentiles = {f"p{p}": f"{np.percentile(times, p):.0f}" for p in (50, 95, 99)}
+    print("milliseconds: " + ", ".join(f"{name} {value}" for name, value in percentiles.items()))
+    row = {
+        "images": f"{len(names):,}",
+        "clients": options.clients,
+        "requests": options.requests,
+        "lost": lost,
+    }
+    row |= {"a second": f"{len(times) / whole:.0f}"} | {f"{p}, ms": value for p, value in percentiles.items()}
+    write_table(options.csv, [row])
     sys.exit(lost > 0)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from measuring import write_table
 from torch.utils.data import DataLoader
 
 from pyg_bgformer.data import ImageCache, ImageSamples, load_dataset, samples, train_transform
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=5, help="batches in a repeat (default: 5)")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--csv", type=Path, help="file of the table")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
@@ -79,9 +81,12 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
 
     images = arguments.batches * arguments.batch_size
     print(f"{dataset.name}, {arguments.image_size} px, {arguments.threads} threads; microseconds per image")
+    rows = []
     for name in sides:
-        seconds, busy = statistics.median(elapsed[name]), statistics.median(cpu[name])
-        print(f"{name:26}{1e6 * seconds / images:9.0f} elapsed{1e6 * busy / images:9.0f} CPU")
+        seconds, busy = (1e6 * statistics.median(times[name]) / images for times in (elapsed, cpu))
+        print(f"{name:26}{seconds:9.0f} elapsed{busy:9.0f} CPU")
+        rows.append({"microseconds an image": name, "elapsed": f"{seconds:.0f}", "of CPU": f"{busy:.0f}"})
+    write_table(arguments.csv, rows)
     for part in ("augmentation", "whole loop"):
         ratio = statistics.median(cpu[f"{part}, one by one"]) / statistics.median(cpu[f"{part}, in batches"])
         print(f"{part}: {ratio:.2f} times as fast in batches (CPU time)")

@@ -15,13 +15,16 @@ import tempfile
 import time
 from pathlib import Path
 
+from measuring import write_table
+
 ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--csv", type=Path, help="file of the table")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as runs:
         program = [sys.executable, "-W", "ignore"]
         command = [*program, "-m", "pyg_bgformer"]
@@ -39,16 +42,20 @@ def main() -> None:
             "pyg-bgformer run, one batch": [*command, "run", *recipe, *short],
         }
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
-        for repeat in range(repeats + 1):
+        for repeat in range(given.repeats + 1):
             for name, arguments in commands.items():
                 seconds = measured(arguments)
                 if repeat:
                     times[name].append(seconds)
     bare = [statistics.median(values) for values in zip(*times["bare interpreter"], strict=True)]
     print(f"{'seconds above the bare interpreter':40}{'CPU':>8}{'elapsed':>9}")
+    rows = []
     for name, values in times.items():
-        cpu, elapsed = (statistics.median(column) for column in zip(*values, strict=True))
-        print(f"{name:40}{cpu - bare[0]:8.2f}{elapsed - bare[1]:9.2f}")
+        medians = (statistics.median(column) for column in zip(*values, strict=True))
+        cpu, elapsed = (f"{seconds - none:.2f}" for seconds, none in zip(medians, bare, strict=True))
+        print(f"{name:40}{cpu:>8}{elapsed:>9}")
+        rows.append({"seconds above the bare interpreter": f"`{name}`", "of CPU": cpu, "elapsed": elapsed})
+    write_table(given.csv, rows[1:])
 
 
 def measured(arguments: list[str]) -> tuple[float, float]:

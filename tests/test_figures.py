@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from benchmarks.page import with_tables
 from pyg_bgformer.report.tables import comparison_markdown
 
 ROOT = Path(__file__).parents[1]
@@ -91,3 +92,15 @@ def test_every_number_of_a_table_is_in_the_file_that_it_is_from(page, file, rows
         for number in filter(None, numbers):
             decimals = len(number.partition(".")[2])
             assert number in {f"{value:.{decimals}f}" for value in values}, (page.name, label, number)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_measured_tables_are_those_of_their_files(page):
+    text = page.read_text(encoding="utf-8")
+    assert with_tables(text) == text, "put the files into the pages with: python benchmarks/page.py"
+
+
+def test_every_measurement_on_a_cpu_is_on_a_page():
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for file in (ROOT / "benchmarks" / "results").glob("cpu-*.csv"):
+        assert f"<!-- table: benchmarks/results/{file.name} -->" in text
