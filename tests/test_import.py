@@ -41,6 +41,16 @@ def test_the_layers_load_torch_and_torch_geometric_alone():
     assert not {module.split(".")[0] for module in modules - before} & HEAVY
 
 
+def test_the_help_of_a_run_does_not_load_what_only_a_run_needs():
+    program = "from pyg_bgformer.cli.main import main\ntry: main(['run', '--help'])\nexcept SystemExit: pass"
+    modules = loaded(program)
+    assert "pyg_bgformer.config.recipe" in modules
+    assert not modules & {
+        *("lightning_fabric", "pytorch_metric_learning", "sklearn.decomposition"),
+        *("pyg_bgformer.engine.run", "pyg_bgformer.report.page"),
+    }
+
+
 @pytest.mark.parametrize("name", pyg_bgformer.__all__)
 def test_every_public_name_is_there(name: str):
     assert getattr(pyg_bgformer, name)

@@ -10,13 +10,9 @@ from pyg_bgformer.config.arguments import Parser
 from pyg_bgformer.config.recipe import read_config, say_on_stderr
 from pyg_bgformer.config.schema import Config
 from pyg_bgformer.engine.extension import resumed_config
-from pyg_bgformer.engine.launch import is_follower
-from pyg_bgformer.engine.progress import Silent
-from pyg_bgformer.engine.run import run
+from pyg_bgformer.engine.progress import Display, Silent
+from pyg_bgformer.engine.started import is_follower
 from pyg_bgformer.errors import InputError, Interrupted
-from pyg_bgformer.report.events import log_result
-from pyg_bgformer.report.page import run_pictures, write_run_page
-from pyg_bgformer.report.progress import Display
 from pyg_bgformer.runs.folder import RunFolder
 
 DEFAULT_RECIPE = "glyphs/bgformer"
@@ -60,7 +56,11 @@ def main(arguments: Sequence[str]) -> int:
     if given.print_config:
         print(yaml.safe_dump(config.as_dict(), sort_keys=False), end="")
         return 0
-    display = Display(verbose=given.verbose)
+    # Imported here, so that --help, --print_config and errors in a recipe do not wait for what a run needs.
+    from pyg_bgformer.engine.run import run
+    from pyg_bgformer.report import progress
+
+    display = progress.Display(verbose=given.verbose)
     try:
         folder = run(config, display, resume)
     except Interrupted as stop:
@@ -80,6 +80,9 @@ def speak_once() -> None:
 
 def report(folder: RunFolder, config: Config, display: Display) -> None:
     """Writes the scores of a finished run to TensorBoard, and its page."""
+    from pyg_bgformer.report.events import log_result
+    from pyg_bgformer.report.page import run_pictures, write_run_page
+
     page = folder.embeddings.exists() if config.report.page is None else config.report.page
     if not page:
         log_result(folder)

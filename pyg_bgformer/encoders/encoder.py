@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Literal, Self, get_args
 
 import torch
-from sklearn.decomposition import PCA
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -145,6 +144,8 @@ class Encoder(nn.Module):
                 f"training images of {outputs.size(1)} channels"
             )
         # In float64, because the covariance squares rounding errors.
+        from sklearn.decomposition import PCA  # slow to import
+
         pca = PCA(components, svd_solver="covariance_eigh").fit(outputs.double().cpu().numpy())
         weight = torch.from_numpy(pca.components_).to(self.reduction.weight)
         self.reduction.weight.copy_(weight)

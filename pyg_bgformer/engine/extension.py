@@ -7,7 +7,7 @@ import yaml
 
 from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.config.schema import Config
-from pyg_bgformer.engine.launch import started_outside
+from pyg_bgformer.engine.started import started_outside
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.runs.diff import differing
 from pyg_bgformer.runs.folder import RunFolder

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -16,6 +16,7 @@ from torch import nn
 
 from pyg_bgformer.config.schema import TrainConfig
 from pyg_bgformer.engine.processes import ALONE, Processes
+from pyg_bgformer.engine.started import started_outside
 from pyg_bgformer.errors import InputError
 
 PATIENCE = timedelta(days=1)
@@ -54,50 +55,6 @@ class Replicated(DDPStrategy):
     def _configure_launcher(self) -> None:
         assert self.cluster_environment is not None
         self._launcher = Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
-
-
-class Started(NamedTuple):
-    """Processes that another program has started.
-
-    Attributes:
-        number: Number of processes.
-        nodes: Number of machines.
-        program: Name of the program.
-    """
-
-    number: int
-    nodes: int
-    program: str
-
-
-def started_outside() -> Started | None:
-    """Returns the processes that torchrun or Slurm has started; :obj:`None` if this is the only process.
-
-    Raises:
-        InputError: If environment variables name several processes, but no known program has started them.
-    """
-    environment = os.environ
-    if torch.distributed.is_torchelastic_launched():
-        number = int(environment["WORLD_SIZE"])
-        started = Started(number, number // int(environment["LOCAL_WORLD_SIZE"]), "torchrun")
-    elif "LOCAL_RANK" in environment:  # started by Fabric, or in the same way
-        return None
-    else:
-        number = int(environment.get("SLURM_STEP_NUM_TASKS", "1"))
-        started = Started(number, int(environment.get("SLURM_STEP_NUM_NODES", "1")), "srun")
-        for name in ("WORLD_SIZE", "SLURM_NTASKS"):
-            if environment.get(name, "1") not in ("1", str(number)):
-                raise InputError(
-                    f"{name} is {environment[name]}, but there is only one process; start the run with torchrun or "
-                    f"srun, or unset {name}"
-                )
-    return started if started.number > 1 else None
-
-
-def is_follower() -> bool:
-    """Returns whether another process is the first one of the run, according to environment variables."""
-    by_slurm = ["SLURM_PROCID"] if os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1" else []
-    return any(os.environ.get(name, "0") != "0" for name in ("LOCAL_RANK", "RANK", "NODE_RANK", *by_slurm))
 
 
 def processes_asked(train: TrainConfig) -> tuple[int, int]:

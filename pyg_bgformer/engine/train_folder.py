@@ -17,10 +17,10 @@ from pyg_bgformer.data.decoding import decoded, get_mode
 from pyg_bgformer.deploy.embedding_model import model_folder
 from pyg_bgformer.encoders import build_encoder
 from pyg_bgformer.encoders.description import read_description
-from pyg_bgformer.engine.launch import is_follower
 from pyg_bgformer.engine.progress import Display, Silent
 from pyg_bgformer.engine.run import run
 from pyg_bgformer.engine.setup import build_dataset
+from pyg_bgformer.engine.started import is_follower
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.runs.folder import RunFolder
 

@@ -9,7 +9,6 @@ from torch import nn
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.geometry import Geometry, Sphere
 from pyg_bgformer.losses.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyLoss
-from pyg_bgformer.losses.metric_learning import metric_learning_loss, metric_learning_options
 from pyg_bgformer.losses.n_pair import NPairLoss
 from pyg_bgformer.losses.pairwise_cross_entropy import PairwiseCrossEntropyLoss
 from pyg_bgformer.losses.registry import LOSSES
@@ -36,6 +35,9 @@ def loss_options(name: str) -> dict[str, Option]:
     """
     if name in LOSSES:
         return signature_options(LOSSES.find(name), given=("geometry", "num_classes", "embedding_dim"))
+    # Imported here, because our own losses do not need the library, which takes a second to import.
+    from pyg_bgformer.losses.metric_learning import metric_learning_options
+
     return metric_learning_options(name)
 
 
@@ -61,4 +63,6 @@ def build_loss(
         return loss(**{key: value for key, value in given.items() if key in wanted}, **options)
     if not isinstance(geometry, Sphere):
         raise InputError(f"loss {name} compares embeddings on the sphere; found geometry {geometry}")
+    from pyg_bgformer.losses.metric_learning import metric_learning_loss
+
     return metric_learning_loss(name, options, num_classes=num_classes, embedding_dim=embedding_dim)

@@ -16,3 +16,15 @@ def display(tmp_path):
     """Writes to ``screen.txt`` in the test's folder."""
     with (tmp_path / "screen.txt").open("w") as screen:
         yield Display(Console(file=screen, width=100))
+
+
+@pytest.fixture(params=["torchrun", "srun"])
+def outside(request, monkeypatch):
+    """The environment of one of four processes on two machines."""
+    if request.param == "torchrun":
+        values = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+    else:
+        values = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2", "SLURM_NTASKS": "4"}
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    return request.param

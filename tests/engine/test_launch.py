@@ -4,14 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pyg_bgformer.engine.launch import (
-    Launcher,
-    Replicated,
-    build_fabric,
-    is_follower,
-    processes_asked,
-    started_outside,
-)
+from pyg_bgformer.engine.launch import Launcher, Replicated, build_fabric, processes_asked
 from pyg_bgformer.errors import InputError
 
 
@@ -37,23 +30,7 @@ def test_the_recipe_says_how_many_processes_start(tiny):
     assert build_fabric(several, alone=True).world_size == build_fabric(train).world_size == 1
 
 
-@pytest.fixture(params=["torchrun", "srun"])
-def outside(request, monkeypatch):
-    """The environment of one of four processes on two machines."""
-    if request.param == "torchrun":
-        values = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "0"}
-    else:
-        values = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2", "SLURM_NTASKS": "4"}
-    for name, value in values.items():
-        monkeypatch.setenv(name, value)
-    return request.param
-
-
-def test_processes_that_torchrun_or_slurm_has_started_are_taken(tiny, outside, monkeypatch):
-    assert started_outside() == (4, 2, outside)
-    assert not is_follower()
-    monkeypatch.setenv("RANK" if outside == "torchrun" else "SLURM_PROCID", "3")
-    assert is_follower()
+def test_processes_that_torchrun_or_slurm_has_started_are_taken(tiny, outside):
     assert processes_asked(tiny.train) == processes_asked(replace(tiny.train, devices=2, nodes=2)) == (2, 2)
     with pytest.raises(
         InputError, match=rf"devices x train.nodes is 3 x 1, but {outside} started 4 processes"
@@ -73,7 +50,6 @@ def test_one_process_that_is_told_of_several_is_refused(tiny, monkeypatch, name)
 def test_one_task_of_slurm_may_start_further_processes_itself(tiny, monkeypatch):
     for name in ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"):
         monkeypatch.setenv(name, "1")
-    assert started_outside() is None
     assert processes_asked(replace(tiny.train, devices=2)) == (2, 1)
 
 
