@@ -22,7 +22,7 @@ from pyg_bgformer.cli.main import COMMANDS, main
         (["run", "--seed", "-1"], ["seed", "-1"]),
         (["run", "--train.device", "cpu", "--train.precision", "16-mixed"], ["16-mixed", "bf16-mixed"]),
         (["run", "--encoder.name", "resnet50"], ["resnet50", "torchvision/"]),
-        (["verify"], ["dataset", "verify --help"]),
+        (["verify"], ["DATASET", "verify --help"]),
         (["verify", "cub"], ["'cub'", "'cub200'"]),
         (["verify", "cub200", "--root", "nowhere"], ["nowhere"]),
         (["verify", "digits", "--rot", "x"], ["--rot"]),

@@ -46,7 +46,7 @@ def test_a_page_has_a_picture_of_each_and_needs_no_file(index, photos, tmp_path,
     assert page.open == []
     assert len(page.images) == 8
     assert all(image["src"].startswith("data:image/webp;base64,") for image in page.images)
-    assert "red/0.png" in page.text
+    assert "red/ 0.png" in page.text
     assert "1.000" in page.text
 
 

@@ -86,9 +86,9 @@ def test_what_cannot_be_extended_is_one_line(tmp_path):
         run(resumed_config(folder), Silent(), folder)
     with pytest.raises(InputError, match=r"has no checkpoint\.pt, which a run only keeps"):
         run(resumed_config(folder, ["--train.epochs", "2"]), Silent(), folder)
-    with pytest.raises(InputError, match=r"no other setting.*found train\.lr"):
+    with pytest.raises(InputError, match=r"takes no settings except .*found train\.lr"):
         resumed_config(folder, ["--train.lr", "1"])
     assert folder.state == "finished"
     pending = RunFolder.create(tmp_path / "pending", config.as_dict())
-    with pytest.raises(InputError, match=r"is not finished: first resume it without --train\.epochs"):
+    with pytest.raises(InputError, match=r"is not finished; first resume it without --train\.epochs"):
         resumed_config(pending, ["--train.epochs", "5"])

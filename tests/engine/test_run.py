@@ -156,7 +156,7 @@ def test_a_run_whose_embeddings_depend_on_their_batch_fails(tiny, display, monke
         return points + 0.01 * points.mean(dim=0)
 
     monkeypatch.setattr(Plain, "embed", embed)
-    with pytest.raises(RunError, match=r"changes by .* of its norm with the batch"):
+    with pytest.raises(RunError, match=r"changes by .* of its norm with its batch"):
         run(replace(tiny, method=replace(tiny.method, name="plain", options={})), display)
 
 

@@ -78,7 +78,7 @@ def test_without_the_library_nothing_is_started(monkeypatch, tmp_path, capsys):
     assert main(["run", "--config", "digits/plain", "--report.wandb", "x", "--runs", str(tmp_path)]) == 2
     printed = capsys.readouterr()
     assert printed.err == (
-        "error: report.wandb needs Weights & Biases: pip install wandb, or leave report.wandb out\n"
+        "error: report.wandb needs Weights & Biases: pip install wandb, or set report.wandb to null\n"
     )
     assert list(tmp_path.iterdir()) == []
 

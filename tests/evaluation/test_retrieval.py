@@ -262,8 +262,8 @@ def test_inputs_are_left_alone():
         ({"labels": ["a", "b", "a"]}, "labels: found strings"),
         ({"ks": (0, 1)}, "ks: found"),
         ({"block": 0}, "block: found 0"),
-        ({"gallery": torch.ones(2, 2)}, "gallery_labels: not given"),
-        ({"gallery_labels": [0]}, "gallery: not given"),
+        ({"gallery": torch.ones(2, 2)}, "gallery_labels is missing"),
+        ({"gallery_labels": [0]}, "gallery is missing"),
         ({"gallery": torch.ones(2, 2), "gallery_labels": [0]}, r"gallery_labels: found shape \(1,\)"),
     ],
 )

@@ -146,7 +146,7 @@ def test_what_makes_scores_special_is_said():
     result = the_result(origin={"dataset_partial": True}, last={"embedding": last})
     page = Page(run_page(result, HISTORY, "config.yaml"))
     assert "partial copy of the dataset: not comparable" in page.text
-    assert "gap to the last epoch +10.0" in page.text
+    assert "differs from the last epoch by +10.0" in page.text
 
 
 def test_a_finished_run_has_its_page(own_run):

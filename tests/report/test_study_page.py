@@ -30,7 +30,7 @@ def test_a_study_has_its_table_its_figure_and_galleries_of_the_same_queries(stud
     assert queries == 4 + 3 + 2
     assert hits == queries * 8 * 2
     assert "1 of 3 runs are not finished" in page.text
-    assert "chosen by plain, seed 0" in page.text
+    assert "ones of plain with seed 0" in page.text
     assert page.text.count("MAP@R") >= 1
 
 

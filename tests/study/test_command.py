@@ -72,7 +72,7 @@ def test_another_study_in_the_same_folders_is_refused_before_anything_runs(
 ):
     carry_out(study, tmp_path / "runs", display)
     other = read_study(write({**content, "common": {**content["common"], "train.lr": 0.5}}))
-    with pytest.raises(InputError, match=r"train\.lr: 0\.0003, but the study asks for 0\.5"):
+    with pytest.raises(InputError, match=r"train\.lr: 0\.0003, expected 0\.5 as in the study"):
         carry_out(other, tmp_path / "runs", display)
     assert len(asked) == 4
 
@@ -93,7 +93,7 @@ def test_a_failed_run_leaves_no_tables(study, monkeypatch, tmp_path, display):
     monkeypatch.setattr(command, "execute", lambda *_: [failure])
     assert not carry_out(study, tmp_path / "runs", display)
     assert re.search(r"'plain' seed 0 failed \(.*log.txt\): error: it broke", display.text())
-    assert "1 failed: no table is written" in display.text()
+    assert "1 failed; no table is written" in display.text()
     assert not (tmp_path / "results").exists()
 
 

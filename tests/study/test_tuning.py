@@ -127,9 +127,9 @@ def test_trials_of_another_recipe_or_space_are_refused_and_more_of_the_same_are_
     for changes, words in (
         (
             {"common": {**content["common"], "train.weight_decay": 0.5}},
-            "recipe.train.weight_decay: 0.01, but",
+            "recipe.train.weight_decay: 0.01, expected",
         ),
-        ({"tune": {**content["tune"], "folds": 5}}, "budget.folds: 2, but the study asks for 5"),
+        ({"tune": {**content["tune"], "folds": 5}}, "budget.folds: 2, expected 5 as in the study"),
         ({"tune": {"trials": 4, "space": {"train.lr": {"log": [1e-4, 1e-2]}}}}, "space.train.lr.log"),
     ):
         study = read_study(write({**content, **changes}))
