@@ -1,8 +1,11 @@
 """Training on small images: augmentation one by one and in batches, and its share of a training step.
 
 The times per image are: the data path alone (read from the cache, augment, collate), the training step of conv4
-alone on a loaded batch, and both. They take turns in one process. CPU time is also printed, because it depends
-less on other work of the machine.
+alone on a loaded batch, in float32 and in bfloat16, and both. They take turns in one process. CPU time is also
+printed, because it depends less on other work of the machine.
+
+The last lines show what bounds the step: the time that its products alone would take at the machine's rate. That
+rate is measured on a large matrix product.
 
 Run it from the repository's root: ``PYTHONPATH=. python benchmarks/small_images.py --dataset omniglot``
 """
@@ -17,9 +20,12 @@ from pathlib import Path
 import torch
 from measuring import write_table
 from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
 
 from pyg_bgformer.data import ImageCache, ImageSamples, load_dataset, samples, train_transform
 from pyg_bgformer.encoders import build_encoder
+
+STEP = "conv4 step alone"
 
 
 def main() -> None:
@@ -52,9 +58,11 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
     plan = [[(position, 7919 * position) for position in batch] for batch in draws]
     kept = next(iter(DataLoader(train, batch_sampler=plan)))[0]
 
-    def train_on(images: torch.Tensor) -> None:
+    def train_on(images: torch.Tensor, precision: torch.dtype = torch.float32) -> None:
         optimizer.zero_grad()
-        encoder(images).square().sum().backward()
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            embeddings = encoder(images)
+        embeddings.float().square().sum().backward()
         optimizer.step()
 
     def epoch(largest: int, step: Callable[[torch.Tensor], None]) -> None:
@@ -65,9 +73,13 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
     sides: dict[str, Callable[[], None]] = {
         "augmentation, one by one": lambda: epoch(0, lambda _: None),
         "augmentation, in batches": lambda: epoch(arguments.image_size, lambda _: None),
-        "conv4 step alone": lambda: [train_on(kept) for _ in plan],
+        STEP: lambda: [train_on(kept) for _ in plan],
+        "conv4 step, bfloat16": lambda: [train_on(kept, torch.bfloat16) for _ in plan],
         "whole loop, one by one": lambda: epoch(0, train_on),
         "whole loop, in batches": lambda: epoch(arguments.image_size, train_on),
+        "whole loop, bfloat16": lambda: epoch(
+            arguments.image_size, lambda images: train_on(images, torch.bfloat16)
+        ),
     }
     cpu: dict[str, list[float]] = {name: [] for name in sides}
     elapsed: dict[str, list[float]] = {name: [] for name in sides}
@@ -87,9 +99,34 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
         print(f"{name:26}{seconds:9.0f} elapsed{busy:9.0f} CPU")
         rows.append({"microseconds an image": name, "elapsed": f"{seconds:.0f}", "of CPU": f"{busy:.0f}"})
     write_table(arguments.csv, rows)
-    for part in ("augmentation", "whole loop"):
-        ratio = statistics.median(cpu[f"{part}, one by one"]) / statistics.median(cpu[f"{part}, in batches"])
-        print(f"{part}: {ratio:.2f} times as fast in batches (CPU time)")
+    for name, part in (
+        ("augmentation, in batches", "augmentation"),
+        ("whole loop, in batches", "whole loop"),
+        ("whole loop, bfloat16", "whole loop"),
+    ):
+        ratio = statistics.median(cpu[f"{part}, one by one"]) / statistics.median(cpu[name])
+        print(f"{name}: {ratio:.2f} times as fast as one by one (CPU time)")
+    with FlopCounterMode(display=False) as counter:
+        train_on(kept)
+    step = 1e6 * statistics.median(cpu[STEP]) / images
+    for precision in (torch.float32, torch.bfloat16):
+        rate = product_rate(precision)
+        products = 1e6 * counter.get_total_flops() / len(kept) / rate
+        print(
+            f"products of a step in {precision}, at {rate / 1e9:.0f} GFLOP/s: {products:.0f} microseconds, "
+            f"{products / step:.0%} of the float32 step"
+        )
+
+
+def product_rate(precision: torch.dtype, size: int = 1024, repeats: int = 9) -> float:
+    """Operations per second of CPU time of a large matrix product, the best of the repeats."""
+    a, b = torch.rand(2, size, size).to(precision)
+    seconds = []
+    for _ in range(repeats):
+        started = time.process_time()
+        a @ b
+        seconds.append(time.process_time() - started)
+    return 2 * size**3 / min(seconds)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Bicubic resizing of many windows at once by two matrix products, with the results of torch's kernel for uint8."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -61,17 +63,21 @@ def bicubic_weights(sizes: Tensor, size: int, largest: int) -> Tensor:
     Returns:
         Float32 ``(*sizes.shape, size, largest)``, 0 beyond the end of a line.
     """
-    lengths = sizes[..., None, None].double()
-    scale = lengths / size
-    centres = scale * (torch.arange(size, device=sizes.device).double() + 0.5)[:, None]
-    places = torch.arange(largest, device=sizes.device)
-    distances = ((places - centres).add_(0.5) * scale.clamp(min=1).reciprocal_()).abs_()
+    scale = sizes[..., None].double() / size
+    centres = scale * (torch.arange(size, device=sizes.device).double() + 0.5)
+    reach = scale.clamp(min=1)
+    first = (centres - 2 * reach + 0.5).floor_().clamp_(min=0)
+    taps = math.ceil(4 * max(largest / size, 1)) + 2
+    places = first[..., None] + torch.arange(taps, device=sizes.device)  # (*sizes.shape, size, taps)
+    distances = ((places - centres[..., None]).add_(0.5) * reach.reciprocal_()[..., None]).abs_()
     near = ((1.5 * distances - 2.5) * distances).mul_(distances).add_(1)
     far = ((-0.5 * distances + 2.5) * distances - 4).mul_(distances).add_(2)
-    weights = near.where(distances < 1, far).masked_fill_((distances >= 2) | (places >= lengths), 0)
+    outside = (distances >= 2) | (places >= sizes[..., None, None])
+    weights = near.where(distances < 1, far).masked_fill_(outside, 0)
     weights /= weights.sum(-1, keepdim=True)
     # As many bits as a signed 16-bit number has for the largest weight of the line.
     bits = (32767.5 / weights.amax((-2, -1), keepdim=True)).log2_().ceil_().sub_(1).clamp_(max=FINEST)
     steps = bits.exp2_()
-    rounded = weights.abs().mul_(steps).add_(0.5).floor_().copysign_(weights)
-    return (rounded / steps).float()
+    rounded = weights.abs().mul_(steps).add_(0.5).floor_().copysign_(weights) / steps
+    lines = rounded.new_zeros(*sizes.shape, size, largest + taps, dtype=torch.float32)
+    return lines.scatter_(-1, places.long(), rounded.float())[..., :largest]
