@@ -29,6 +29,7 @@ from PIL import Image, ImageOps
 from pyg_bgformer.cli.main import main as pyg_bgformer
 from pyg_bgformer.data import DATASETS
 from pyg_bgformer.deploy.image_index import ImageIndex
+from pyg_bgformer.report.study_page import WORST
 from tests.browser import FLAGS, NAMES, find_browser
 
 ROOT = Path(__file__).parents[1]
@@ -249,7 +250,7 @@ def take_pictures(pages: dict[str, str], out: Path) -> None:
         "search": [View(search, script=drop)],
         "search_phone": [View(search, PHONE, script=drop), View(found, PHONE, dark=True)],
         "study": [View(study)],
-        "study_gallery": [View(study, dark=True, at="#gallery")],
+        "study_gallery": [View(study, dark=True, at=f":nth-child({WORST + 1} of .asked-of-all)")],
     }
     with tempfile.TemporaryDirectory() as profile:
         browser = Browser(Path(profile))

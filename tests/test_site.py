@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.slow  # 94 seconds on two cores
+@pytest.mark.slow  # 94 seconds on a busy machine, 37 of CPU time
 def test_the_site_is_built_without_a_warning_and_asks_no_other_host(tmp_path):
     for name in ("sphinx", "furo", "myst_parser"):
         pytest.importorskip(name, reason=f"{name} is not installed: pip install -e '.[docs]'")

@@ -120,7 +120,10 @@ def study_page(
         table={
             "head": list(table.columns),
             "body": [
-                [{"text": text.strip("*"), "bold": text.startswith("**")} for text in map(str, row)]
+                [
+                    cell(str(text), str(name).endswith(" difference"))
+                    for name, text in zip(table, row, strict=True)
+                ]
                 for row in table.itertuples(index=False, name=None)
             ],
         },
@@ -131,6 +134,17 @@ def study_page(
         missing=None if queries else missing,
         columns=NEIGHBOURS,
     )
+
+
+def cell(text: str, is_difference: bool) -> dict[str, str | bool]:
+    """Returns a cell of a Markdown table for the template: its text, whether it is bold, and the p-value apart.
+
+    Args:
+        text: The cell, for example ``**-2.3 ± 2.0** (p = 0.040)``.
+        is_difference: Whether it is a difference; other cells stay as they are.
+    """
+    value, _, p = text.replace("**", "").partition(" (") if is_difference else (text, "", "")
+    return {"text": value, "bold": is_difference and text.startswith("**"), "p": p.removesuffix(")")}
 
 
 def same_seed_images(

@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from pyg_bgformer.errors import InputError
-from pyg_bgformer.report.study_page import row_runs, study_page, write_study_page
+from pyg_bgformer.report.study_page import cell, row_runs, study_page, write_study_page
 from tests.report.html_page import Page
 
 
@@ -60,3 +60,9 @@ def test_a_folder_without_runs_is_no_study(tmp_path, name):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=f"{name} is neither a run nor a study"):
         write_study_page(tmp_path / name)
+
+
+def test_a_bold_difference_has_no_stars_and_its_p_value_apart():
+    assert cell("**-2.3 ± 2.0** (p = 0.040)", True) == {"text": "-2.3 ± 2.0", "bold": True, "p": "p = 0.040"}
+    assert cell("+0.3", True) == {"text": "+0.3", "bold": False, "p": ""}
+    assert cell("BGFormer (dual)", False) == {"text": "BGFormer (dual)", "bold": False, "p": ""}
