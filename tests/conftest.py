@@ -6,9 +6,18 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.digits import quarter_of_the_digits
+
 # The same examples in every run, and no time limit for one: a busy machine must not fail a test.
 settings.register_profile("suite", deadline=None, derandomize=True, database=None)
 settings.load_profile("suite")
+
+
+@pytest.fixture(scope="module")
+def few_digits():
+    """A quarter of the digits instead of all; their counts by split."""
+    with quarter_of_the_digits() as counts:
+        yield counts
 
 
 @pytest.fixture(scope="session")

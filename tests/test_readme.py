@@ -27,13 +27,14 @@ def test_files_that_pages_link_to_are_there(page):
 
 
 def test_recipes_and_keys_in_commands_exist():
+    recipes = [read_config(["--method.name", method]).as_dict() for method in METHODS]
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for recipe in re.findall(r"--config (\w+/\w+)", text):
             assert find_recipe(recipe).is_file()
         for key in re.findall(r"--((?:data|train|method|encoder|sampler|evaluation)\.\w+)", text):
             section, _, name = key.partition(".")
-            recipes = [read_config(["--method.name", method]).as_dict() for method in METHODS]
+
             assert any(name in recipe[section] for recipe in recipes), key
 
 

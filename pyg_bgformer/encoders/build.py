@@ -63,7 +63,8 @@ def build_encoder(
         name: A name of :data:`ENCODERS` (``"conv4"``), ``"torchvision/<model>"`` or ``"timm/<model>"`` with or
             without a ``.<tag>``.
         weights: A tag (``"IMAGENET1K_V1"``; ``"pretrained"`` for the tag in a timm name), a file of weights with
-            the keys of torchvision or timm, or the folder of an earlier run. Without it the weights are random.
+            the keys of torchvision or timm, or the folder of an earlier run. Without it the weights are random,
+            even if the name has a tag.
         pooling: ``"average"``, ``"max"`` or ``"avgmax"`` (the sum of both) over the feature map. Vision
             transformers return their class token instead, and accept only the default.
         embedding_dim: Size of the embeddings.

@@ -1,3 +1,4 @@
+import functools
 import shutil
 
 import pytest
@@ -7,14 +8,29 @@ from pyg_bgformer.cli.main import main
 from pyg_bgformer.runs.folder import RunFolder
 from tests.report.finished import finished
 
-KEPT = ["--train.epochs=1", "--train.keep_checkpoint=true"]
+pytestmark = pytest.mark.usefixtures("few_digits")
+
+SHORT = ["--train.epochs=1", "--train.keep_checkpoint=true", "--evaluation.clustering=false"]
+
+
+@pytest.fixture(scope="module")
+def run_of(few_digits, tmp_path_factory):
+    """Returns the folder of a run of a method; tests leave it as it is."""
+
+    @functools.cache
+    def run(method):
+        losses = {"intra_batch": "label_smoothed_cross_entropy", "gca_hng": "n_pair"}
+        loss = losses.get(method, "pairwise_cross_entropy")
+        return finished(
+            tmp_path_factory.mktemp(method), f"--method.name={method}", f"--loss.name={loss}", *SHORT
+        )
+
+    return run
 
 
 @pytest.mark.parametrize("method", ["bgformer", "dybgr", "batchformer", "intra_batch", "gca_hng"])
-def test_graph_draws_a_batch_of_every_method_with_a_graph(method, tmp_path, capsys):
-    losses = {"intra_batch": "label_smoothed_cross_entropy", "gca_hng": "n_pair"}
-    loss = losses.get(method, "pairwise_cross_entropy")
-    run = finished(tmp_path, f"--method.name={method}", f"--loss.name={loss}", *KEPT)
+def test_graph_draws_a_batch_of_every_method_with_a_graph(method, run_of, capsys):
+    run = run_of(method)
     assert main(["graph", str(run), "--batch", "2"]) == 0
     svg, png = run.path / "graph-batch2.svg", run.path / "graph-batch2.png"
     assert capsys.readouterr().out == f"{svg}\n{png}\n"
@@ -24,8 +40,8 @@ def test_graph_draws_a_batch_of_every_method_with_a_graph(method, tmp_path, caps
     assert min(Image.open(png).size) > 1000
 
 
-def test_mistakes_are_one_line(tmp_path, capsys):
-    run = finished(tmp_path, "--train.epochs=1")
+def test_mistakes_are_one_line(run_of, tmp_path, capsys):
+    run = run_of("plain")
     unfinished = RunFolder(shutil.copytree(run.path, tmp_path / "unfinished"))
     unfinished.result.unlink()
     for arguments, words in [
@@ -41,7 +57,7 @@ def test_mistakes_are_one_line(tmp_path, capsys):
         assert printed.err.count("\n") == 1
 
 
-def test_files_that_cannot_be_written(tmp_path, capsys):
-    run = finished(tmp_path, "--method.name=bgformer", "--train.epochs=1")
+def test_files_that_cannot_be_written(run_of, tmp_path, capsys):
+    run = run_of("bgformer")
     assert main(["graph", str(run), "--out", str(tmp_path / "no" / "graph")]) == 2
     assert "graph.svg cannot be written: No such file or directory" in capsys.readouterr().err

@@ -7,9 +7,11 @@ from pyg_bgformer.runs.folder import RunFolder
 from tests.report.finished import finished
 from tests.report.html_page import Page
 
+pytestmark = pytest.mark.usefixtures("few_digits")
+
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(few_digits, tmp_path_factory):
     """A finished run of a method with a graph."""
     return finished(tmp_path_factory.mktemp("runs"), "--method.name=bgformer")
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import yaml
@@ -25,8 +27,17 @@ def recipes_of(dataset):
     return {recipe.stem: recipe for recipe in RECIPES if recipe.parent.name == dataset}
 
 
+SMALLER = {
+    "timm/vit_small_patch16_224": "timm/vit_tiny_patch16_224",
+    "timm/vit_base_patch16_224": "timm/vit_tiny_patch16_224",
+    "torchvision/resnet50": "torchvision/resnet18",
+}
+"""Encoders of the benchmarks, and one of the same kind that takes a step in a second."""
+
+
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_recipes_are_what_their_place_says_and_build_their_parts(dataset):
+    encoders = {}
     for name, recipe in recipes_of(dataset).items():
         config = read_config(["--config", f"{dataset}/{name}", "--encoder.weights", "null"])
         assert config.data.name == dataset.removesuffix("_cpu")
@@ -35,7 +46,9 @@ def test_recipes_are_what_their_place_says_and_build_their_parts(dataset):
             assert config.sampler.options["classes"] <= BENCHMARKS.get(dataset, 964)  # Omniglot's
         assert all(0 < epoch < config.train.epochs for epoch in config.train.milestones)
         with torch.device("meta"):  # shapes alone: without memory and time
-            method = build_method(config, num_classes=BENCHMARKS.get(dataset, 100))
+            built = encoders.get(str(config.encoder))
+            method = build_method(config, BENCHMARKS.get(dataset, 100), built)
+            encoders[str(config.encoder)] = method.encoder
             optimizer = build_optimizer(method, config.train)
         assert isinstance(method, METHODS.find(config.method.name))
         assert len(optimizer.param_groups) >= 2
@@ -69,6 +82,7 @@ def test_other_recipes_of_a_dataset_differ_in_the_method_alone(dataset):
 @pytest.mark.parametrize("name", [*METHODS, *VARIANTS])
 def test_a_published_recipe_takes_a_step_that_moves_every_part(name):
     config = read_config(["--config", f"cub200/{name}", "--encoder.weights", "null", "--train.device", "cpu"])
+    config = replace(config, encoder=replace(config.encoder, name=SMALLER[config.encoder.name]))
     fabric = build_fabric(config.train)
     method = build_method(config, num_classes=6)
     _, optimizer = fabric.setup(method, build_optimizer(method, config.train))

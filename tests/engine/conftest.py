@@ -1,8 +1,22 @@
 import pytest
 from rich.console import Console
 
+from pyg_bgformer.engine.train_folder import train_folder
 from pyg_bgformer.report.progress import Display
+from tests.photos import QUICK, write_photos
 from tests.training import tiny_config
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """A folder of photos of six classes; tests leave it as it is."""
+    return write_photos(tmp_path_factory.mktemp("photos") / "photos", "abcdef")
+
+
+@pytest.fixture(scope="session")
+def trained(photos):
+    """The folder of a run on the photos; tests leave it as it is."""
+    return train_folder(photos, method="plain", settings=QUICK, out=photos.parent / "run")
 
 
 @pytest.fixture

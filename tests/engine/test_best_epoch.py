@@ -15,6 +15,8 @@ from pyg_bgformer.errors import Interrupted
 from pyg_bgformer.runs.folder import RunFolder
 from pyg_bgformer.runs.result import read_result
 
+pytestmark = pytest.mark.usefixtures("few_digits")
+
 
 @pytest.fixture
 def constant(tiny):
@@ -89,10 +91,9 @@ def _raise_keyboard_interrupt(*_):
     raise KeyboardInterrupt
 
 
-def test_other_protocols_test_once(tiny, display):
-    result = read_result(run(tiny, display))
-    assert (result.trained_epoch, result.last) == (2, None)
-    assert not is_tested(tiny.protocol, tiny.train.epochs, tiny.train.epochs)
+@pytest.mark.parametrize("name", ["final", "validation"])
+def test_other_protocols_test_no_epoch_of_the_training(name):
+    assert not is_tested(ProtocolConfig(name=name), 2, 2)
 
 
 def test_the_first_of_equally_good_epochs_is_the_best_and_without_a_test_there_is_none():

@@ -5,24 +5,12 @@ import pytest
 from pyg_bgformer import EmbeddingModel
 from pyg_bgformer.deploy.load_model import load_model
 from pyg_bgformer.engine.evaluate_model import evaluate_model
-from pyg_bgformer.engine.train_folder import train_folder
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.evaluation import evaluate
 from pyg_bgformer.runs.result import read_result
-from tests.photos import QUICK, write_photos
+from tests.photos import write_photos
 
 PLAIN = ("--data.workers=0",)
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    return write_photos(tmp_path_factory.mktemp("photos") / "photos", "abcdef")
-
-
-@pytest.fixture(scope="module")
-def trained(photos):
-    """A run's folder; tests leave it as it is."""
-    return train_folder(photos, method="plain", settings=QUICK, out=photos.parent / "run")
 
 
 def test_a_run_is_scored_on_its_own_data_as_the_run_did_it(trained, photos):

@@ -12,6 +12,8 @@ from pyg_bgformer.engine.trained import training_images
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.report.progress import Display
 
+pytestmark = pytest.mark.usefixtures("few_digits")
+
 CPU = torch.device("cpu")
 NORM = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
 

@@ -19,8 +19,7 @@ def interrupt_after(epoch, batch):
     return on_batch
 
 
-@pytest.mark.parametrize(("epoch", "batch"), [(0, 2), (0, 3), (1, 1)])
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(("epoch", "batch", "workers"), [(0, 2, 1), (0, 3, 0), (1, 1, 0)])
 def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(
     tiny, tmp_path, epoch, batch, workers
 ):

@@ -25,11 +25,13 @@ from pyg_bgformer.runs.folder import RunFolder
 from pyg_bgformer.runs.result import read_result
 from tests.training import Silent, tiny_config
 
+pytestmark = pytest.mark.usefixtures("few_digits")
+
 INTRA_BATCH = Path(__file__).parents[2] / "experiments" / "recipes" / "digits" / "intra_batch.yaml"
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
+def config(few_digits, tmp_path_factory):
     config = tiny_config(tmp_path_factory.mktemp("finished"))
     return replace(config, train=replace(config.train, keep_checkpoint=True))
 
@@ -87,9 +89,10 @@ def test_a_run_leaves_its_files_and_nothing_else(tiny, display, tmp_path):
     assert "MAP@R" in screen
 
 
-def test_the_result_says_where_it_comes_from(finished, config):
+def test_the_result_says_where_it_comes_from(finished, config, few_digits):
     result = read_result(finished)
     assert (result.seed, result.protocol) == (config.seed, "final")
+    assert (result.trained_epoch, result.last) == (2, None)  # tested once
     assert result.config == config.as_dict() == finished.read_recipe()
     assert not result.batch_dependent
     origin = result.provenance
@@ -101,7 +104,7 @@ def test_the_result_says_where_it_comes_from(finished, config):
         for feature in ("backbone", "embedding"):
             scores = when[feature]
             assert 0 < scores["map_at_r"] <= scores["r_precision"] <= scores["recall_at_8"] <= 1
-            assert (scores["queries"], scores["classes"]) == (896, 5)
+            assert (scores["queries"], scores["classes"]) == (few_digits["test"].images, 5)
 
 
 def test_the_deployed_encoder_is_the_trained_one(finished):
@@ -250,11 +253,13 @@ def test_queries_are_compared_with_the_gallery_where_there_is_one(display, tmp_p
     assert len(pd.read_csv(folder.queries)) == len(test[::3])
 
 
-def test_intra_batch_as_published_with_chunks_redrawn_each_epoch_and_refinement(display, tmp_path):
+def test_intra_batch_as_published_with_chunks_redrawn_each_epoch_and_refinement(
+    display, tmp_path, few_digits
+):
     arguments = ["--config", str(INTRA_BATCH), "--runs", str(tmp_path), "--train.epochs", "2"]
     arguments += ["--sampler.name", "chunks", "--sampler.redraw", "true", "--train.optimizer", "radam"]
     arguments += ["--method.refinement", "k_reciprocal", "--evaluation.clustering", "false"]
     result = read_result(run(read_config(arguments), display))
     assert result.refined_features == ["refined"]
-    assert result.trained["refined"]["queries"] == 896
+    assert result.trained["refined"]["queries"] == few_digits["test"].images
     assert not result.batch_dependent  # what is deployed is still the encoder alone

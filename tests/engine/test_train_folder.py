@@ -10,17 +10,6 @@ from pyg_bgformer.runs.result import read_result
 from tests.photos import QUICK, write_photos
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    return write_photos(tmp_path_factory.mktemp("photos") / "photos", "abcdef")
-
-
-@pytest.fixture(scope="module")
-def trained(photos):
-    """A run's folder; tests leave it as it is."""
-    return train_folder(photos, method="plain", settings=QUICK, out=photos.parent / "run")
-
-
 def test_a_run_is_scored_on_held_out_classes_and_leaves_a_model(trained, photos):
     result = read_result(trained)
     assert (result.tested, result.trained["embedding"]["classes"]) == ("unseen classes", 2)

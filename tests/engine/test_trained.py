@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -15,16 +16,36 @@ from pyg_bgformer.errors import InputError
 from pyg_bgformer.evaluation import retrieval
 from pyg_bgformer.runs.folder import RunFolder
 from pyg_bgformer.runs.result import read_result
+from tests.training import Silent, tiny_config
+
+pytestmark = pytest.mark.usefixtures("few_digits")
 
 
-def keeping(config):
-    return replace(config, train=replace(config.train, keep_checkpoint=True))
+def kept_run(path, protocol):
+    """The configuration and the folder of a run that keeps its checkpoint."""
+    config = tiny_config(path)
+    config = replace(
+        config,
+        train=replace(config.train, keep_checkpoint=True),
+        protocol=ProtocolConfig(name=protocol),
+        evaluation=replace(config.evaluation, clustering=False),
+    )
+    return config, run(config, Silent())
+
+
+@pytest.fixture(scope="module")
+def final(few_digits, tmp_path_factory):
+    return kept_run(tmp_path_factory.mktemp("final"), "final")
+
+
+@pytest.fixture(scope="module")
+def literature(few_digits, tmp_path_factory):
+    return kept_run(tmp_path_factory.mktemp("literature"), "literature")
 
 
 @pytest.mark.parametrize("protocol", ["final", "literature"])
-def test_the_trained_method_gives_the_embeddings_that_were_tested(tiny, display, protocol):
-    config = keeping(replace(tiny, protocol=ProtocolConfig(name=protocol)))
-    folder = run(config, display)
+def test_the_trained_method_gives_the_embeddings_that_were_tested(protocol, request):
+    config, folder = request.getfixturevalue(protocol)
     dataset = build_dataset(config.data)
     before = torch.get_rng_state()
     method = load_trained(config, folder, dataset.counts()["train"].classes)
@@ -41,13 +62,14 @@ def test_the_trained_method_gives_the_embeddings_that_were_tested(tiny, display,
     assert retrieval(kept, extracted.labels).map_at_r == pytest.approx(scores["map_at_r"])
 
 
-def test_a_checkpoint_that_does_not_fit_is_named(tiny, display):
-    folder = run(keeping(tiny), display)
+def test_a_checkpoint_that_does_not_fit_is_named(final, tmp_path):
+    config, folder = final
     with pytest.raises(InputError, match=r"checkpoint.pt does not fit the recipe"):
-        load_trained(replace(tiny, method=tiny.method.changed(num_layers=2)), folder, 5)
-    folder.checkpoint.unlink()
+        load_trained(replace(config, method=config.method.changed(num_layers=2)), folder, 5)
+    without = RunFolder(shutil.copytree(folder.path, tmp_path / "run"))
+    without.checkpoint.unlink()
     with pytest.raises(InputError, match=r"train\.keep_checkpoint: true"):
-        load_trained(tiny, folder, 5)
+        load_trained(config, without, 5)
 
 
 def test_embeddings_of_a_gallery_are_kept_beside_the_queries(tmp_path):

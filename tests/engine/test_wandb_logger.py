@@ -12,6 +12,8 @@ from pyg_bgformer.runs.folder import RunFolder
 from pyg_bgformer.runs.result import read_result
 from tests.report.finished import finished
 
+pytestmark = pytest.mark.usefixtures("few_digits")
+
 
 class Stub(ModuleType):
     """Stands for the library, and keeps what is logged."""

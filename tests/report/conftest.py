@@ -4,7 +4,13 @@ import pandas as pd
 import pytest
 
 from pyg_bgformer.runs.folder import RunFolder
+from tests.digits import quarter_of_the_digits
 from tests.report.finished import finished
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few(few_digits):
+    """Runs of this folder are of few digits."""
 
 
 @pytest.fixture
@@ -44,13 +50,15 @@ def runs():
 def bgformer_run(tmp_path_factory):
     """A finished run that no test changes."""
     path = tmp_path_factory.mktemp("bgformer")
-    return finished(path, "--method.name", "bgformer", "--train.keep_checkpoint", "true")
+    with quarter_of_the_digits():
+        return finished(path, "--method.name", "bgformer", "--train.keep_checkpoint", "true")
 
 
 @pytest.fixture(scope="session")
 def plain_run(tmp_path_factory):
     """A finished run of a method without a graph, which no test changes."""
-    return finished(tmp_path_factory.mktemp("plain"))
+    with quarter_of_the_digits():
+        return finished(tmp_path_factory.mktemp("plain"))
 
 
 @pytest.fixture

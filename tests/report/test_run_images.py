@@ -57,12 +57,12 @@ def test_without_the_checkpoint_the_first_batch_alone_has_its_graph(own_run):
         TrainedRun(own_run).training_batch(1)
 
 
-def test_names_of_classes_and_test_images(plain_run):
+def test_names_of_classes_and_test_images(plain_run, few_digits):
     run = TrainedRun(plain_run)
     assert run.class_names == {number: str(number) for number in range(10)}
     images = run.embedded_images()
     assert set(images.labels) == {5, 6, 7, 8, 9}
-    assert len(images.embeddings) == len(images.rows) == 896
+    assert len(images.embeddings) == len(images.rows) == few_digits["test"].images
     assert images.query_picture(0).size == (8, 8)
 
 
