@@ -308,7 +308,7 @@ def test_the_card_says_how_to_use_the_model(tmp_path: Path) -> None:
         "| recall at 1 | 61.7 |",
         "| map at r | undefined |",
         "arxiv.org/abs/2211.10622",
-        "resized to 32 pixels",
+        "to 32 pixels on the shorter side",
     ):
         assert text in card, text
     assert "No licence has been chosen" in build().generate_model_card().content

@@ -44,7 +44,7 @@ def test_the_gradient_passes_where_the_values_do():
 
 
 def test_draws_that_cannot_be_cut_are_refused():
-    with pytest.raises(InputError, match=r"draws random numbers by aten\.randperm"), RowDraws(0, 2, 4):
+    with pytest.raises(InputError, match=r"draws random numbers with aten\.randperm"), RowDraws(0, 2, 4):
         torch.randperm(4)
 
 

@@ -27,7 +27,7 @@ def test_a_training_batch_is_the_same_each_time_and_differs_from_the_next(bgform
 
 @pytest.mark.parametrize("number", [-1, 3])
 def test_a_batch_that_the_epoch_does_not_have(bgformer_run, number):
-    with pytest.raises(InputError, match=f"batch {number}: expected 0 to 2"):
+    with pytest.raises(InputError, match=f"batch: found {number}, expected 0 to 2"):
         TrainedRun(bgformer_run).training_batch(number)
 
 
