@@ -103,6 +103,7 @@ class SearchService:
 
     def __init__(self, index: ImageIndex) -> None:
         self.index = index
+        self.html = files("pyg_bgformer.deploy").joinpath("pages/search.html").read_text(encoding="utf-8")
         self.computing = threading.Lock()
         # A photo of a few megabytes can take half a gigabyte when it is decoded.
         self.decoding = threading.BoundedSemaphore(available_cpus())
@@ -114,7 +115,7 @@ class SearchService:
 
     def page(self) -> str:
         """Returns the page for people."""
-        return files("pyg_bgformer.deploy").joinpath("pages/search.html").read_text(encoding="utf-8")
+        return self.html
 
     def health(self) -> dict[str, Any]:
         """Describes the index."""
