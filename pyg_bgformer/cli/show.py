@@ -14,7 +14,7 @@ from pyg_bgformer.runs.result import read_result
 EPILOG = """examples:
   pyg-bgformer show runs/digits-bgformer-seed0-...     writes report.html to that folder
   pyg-bgformer show runs/cub200-... --out page.html --map umap
-  pyg-bgformer show runs/methods-small                 a study: all its rows side by side"""
+  pyg-bgformer show runs/contest-glyphs                a study: all its rows side by side"""
 
 
 def main(arguments: Sequence[str]) -> int:

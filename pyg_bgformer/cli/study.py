@@ -12,10 +12,10 @@ from pyg_bgformer.study.definition import read_study
 EPILOG = """Any other setting, such as --data.root FOLDER, applies to all rows of the study.
 
 examples:
-  pyg-bgformer study experiments/studies/ablation.yaml --size small --jobs 2
-  pyg-bgformer study experiments/studies/ablation.yaml --size small --print     prints its progress and table
-  pyg-bgformer study experiments/studies/methods.yaml --size full --data.root /my/CUB_200_2011
-  pyg-bgformer study experiments/studies/methods.yaml --size full --submit slurm --slurm timeout_min=600"""
+  pyg-bgformer study experiments/studies/ablation.yaml --size glyphs --jobs 2
+  pyg-bgformer study experiments/studies/ablation.yaml --size glyphs --print    prints its progress and table
+  pyg-bgformer study experiments/studies/contest.yaml --size full --data.root /my/CUB_200_2011
+  pyg-bgformer study experiments/studies/contest.yaml --size full --submit slurm --slurm timeout_min=600"""
 
 
 def main(arguments: Sequence[str]) -> int:
