@@ -1,6 +1,6 @@
 """All measurements on a CPU that take minutes, one after another, and the tables of the pages.
 
-    python benchmarks/cpu.py                       # about 12 minutes on two idle cores
+    python benchmarks/cpu.py                       # about 14 minutes on two idle cores
     python benchmarks/cpu.py --only layers index   # some of them
 
 Each writes a file ``benchmarks/results/cpu-<name>.csv``. Not in here are those that take longer: ``index.py`` with
@@ -20,6 +20,7 @@ FOLDER = Path(__file__).parent
 MEASUREMENTS = {
     "layers": "layers.py --repeats 7",
     "methods": "methods.py --repeats 5 --encoder-images 8",
+    "freed-memory": "freed_memory.py",
     "evaluation": "evaluation.py --parts retrieval clustering --repeats 1",
     "evaluation-others": "evaluation.py --items 8000 --parts accuracy_calculator scikit_learn",
     "small-images": "small_images.py --dataset digits --threads 1",

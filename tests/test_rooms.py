@@ -10,7 +10,7 @@ import pyg_bgformer
 PACKAGE = Path(pyg_bgformer.__file__).parent
 ORDER = [
     ("errors",),
-    ("files", "precision", "ranges", "typed"),
+    ("files", "memory", "precision", "ranges", "typed"),
     ("registry",),
     ("graph", "geometry"),
     ("nn",),

@@ -9,6 +9,7 @@ from pyg_bgformer.deploy.load_model import load_model
 from pyg_bgformer.engine.interruption import interrupted_by_signal
 from pyg_bgformer.errors import Interrupted
 from pyg_bgformer.geometry import Sphere
+from pyg_bgformer.memory import keep_freed_memory
 from pyg_bgformer.report.progress import Display
 
 DESCRIPTION = """Writes the path and the vector of each image to a file.
@@ -26,6 +27,7 @@ EPILOG = """examples:
 
 def main(arguments: Sequence[str]) -> int:
     """Embeds images. Returns the exit code."""
+    keep_freed_memory()
     given = embed_parser().parse_intermixed_args(arguments)
     display = Display()
     model = load_model(given.model, weights=given.weights, image_size=given.image_size)

@@ -11,6 +11,7 @@ from pyg_bgformer.config.arguments import Parser, split_keys
 from pyg_bgformer.engine.evaluate_model import evaluate_model
 from pyg_bgformer.errors import InputError
 from pyg_bgformer.files import atomic_path
+from pyg_bgformer.memory import keep_freed_memory
 from pyg_bgformer.report.progress import Display
 
 DESCRIPTION = """Scores a model on images with classes, without training. The table and the JSON are those of a run.
@@ -33,6 +34,7 @@ examples:
 
 def main(arguments: Sequence[str]) -> int:
     """Scores a model and prints the table. Returns the exit code."""
+    keep_freed_memory()
     parser = Parser("evaluate", DESCRIPTION, EPILOG)
     parser.add_argument("model", metavar="MODEL", help="a run, a saved model, or a backbone")
     parser.add_argument("data", nargs="?", metavar="DATA", help="a folder, a run, a recipe or a dataset")

@@ -13,6 +13,7 @@ from pyg_bgformer.engine.extension import resumed_config
 from pyg_bgformer.engine.progress import Display, Silent
 from pyg_bgformer.engine.started import is_follower
 from pyg_bgformer.errors import InputError, Interrupted
+from pyg_bgformer.memory import keep_freed_memory
 from pyg_bgformer.runs.folder import RunFolder
 
 DEFAULT_RECIPE = "glyphs/bgformer"
@@ -31,6 +32,7 @@ EPILOG = """examples:
 
 def main(arguments: Sequence[str]) -> int:
     """Trains and tests by a recipe, or resumes a run. Returns the exit code."""
+    keep_freed_memory()
     speak_once()
     parser = Parser(
         "run",

@@ -9,6 +9,7 @@ from pyg_bgformer.engine.extension import resumed_config
 from pyg_bgformer.engine.run import run
 from pyg_bgformer.engine.train_folder import train_folder
 from pyg_bgformer.errors import InputError, Interrupted
+from pyg_bgformer.memory import keep_freed_memory
 from pyg_bgformer.report.progress import Display
 from pyg_bgformer.runs.folder import RunFolder
 
@@ -34,6 +35,7 @@ examples:
 
 def main(arguments: Sequence[str]) -> int:
     """Trains on a folder, or resumes or extends a run. Returns the exit code."""
+    keep_freed_memory()
     speak_once()
     parser = train_parser()
     own, keys = split_keys(arguments)

@@ -18,6 +18,7 @@ import numpy as np
 from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.config.schema import Config
 from pyg_bgformer.errors import InputError, Interrupted, RunError
+from pyg_bgformer.memory import keep_freed_memory
 from pyg_bgformer.report.progress import Display
 from pyg_bgformer.runs.diff import differing
 from pyg_bgformer.study.definition import Row, Study, settings_arguments
@@ -276,4 +277,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main(sys.argv[1:]))
