@@ -3,12 +3,12 @@
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyg_bgformer.config.recipe import read_config
+from pyg_bgformer.config.recipe import read_config, say_on_stderr
 from pyg_bgformer.config.schema import Config
 from pyg_bgformer.config.shipped import find_recipe
 from pyg_bgformer.errors import InputError, did_you_mean
@@ -111,10 +111,13 @@ def read_study(path: Path, size: str | None = None, overrides: Sequence[str] = (
         if not given.get("rows"):
             raise InputError("'rows' is missing or empty")
         budget = read_budget(given["tune"]) if "tune" in given else None
-        rows = tuple(read_rows(given, path.parent, overrides))
+        notes: dict[str, None] = {}  # each once: the rows replace the same parts
+        rows = tuple(read_rows(given, path.parent, overrides, notes.setdefault))
         check_rows(rows)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    for note in notes:
+        say_on_stderr(note)
     protocols = {row.config.protocol.name for row in rows} - {"final"}
     name = "-".join([path.stem, *([size] if size else []), *sorted(protocols)])
     return Study(name, given.get("title", name), rows, path.parent / given.get("results", "results"), budget)
@@ -155,13 +158,16 @@ def of_size(given: Mapping[str, Any], size: str | None) -> dict[str, Any]:
     return chosen
 
 
-def read_rows(given: Mapping[str, Any], folder: Path, overrides: Sequence[str]) -> Iterator[Row]:
+def read_rows(
+    given: Mapping[str, Any], folder: Path, overrides: Sequence[str], say: Callable[[str], None]
+) -> Iterator[Row]:
     """Yields the rows of a study. An entry with a grid gives a row for each combination of the grid's values.
 
     Args:
         given: The content of the file for one size.
         folder: Folder of the study file.
         overrides: Settings of the command line.
+        say: Called with a line for each part of a recipe that a row replaces.
 
     Raises:
         InputError: If a row or its recipe is wrong.
@@ -184,7 +190,7 @@ def read_rows(given: Mapping[str, Any], folder: Path, overrides: Sequence[str]) 
             # The reference of an entry has the same grid as the entry. The reference of the study is one row.
             own = " ".join([entry["reference"], *marks]) if "reference" in entry else None
             try:
-                yield read_row(name, own, {**given, **entry}, values, folder, overrides)
+                yield read_row(name, own, {**given, **entry}, values, folder, overrides, say)
             except InputError as error:
                 raise InputError(f"row '{name}': {error}") from error
 
@@ -196,6 +202,7 @@ def read_row(
     values: Mapping[str, Any],
     folder: Path,
     overrides: Sequence[str],
+    say: Callable[[str], None],
 ) -> Row:
     """Returns a row with its configuration and space.
 
@@ -206,6 +213,7 @@ def read_row(
         values: The grid's values for this row.
         folder: Folder of the study file.
         overrides: Settings of the command line.
+        say: Called with a line for each part of the recipe that the row replaces.
 
     Raises:
         InputError: If a key is missing, or the row's recipe is wrong.
@@ -221,7 +229,7 @@ def read_row(
         *settings_arguments(fixed),
     )
     seeds = read_seeds(given["seeds"])
-    config = read_config([*arguments, "--seed", str(seeds[0])])
+    config = read_config([*arguments, "--seed", str(seeds[0])], say=say)
     space = read_space(given.get("space", {}), "space")
     if "tune" in given:
         common = read_space(given["tune"].get("space", {}), "tune.space")
@@ -231,7 +239,8 @@ def read_row(
             "space: the study does not tune; add 'tune' with a number of trials, or remove space"
         )
     for end in (0, -1) if space else ():  # checks that a run accepts both ends of every range
-        read_config([*arguments, *settings_arguments({key: r.values[end] for key, r in space.items()})])
+        ends = settings_arguments({key: r.values[end] for key, r in space.items()})
+        read_config([*arguments, *ends], say=say)
     return Row(name, config, seeds, reference or given["reference"], arguments, space)
 
 

@@ -31,9 +31,11 @@ def test_without_a_folder_of_recipes_a_row_names_a_shipped_recipe_or_a_file(cont
         read_study(write(content))
 
 
-def test_a_row_that_replaces_a_part_drops_the_recipes_options_of_it_and_says_so(content, write, capsys):
-    content["rows"][1] = {"name": "other loss", "recipe": "plain", "set": {"loss.name": "multi_similarity"}}
+def test_rows_that_replace_a_part_drop_the_recipes_options_of_it_and_say_so_once(content, write, capsys):
+    grid = {"train.lr": [0.1, 0.2]}
+    content["rows"][1] = {"recipe": "plain", "set": {"loss.name": "multi_similarity"}, "grid": grid}
     rows = read_study(write(content)).rows
+    assert len(rows) == 3
     assert rows[1].config.loss.name == "multi_similarity"
     assert "tau" not in rows[1].config.loss.options
     assert capsys.readouterr().err == (
