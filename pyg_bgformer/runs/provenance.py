@@ -35,7 +35,7 @@ class Provenance:
         weights_sha256: SHA-256 of these weights; :obj:`None` for random weights.
         python: Version of Python.
         packages: Versions of this package and of the packages that results depend on.
-        git_commit: Commit of the checkout, with ``+changes`` if files were edited; :obj:`None` if unknown.
+        git_commit: Commit of the checkout, with ``+changes`` if the package was edited; :obj:`None` if unknown.
         device: Name of the GPU, or the processor's architecture.
         threads: Number of threads that PyTorch uses on the CPU.
         plugins: SHA-256 of each plug-in file by file name.
@@ -89,7 +89,10 @@ def provenance(
 
 
 def git_commit() -> str | None:
-    """Returns the commit of the checkout that this package runs from, with ``+changes`` if files were edited.
+    """Returns the commit of the checkout that this package runs from.
+
+    It ends in ``+changes`` if files of the package were edited. Other files do not count: a run keeps its whole
+    recipe, and the tables of a study are new files of the checkout.
 
     Returns:
         The commit, or :obj:`None` if the package is not in a checkout or git is not installed.
@@ -100,7 +103,7 @@ def git_commit() -> str | None:
     try:
         commit, changes = (
             subprocess.run(["git", *command], cwd=folder, capture_output=True, text=True, check=True).stdout
-            for command in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "pyg_bgformer"])
         )
     except (OSError, subprocess.CalledProcessError):  # git is not installed, or refuses the folder
         return None
