@@ -2,8 +2,8 @@
 
 The times per image are: the data path alone (read from the cache, augment, collate), the training step of conv4
 alone on a loaded batch, in float32 and in bfloat16, and both. They take turns in one process. One loop is measured
-before them: one by one, while glibc still returns freed memory. CPU time is also printed, because it depends less on
-other work of the machine.
+before them: one by one, while glibc still returns freed memory. CPU time is also printed, because it depends less
+on other work of the machine.
 
 The last lines show what bounds the step: the time that its products alone would take at the machine's rate. That
 rate is measured on a large matrix product.
