@@ -1,9 +1,9 @@
 """Training on small images: augmentation one by one and in batches, and its share of a training step.
 
 The times per image are: the data path alone (read from the cache, augment, collate), the training step of conv4
-alone on a loaded batch, in float32 and in bfloat16, and both. They take turns in one process. One loop is measured
-before them: one by one, while glibc still returns freed memory. CPU time is also printed, because it depends less
-on other work of the machine.
+alone on a loaded batch, in float32 and in bfloat16, and both. They take turns in one process, which keeps freed
+memory, as the commands that train do. CPU time is also printed, because it depends less on other work of the
+machine.
 
 The last lines show what bounds the step: the time that its products alone would take at the machine's rate. That
 rate is measured on a large matrix product.
@@ -28,7 +28,6 @@ from pyg_bgformer.encoders import build_encoder
 from pyg_bgformer.memory import keep_freed_memory
 
 STEP = "conv4 step alone"
-SLOWEST = "whole loop, one by one, memory returned"
 
 
 def main() -> None:
@@ -84,21 +83,17 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
             arguments.image_size, lambda images: train_on(images, torch.bfloat16)
         ),
     }
-    cpu: dict[str, list[float]] = {SLOWEST: []} | {name: [] for name in sides}
-    elapsed: dict[str, list[float]] = {name: [] for name in cpu}
+    cpu: dict[str, list[float]] = {name: [] for name in sides}
+    elapsed: dict[str, list[float]] = {name: [] for name in sides}
+    keep_freed_memory()
+    for repeat in range(arguments.repeats + 1):
+        for name, side in sides.items():
+            wall, process = time.perf_counter(), time.process_time()
+            side()
+            if repeat:
+                cpu[name].append(time.process_time() - process)
+                elapsed[name].append(time.perf_counter() - wall)
 
-    def take_turns(sides: dict[str, Callable[[], None]]) -> None:
-        for repeat in range(arguments.repeats + 1):
-            for name, side in sides.items():
-                wall, process = time.perf_counter(), time.process_time()
-                side()
-                if repeat:
-                    cpu[name].append(time.process_time() - process)
-                    elapsed[name].append(time.perf_counter() - wall)
-
-    take_turns({SLOWEST: sides["whole loop, one by one"]})
-    keep_freed_memory()  # as the commands that train do
-    take_turns(sides)
     images = arguments.batches * arguments.batch_size
     print(f"{dataset.name}, {arguments.image_size} px, {arguments.threads} threads; microseconds per image")
     rows = []
@@ -109,8 +104,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
     write_table(arguments.csv, rows)
     for name, other in (
         ("augmentation, in batches", "augmentation, one by one"),
-        ("whole loop, in batches", SLOWEST),
-        ("whole loop, bfloat16", SLOWEST),
+        ("whole loop, in batches", "whole loop, one by one"),
+        ("whole loop, bfloat16", "whole loop, one by one"),
     ):
         ratio = statistics.median(cpu[other]) / statistics.median(cpu[name])
         print(f"{name}: {ratio:.2f} times as fast as {other} (CPU time)")
