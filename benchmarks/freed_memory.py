@@ -71,17 +71,8 @@ def main() -> None:
         found: dict[str, list[dict[str, float]]] = {"returned": [], "kept": []}
         for _ in range(given.repeats):
             for side in found:
-                command = [
-                    sys.executable,
-                    __file__,
-                    "--images",
-                    str(given.images),
-                    "--steps",
-                    str(given.steps),
-                ]
-                done = subprocess.run(
-                    [*command, "--measure", name, side], stdout=subprocess.PIPE, text=True, check=True
-                )
+                command = [sys.executable, __file__, *sys.argv[1:], "--measure", name, side]
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
                 found[side].append(json.loads(done.stdout.splitlines()[-1]))
         medians = {
             side: {key: statistics.median(one[key] for one in measured) for key in measured[0]}

@@ -97,18 +97,18 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
     images = arguments.batches * arguments.batch_size
     print(f"{dataset.name}, {arguments.image_size} px, {arguments.threads} threads; microseconds per image")
     rows = []
-    for name in cpu:
+    for name in sides:
         seconds, busy = (1e6 * statistics.median(times[name]) / images for times in (elapsed, cpu))
-        print(f"{name:40}{seconds:9.0f} elapsed{busy:9.0f} CPU")
+        print(f"{name:26}{seconds:9.0f} elapsed{busy:9.0f} CPU")
         rows.append({"microseconds an image": name, "elapsed": f"{seconds:.0f}", "of CPU": f"{busy:.0f}"})
     write_table(arguments.csv, rows)
-    for name, other in (
-        ("augmentation, in batches", "augmentation, one by one"),
-        ("whole loop, in batches", "whole loop, one by one"),
-        ("whole loop, bfloat16", "whole loop, one by one"),
+    for name, part in (
+        ("augmentation, in batches", "augmentation"),
+        ("whole loop, in batches", "whole loop"),
+        ("whole loop, bfloat16", "whole loop"),
     ):
-        ratio = statistics.median(cpu[other]) / statistics.median(cpu[name])
-        print(f"{name}: {ratio:.2f} times as fast as {other} (CPU time)")
+        ratio = statistics.median(cpu[f"{part}, one by one"]) / statistics.median(cpu[name])
+        print(f"{name}: {ratio:.2f} times as fast as one by one (CPU time)")
     with FlopCounterMode(display=False) as counter:
         train_on(kept)
     step = 1e6 * statistics.median(cpu[STEP]) / images

@@ -16,7 +16,7 @@ def keep_freed_memory() -> bool:
 
     By default glibc returns large blocks to the system as soon as they are freed. Training on a CPU frees all
     activations in every step, and the system then clears the same pages again: a quarter of the time with
-    EfficientNet-lite0 at 128 px. A program that keeps them needs about a tenth more memory.
+    EfficientNet-lite0 at 128 px. A program that keeps them needs 9 to 16 % more memory.
 
     Nothing changes on systems without glibc, or if the user has set one of :data:`OWN_CHOICES`.
 

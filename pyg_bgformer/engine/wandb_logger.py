@@ -28,12 +28,12 @@ class WandbLogger(Logger):
     """
 
     def __init__(self, project: str, folder: RunFolder) -> None:
-        self.library = wandb_library()
+        self.wandb = wandb_library()
         self.project = project
         name = "-".join(folder.path.resolve().parts[-2:])  # rows of two studies can have the same name
         name = re.sub(r"[:;,#?/'\\]", "-", name)  # not allowed in an identifier
         try:
-            self.run = self.library.init(
+            self.run = self.wandb.init(
                 project=project,
                 id=name,
                 name=name,
@@ -41,7 +41,7 @@ class WandbLogger(Logger):
                 resume="allow",
                 settings={"quiet": True},  # otherwise it prints all curves and scores again
             )
-        except (self.library.Error, OSError, ValueError) as error:
+        except (self.wandb.Error, OSError, ValueError) as error:
             raise InputError(f"report.wandb: Weights & Biases does not start: {one_line(error)}") from error
 
     @property
@@ -83,7 +83,7 @@ class WandbLogger(Logger):
             name: Name of the picture.
             image: ``(H, W, 3)`` uint8, RGB.
         """
-        self.run.summary.update({name: self.library.Image(image)})
+        self.run.summary.update({name: self.wandb.Image(image)})
 
     def finalize(self, status: str) -> None:
         """Ends the connection.
