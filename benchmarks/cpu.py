@@ -1,6 +1,6 @@
 """All measurements on a CPU that take minutes, one after another, and the tables of the pages.
 
-    python benchmarks/cpu.py                       # about 14 minutes on two idle cores
+    python benchmarks/cpu.py                       # about 17 minutes on two idle cores
     python benchmarks/cpu.py --only layers index   # some of them
 
 Each writes a file ``benchmarks/results/cpu-<name>.csv``. Not in here are those that take longer: ``index.py`` with
@@ -29,6 +29,7 @@ MEASUREMENTS = {
     "embedding": "embedding.py --images 500",
     "serving": "serving.py",
     "encode-chunk": "encode_chunk.py --device cpu",
+    "same-run": "same_run.py",
 }
 """Names of the tables, and the commands that measure them."""
 

@@ -185,7 +185,7 @@ class CompressedEdges(NamedTuple):
         rowptr: ``(H N + 1,)``; the edges into node i are ``rowptr[i]:rowptr[i + 1]``.
         source: ``(H E,)`` source of each edge.
         colptr: ``(H N + 1,)``; the same for the edges out of each node.
-        by_source: ``(H E,)`` the edges' order by source.
+        by_source: ``(H, E)`` the edges' order by source. The heads share one row in memory.
         target_by_source: ``(H E,)`` target of each edge, sorted by source.
         degree: Number of edges into each node, or 0 if nodes differ in it.
     """
@@ -244,7 +244,7 @@ def compress_edges(edge_index: Tensor, num_nodes: int, heads: int = 1) -> Compre
         rowptr=pointer(begins),
         source=copies(source, num_nodes),
         colptr=pointer(torch.searchsorted(sorted_source, nodes)),
-        by_source=copies(by_source, num_edges),
+        by_source=by_source.expand(heads, -1),
         target_by_source=copies(target[by_source], num_nodes),
         degree=degree if regular else 0,
     )
@@ -314,7 +314,8 @@ def _weighted_sum(weight: Tensor, x: Tensor, edges: CompressedEdges, to_source: 
     """Returns the weighted sum over the sources of each target, or the targets of each source, ``(H N, d)``."""
     pointer, index = edges.rowptr, edges.source
     if to_source:
-        pointer, index, weight = edges.colptr, edges.target_by_source, weight.index_select(0, edges.by_source)
+        pointer, index = edges.colptr, edges.target_by_source
+        weight = weight.view(edges.by_source.shape).gather(1, edges.by_source).flatten()
     if x.is_cuda:
         # A backward pass may run under autocast, but the product is in full precision.
         with torch.autocast(x.device.type, enabled=False):
