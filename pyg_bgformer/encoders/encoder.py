@@ -12,7 +12,7 @@ from pyg_bgformer.encoders.backbone import Backbone
 from pyg_bgformer.encoders.pooling import Pooling
 from pyg_bgformer.errors import InputError, did_you_mean
 
-FeatureNorm = Literal["none", "layer", "batch"]
+FeatureNorm = Literal["none", "layer", "l2", "batch"]
 
 
 @dataclass(frozen=True)
@@ -228,4 +228,6 @@ def _feature_norm(name: str, channels: int) -> nn.Module:
         raise InputError(f"unknown feature_norm '{name}'; {did_you_mean(name, get_args(FeatureNorm))}")
     if name == "layer":
         return nn.LayerNorm(channels, elementwise_affine=False)
+    if name == "l2":
+        return nn.RMSNorm(channels, eps=1e-5, elementwise_affine=False)
     return nn.BatchNorm1d(channels, affine=False) if name == "batch" else nn.Identity()

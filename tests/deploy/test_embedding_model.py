@@ -43,6 +43,7 @@ CASES: list[tuple[str, Geometry, dict[str, Any]]] = [
     ("conv4", Sphere(), {"pooling": "avgmax", "frozen_batchnorm": True, "head_norm": True}),
     ("conv4", PoincareBall(c=0.2), {"feature_norm": "batch"}),
     ("conv4", Sphere(), {"feature_norm": "layer", "frozen": True, "pca_dim": 6}),
+    ("conv4", Sphere(), {"feature_norm": "l2"}),
     ("torchvision/googlenet", Sphere(), {}),
     ("timm/vit_tiny_patch16_224.augreg_in21k", PoincareBall(), {}),
 ]

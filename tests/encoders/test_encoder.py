@@ -81,12 +81,13 @@ def test_head_norm_comes_before_the_linear_map() -> None:
 
 def test_feature_norms_have_no_parameters_and_come_before_the_head() -> None:
     torch.manual_seed(0)
-    encoders = {norm: build_encoder("conv4", feature_norm=norm) for norm in ("none", "layer", "batch")}
+    encoders = {norm: build_encoder("conv4", feature_norm=norm) for norm in ("none", "layer", "l2", "batch")}
     plain = encoders["none"].features(images(8, 32))
     expected = {
         "none": plain,
         "layer": (plain - plain.mean(1, keepdim=True))
         / (plain.var(1, correction=0, keepdim=True) + 1e-5) ** 0.5,
+        "l2": plain / plain.norm(dim=1, keepdim=True) * plain.size(1) ** 0.5,
         "batch": (plain - plain.mean(0)) / (plain.var(0, correction=0) + 1e-5) ** 0.5,
     }
     for norm, encoder in encoders.items():
