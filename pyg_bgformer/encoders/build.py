@@ -71,9 +71,9 @@ def build_encoder(
         frozen_batchnorm: Keep the loaded statistics and parameters of BatchNorm.
         frozen_patch_embedding: Keep the loaded patch embedding of a vision transformer.
         head_norm: Put a BatchNorm before the linear map of the head.
-        feature_norm: Normalisation of the features, without parameters. ``"layer"`` standardises the features of each
-            image, ``"l2"`` only scales them to a fixed length, and ``"batch"`` standardises each feature over the
-            batch (by running statistics at test time). Methods and head get the normalised features.
+        feature_norm: Normalisation of the features, without parameters. ``"layer"`` standardises the features of
+            each image, ``"l2"`` only scales them to a fixed length, and ``"batch"`` standardises each feature over
+            the batch (by running statistics at test time). Methods and head get the normalised features.
         frozen: Keep the loaded weights of the whole backbone. Training then computes its outputs once
             (``data.views`` of each image), and trains only the head and what the method adds.
         pca_dim: With ``frozen``, the number of principal components of the training images to which the backbone's
