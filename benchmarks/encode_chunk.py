@@ -4,8 +4,10 @@
     PYTHONPATH=. python benchmarks/encode_chunk.py --device cpu      # ResNet-18 at 64 px, 96 images, 16 at a time
 
 Three steps of BGFormer are measured: a batch as large as a part; the large batch in parts; the large batch as a
-whole, if there is enough memory. The table has the time, the peak memory of weights, optimiser, images and
-activations, and ratios to the first step. The aim for the memory of the large batch in parts is a ratio of 1.2.
+whole, if there is enough memory. They are measured one after another and do not take turns. The table has the time,
+the peak memory, and ratios to the first step. On a GPU the memory is that of all tensors: weights, optimiser,
+images and activations. On a CPU it is what a step allocates, without what was there before. The aim for the memory
+of the large batch in parts is a ratio of 1.2.
 """
 
 import argparse

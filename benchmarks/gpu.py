@@ -8,11 +8,12 @@ The parts are: the tests that need a GPU; layers compared with TransformerConv a
 sizes where the fastest one changes; training steps of every method in float32, bfloat16 and float16, compared with
 a plain loop as in public code; the evaluation of 60,502 embeddings; and compiled training steps. What is compared
 takes turns in one process. Each row is printed and written to ``benchmarks/results/<device>.csv`` at once, so an
-early end loses nothing. After ``--budget`` seconds no other part starts.
+early end loses nothing. With ``--small`` the file is in the system's temporary folder. After ``--budget`` seconds
+no other part starts. The exit code is 1 if the tests failed or took more than two minutes.
 
 A machine without a network needs wheels of a few more packages than torch, torchvision and torch-geometric. Make
-them on another machine with ``pip wheel --wheel-dir wheels .``, and install them with ``pip install --no-index
---find-links wheels pyg-bgformer``.
+them on another machine with ``pip wheel --wheel-dir wheels . pytest``, and install them with ``pip install
+--no-index --find-links wheels pyg-bgformer pytest``.
 """
 
 import argparse
@@ -21,9 +22,9 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -98,7 +99,7 @@ class Table:
         self.file.flush()
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--small", action="store_true", help="small sizes, to check that everything runs")
@@ -117,11 +118,12 @@ def main() -> None:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu {platform.machine()}"
     print(f"{name}, torch {torch.__version__}, {torch.get_num_threads()} threads, {repeats} repeats")
     stem = re.sub(r"[^a-z0-9]+", "-", name.lower()) + ("-small" if small else "")
-    table = Table(ROOT / "benchmarks" / "results" / f"{stem}.csv", arguments.budget, arguments.parts)
+    folder = Path(tempfile.gettempdir()) if small else ROOT / "benchmarks" / "results"
+    table = Table(folder / f"{stem}.csv", arguments.budget, arguments.parts)
     torch.manual_seed(0)
 
-    parts: dict[str, Callable[[], None]] = {
-        "tests": lambda: run_tests(device),
+    parts: dict[str, Callable[[], bool | None]] = {
+        "tests": lambda: tests_passed(device),
         "layers": lambda: measure_layers(
             table, device, [Size(100, 10, 64, 4)] if small else LAYER_SIZES, repeats
         ),
@@ -132,20 +134,27 @@ def main() -> None:
         "evaluation": lambda: measure_evaluation(table, device, 2_000 if small else 60_502),
         "compiled": lambda: measure_compiled(table, device, {} if small else ENCODERS, repeats),
     }
+    failed = False
     for part in PARTS:
         if part in arguments.parts and not table.over:
-            parts[part]()
+            failed |= parts[part]() is False
     print(f"{time.perf_counter() - table.started:.0f} s; {table.file.name}")
+    return int(failed)
 
 
-def run_tests(device: torch.device) -> None:
-    """Runs the tests that need a GPU."""
+def tests_passed(device: torch.device) -> bool:
+    """Runs the tests that need a GPU, and returns whether all of them passed."""
     if device.type == "cpu":
         print("the tests that need a GPU are left out on a CPU")
-        return
+        return True
     tests = [sys.executable, "-m", "pytest", "-q", "-m", "gpu and not slow", "tests"]
-    with suppress(subprocess.TimeoutExpired):
-        subprocess.run(tests, cwd=ROOT, check=False, timeout=TEST_SECONDS)
+    try:
+        code = subprocess.run(tests, cwd=ROOT, check=False, timeout=TEST_SECONDS).returncode
+    except subprocess.TimeoutExpired:
+        print(f"the tests took more than {TEST_SECONDS} s", flush=True)
+        return False
+    print(f"the tests ended with exit code {code}", flush=True)
+    return code == 0
 
 
 def measured(
@@ -304,4 +313,4 @@ def measure_evaluation(table: Table, device: torch.device, items: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,8 +5,8 @@
 
 Each method is trained on one process and on several, in float64 and in float32. In float32 a sum in another order
 is rounded differently, and training makes small differences larger. So each method is also trained on one process
-with every weight moved by at most one rounding unit before the start. The table has the largest difference of a
-weight from the run on one process.
+with every weight moved to a neighbouring number, or left, before the start. The table has the largest difference of
+a weight from the run on one process.
 """
 
 import argparse
@@ -37,7 +37,9 @@ def move_by_one_unit(method: nn.Module) -> None:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in method.parameters():
-            weight.mul_(1 + torch.randint(-1, 2, weight.shape, generator=generator) * 2.0**-23)
+            direction = torch.randint(-1, 2, weight.shape, generator=generator)
+            towards = weight.where(direction == 0, direction * torch.inf)
+            weight.copy_(torch.nextafter(weight, towards))
 
 
 def in_dtype(transform: Callable[[object], Tensor], dtype: torch.dtype) -> Callable[[object], Tensor]:

@@ -15,8 +15,8 @@ def keep_freed_memory() -> bool:
     """Makes the C library keep freed memory for the next allocation, until the program ends.
 
     By default glibc returns large blocks to the system as soon as they are freed. Training on a CPU frees all
-    activations in every step, and the system then clears the same pages again: a quarter of the time with
-    EfficientNet-lite0 at 128 px. A program that keeps them needs 9 to 16 % more memory.
+    activations in every step, and the system then clears the same pages again. A step of EfficientNet-lite0 on 100
+    images of 128 px is 1.64 times as fast without that, in 12 % more memory (``benchmarks/freed_memory.py``).
 
     Nothing changes on systems without glibc, or if the user has set one of :data:`OWN_CHOICES`.
 

@@ -49,8 +49,9 @@ class DataConfig(Section):
         feature_cache: Folder for the features of frozen encoders, or null for no cache.
         workers: Number of processes that load images.
         augment_on: Where crops are resized, mirrored and erased: in the processes that load images (workers), or on
-            the GPU for a whole batch (device). Random choices are the same. Images are the same, except that crops
-            much larger than image_size differ by rounding.
+            the GPU for a whole batch (device). Random choices are the same, and so are images, with two exceptions:
+            crops longer than cache_size are reduced before, which changes pixels by less than half a grey level on
+            average; crops of more than four times image_size differ by at most one grey level.
         min_images: Leave out classes with fewer images.
         holdout: Share of the classes that is tested, for your own folder without train and test folders. 0 trains
             on all classes and tests on the training images. 1 tests all classes and trains on none. null tests the

@@ -43,9 +43,9 @@ DENSE_FROM_SHARE = 1 / 9
 """Smallest share of edges in all pairs with which ``auto`` is dense on a CPU for more nodes."""
 
 DENSE_UP_TO_ON_GPU = 3072
-"""Largest number of nodes with which ``auto`` is dense on a GPU. On an NVIDIA H200, dense takes 0.6 of the time of
-sparse with 2048 nodes, 1.25 with 4096 and 3.8 with 8192, with 10 neighbours as with 30
-(``benchmarks/gpu.py --parts backends``)."""
+"""Largest number of nodes with which ``auto`` is dense on a GPU. On an NVIDIA H200 with 30 neighbours, dense takes
+0.55 times as long as sparse with 2048 nodes, 1.25 with 4096 and 3.4 with 8192. With 10 neighbours these are 0.65
+with 2048 and 3.8 with 8192 (``benchmarks/gpu.py --parts layers backends``)."""
 
 FLAT = 16
 """Values count as equal if they differ by at most this many rounding errors of the largest of them."""
