@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ T = TypeVar("T")
 
 GRACE_SECONDS = 10
 """How long the other processes have to notice the death of a process by themselves."""
+
+ORPHAN_SECONDS = 2
+"""How long the second process waits to learn whether the process that it has lost is the first one."""
 
 REASON = "pyg_bgformer/reason"
 """Key under which a process stores the reason for its end."""
@@ -144,7 +148,8 @@ class Processes:
         try:
             yield
         except (LostProcess, InputError, RunError, Interrupted, KeyboardInterrupt) as error:
-            if self.speaks():
+            lost = isinstance(error, LostProcess) or isinstance(error.__cause__, LostProcess)
+            if self.speaks(ORPHAN_SECONDS if lost else 0):
                 if isinstance(error, LostProcess):
                     raise RunError(self.reason() or str(error)) from error
                 raise
@@ -159,10 +164,18 @@ class Processes:
                     child.wait(GRACE_SECONDS)
                 child.kill()
 
-    def speaks(self) -> bool:
-        """Returns whether this process reports the end: it is the first, or the second and the first has died."""
-        orphan = self.parent is not None and os.getppid() != self.parent
-        return self.is_first or (orphan and self.rank == 1)
+    def speaks(self, patience: float = 0) -> bool:
+        """Returns whether this process reports the end: it is the first, or the second and the first has died.
+
+        Args:
+            patience: Seconds to wait for the death of the first process. Its connections close a little earlier.
+        """
+        if self.rank != 1 or self.parent is None:
+            return self.is_first
+        until = time.monotonic() + patience
+        while not (orphan := os.getppid() != self.parent) and time.monotonic() < until:
+            time.sleep(0.05)
+        return orphan
 
     def leave_reason(self, line: str) -> None:
         """Stores the reason why this process ends, for the first process."""

@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -56,14 +55,12 @@ def test_help_of_every_command_has_an_example(command, capsys):
 def test_help_lists_the_commands_and_imports_no_torch():
     code = "import sys; from pyg_bgformer.cli.main import main; main(['--help'])"
     check = "import atexit; atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr)); "
-    started = time.process_time()
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; {check}{code}"], capture_output=True, text=True, check=True
     )
     assert done.stderr.strip() == "False"
     assert all(f"    {command} " in done.stdout for command in COMMANDS)
     assert "example: pyg-bgformer run" in done.stdout
-    assert time.process_time() - started < 1
 
 
 def test_the_version_is_that_of_the_package(capsys):

@@ -1,16 +1,21 @@
 """What processes exchange, and how they end."""
 
+import os
+import signal
 import subprocess
 import sys
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from pyg_bgformer.config.schema import TrainConfig
 from pyg_bgformer.engine.launch import build_fabric, processes_of
 from pyg_bgformer.engine.processes import ALONE, LostProcess, Processes
+from pyg_bgformer.engine.run import resumable
 from pyg_bgformer.errors import InputError, Interrupted, RunError
-from tests.groups import on_processes
+from pyg_bgformer.runs.folder import RunFolder
+from tests.groups import FORKS, free_port, on_processes
 
 
 def joined(count):
@@ -97,6 +102,36 @@ def test_the_first_process_tells_why_another_one_ends(error, at, first, code):
 def test_the_death_of_a_process_without_a_word_is_told():
     with pytest.raises(RunError, match="another process of this run died"), Processes(0, 2).ending_together():
         raise LostProcess("another process of this run died (connection closed)")
+
+
+def killed_first(port, lines):
+    """A first process that has started a second one and is killed. Those that report an error send it."""
+    rank = 0 if os.fork() else 1
+    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    processes = Processes(rank, 2, parent=os.getppid() if rank else None)
+    try:
+        with processes.ending_together(), resumable(RunFolder("runs/x"), processes):
+            processes.any(False)
+            if rank == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            processes.any(False)
+    except RunError as error:
+        lines.send(str(error))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="starts the second process by a fork")
+def test_the_second_process_tells_of_the_death_of_the_first_and_ends():
+    received, lines = FORKS.Pipe(duplex=False)
+    first = FORKS.Process(target=killed_first, args=(free_port(), lines))
+    first.start()
+    lines.close()
+    assert received.poll(30)
+    told = received.recv()
+    with pytest.raises(EOFError):  # nobody tells more, and all processes have ended
+        received.recv()
+    first.join()
+    assert first.exitcode == -signal.SIGKILL
+    assert told == "another process of this run died; resume with: --resume runs/x"
 
 
 HANGING = """

@@ -91,6 +91,16 @@ def test_a_run_of_several_processes_is_stopped_killed_and_resumed_on_fewer(tmp_p
     assert "another process of this run died" in errors
     assert f"resume with: --resume {folder}" in errors
 
+    before = len((folder.path / "metrics.csv").read_text().splitlines())
+    process = start(RUN, "--resume", folder)
+    training(runs, before + 1)
+    child = child_of(process)
+    os.kill(process.pid, signal.SIGKILL)
+    _, errors = process.communicate(timeout=30)  # until both have ended, as both write to it
+    assert process.returncode == -signal.SIGKILL
+    assert not alive(child)
+    assert errors == f"error: another process of this run died; resume with: --resume {folder}\n"
+
     _, errors = start(RUN, "--resume", folder, "--train.devices", 1).communicate(timeout=300)
     assert read_result(folder).epochs == 40, errors
 
