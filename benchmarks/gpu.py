@@ -1,7 +1,7 @@
 """All measurements on one NVIDIA GPU, in at most eight minutes and without a network.
 
     python benchmarks/gpu.py                            # on a GPU
-    python benchmarks/gpu.py --device cpu --small       # two minutes on a CPU, to check that the script runs
+    python benchmarks/gpu.py --device cpu --small       # minutes on a CPU, to check that the script runs
     python benchmarks/gpu.py --parts layers backends    # some parts
 
 The parts are: the tests that need a GPU; layers compared with TransformerConv and dense attention; the backends at
