@@ -131,7 +131,8 @@ class TrainConfig(Section):
         nodes: Number of machines.
         precision: Precision of training. Tests always run in float32.
         deterministic: Use deterministic algorithms. A seed then gives the same bits again on a GPU. This is slower.
-        compile: Compile the backbone and the method's networks. Results only change by rounding.
+        compile: Compile the backbone and the method's networks. Results only change by rounding. A backbone with
+            dropout or drop path is not compiled in training if several processes or encode_chunk divide a batch.
         keep_checkpoint: Keep the checkpoint when the run is finished.
     """
 

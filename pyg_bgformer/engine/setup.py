@@ -99,6 +99,11 @@ def build_parts(
     check_batches(config, sampler, method, processes)
     method.encoder.check_image_size(config.data.image_size)
     encoding = build_encoding(config, method.encoder, fabric.device, processes)
+    if config.train.compile and encoding.random:
+        display.line(
+            f"train.compile: {config.encoder.name} draws random numbers, so it is not compiled for batches that "
+            "are encoded in parts"
+        )
     # In 16-mixed, a fused optimiser unscales gradients itself, and Fabric cannot clip them.
     fused = fabric.device.type == "cuda" and config.train.precision != "16-mixed"
     optimizer = build_optimizer(method, config.train, fused=fused)

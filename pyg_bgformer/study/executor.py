@@ -190,7 +190,10 @@ def resources(jobs: Sequence[Job]) -> dict[str, Any]:
             "the same resources; submit these rows as separate studies"
         )
     devices, nodes = next(iter(needs), (1, 1))
-    return {} if nodes == 1 else {"nodes": nodes, "tasks_per_node": devices}
+    if nodes == 1:
+        return {}
+    # The death of one task ends the others.
+    return {"nodes": nodes, "tasks_per_node": devices, "slurm_srun_args": ["--kill-on-bad-exit=1"]}
 
 
 def submit(jobs: Sequence[Job], logs: Path, parameters: Sequence[str], cluster: str = "slurm") -> list[Any]:

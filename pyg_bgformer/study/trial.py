@@ -7,6 +7,7 @@ from rich.console import Console
 from pyg_bgformer.config.schema import Config
 from pyg_bgformer.data import ImageDataset
 from pyg_bgformer.engine.evaluate import Extracted, extract_all, score
+from pyg_bgformer.engine.launch import build_fabric
 from pyg_bgformer.engine.loop import fit
 from pyg_bgformer.engine.setup import build_dataset, build_parts, own_random_numbers
 from pyg_bgformer.errors import InputError
@@ -50,16 +51,15 @@ def fold_scores(config: Config, budget: Budget) -> list[float]:
 
 
 def train_and_score(config: Config, dataset: ImageDataset, feature: str) -> dict[str, float]:
-    """Trains and returns the scores of one feature. No file is written.
+    """Trains in one process and returns the scores of one feature. No file is written.
 
     Raises:
         InputError: If the configuration is wrong, or the method has no such feature.
         RunError: If the training diverges.
     """
-    if (config.train.devices or 1) * config.train.nodes > 1:
-        raise InputError("train.devices: tuning trains each trial in one process; leave train.devices out")
     with own_random_numbers(config.seed):
-        parts = build_parts(config, dataset, Display(Console(quiet=True)))
+        alone = build_fabric(config.train, alone=True)
+        parts = build_parts(config, dataset, Display(Console(quiet=True)), alone)
         fit(parts)
         extracted = extract_all(parts.fabric, parts.method, parts.test_loaders)
     if feature not in extracted[0].features:

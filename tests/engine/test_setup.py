@@ -6,12 +6,13 @@ import torch
 
 from pyg_bgformer.config.schema import Component
 from pyg_bgformer.data import ImageSamples
-from pyg_bgformer.encoders import build_encoder
+from pyg_bgformer.encoders import ENCODERS, build_encoder
+from pyg_bgformer.engine import setup
 from pyg_bgformer.engine.loop import fit
 from pyg_bgformer.engine.processes import Processes
 from pyg_bgformer.engine.setup import build_dataset, build_encoding, build_parts, new_run_folder
 from pyg_bgformer.errors import InputError
-from tests.training import Silent
+from tests.training import NoisyConv, Silent
 
 
 def parts_of(config):
@@ -56,6 +57,18 @@ def test_compiling_for_a_cpu_needs_a_compiler(tiny, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(InputError, match=r"train\.compile: found no C\+\+ compiler no-such-compiler"):
         parts_of(replace(tiny, train=replace(tiny.train, device="cpu", compile=True)))
+
+
+@pytest.mark.parametrize(("name", "chunk", "told"), [("noisy", 4, 1), ("noisy", None, 0), ("conv4", 4, 0)])
+def test_a_note_says_where_compiling_leaves_the_backbone_out(tiny, name, chunk, told, monkeypatch):
+    monkeypatch.setitem(ENCODERS.parts, "noisy", NoisyConv)
+    monkeypatch.setattr(setup, "compile_networks", lambda *_: None)
+    lines = []
+    monkeypatch.setattr(Silent, "line", lambda self, line: lines.append(line))
+    encoder = replace(tiny.encoder.changed(frozen_batchnorm=True), name=name)
+    train = replace(tiny.train, device="cpu", compile=True, encode_chunk=chunk)
+    parts_of(replace(tiny, encoder=encoder, train=train))
+    assert len([line for line in lines if line.startswith("train.compile: noisy draws random")]) == told
 
 
 @pytest.mark.slow

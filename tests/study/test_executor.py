@@ -121,6 +121,26 @@ def test_jobs_are_handed_to_submitit(jobs, tmp_path):
     assert (tmp_path / "1").exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="pretends to be Slurm by shell scripts")
+@pytest.mark.parametrize(("nodes", "tasks"), [(1, None), (3, 2)])
+def test_slurm_gets_the_gpus_and_tasks_of_a_job_of_several_processes(
+    jobs, nodes, tasks, tmp_path, monkeypatch
+):
+    pytest.importorskip("submitit")
+    for name in ("srun", "sbatch"):
+        (tmp_path / name).write_text("#!/bin/sh\necho Submitted batch job 12\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    job = replace(jobs("", 1)[0], devices=2, nodes=nodes)
+    submit([job], tmp_path / "jobs", ["gpus_per_node=2", "timeout_min=1"])
+    (file,) = (tmp_path / "jobs").glob("*_submission.sh")
+    script = file.read_text()
+    assert "#SBATCH --gpus-per-node=2\n" in script
+    assert f"#SBATCH --nodes={nodes}\n" in script
+    assert ("--kill-on-bad-exit=1" in script) == (nodes > 1)
+    assert (f"#SBATCH --ntasks-per-node={tasks}\n" in script) == (tasks is not None)
+
+
 def test_a_machine_without_slurm_and_unknown_parameters_are_one_line(jobs, tmp_path):
     pytest.importorskip("submitit")
     for cluster, parameters in (("slurm", []), ("local", ["timeout=1"]), ("local", ["timeout_min"])):
@@ -136,6 +156,7 @@ def test_runs_on_several_machines_get_a_task_for_each_process_and_others_one(job
     assert resources([replace(job, devices=4, nodes=2) for job in (first, second)]) == {
         "nodes": 2,
         "tasks_per_node": 4,
+        "slurm_srun_args": ["--kill-on-bad-exit=1"],  # the death of one task ends the others
     }
     with pytest.raises(InputError, match=r"rows of this study differ in train\.devices"):
         resources([first, replace(second, devices=2)])

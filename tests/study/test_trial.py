@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from pyg_bgformer.errors import InputError
+from pyg_bgformer.study import trial
 from pyg_bgformer.study.definition import read_study
 from pyg_bgformer.study.trial import fold_config, fold_scores
 
@@ -27,6 +28,14 @@ def test_scores_are_of_each_fold_and_the_same_again(study):
     assert len(set(first)) == 2
     assert all(0 < score < 1 for score in first)
     assert fold_scores(config, study.budget) == first
+
+
+def test_a_trial_trains_in_one_process_also_for_rows_of_several(study, monkeypatch):
+    config = study.rows[0].config
+    fitted = []
+    monkeypatch.setattr(trial, "fit", fitted.append)
+    fold_scores(replace(config, train=replace(config.train, devices=2, nodes=2, device="cpu")), study.budget)
+    assert [parts.processes.count for parts in fitted] == [1] * study.budget.folds
 
 
 def test_a_score_that_does_not_exist_is_named(study):
