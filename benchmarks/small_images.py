@@ -101,7 +101,6 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
         seconds, busy = (1e6 * statistics.median(times[name]) / images for times in (elapsed, cpu))
         print(f"{name:26}{seconds:9.0f} elapsed{busy:9.0f} CPU")
         rows.append({"microseconds an image": name, "elapsed": f"{seconds:.0f}", "of CPU": f"{busy:.0f}"})
-    write_table(arguments.csv, rows)
     for name, part in (
         ("augmentation, in batches", "augmentation"),
         ("whole loop, in batches", "whole loop"),
@@ -119,6 +118,9 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
             f"products of a step in {precision}, at {rate / 1e9:.0f} GFLOP/s: {products:.0f} microseconds, "
             f"{products / step:.0%} of the float32 step"
         )
+        name = f"products of a conv4 step alone, {str(precision).removeprefix('torch.')}"
+        rows.append({"microseconds an image": name, "elapsed": "", "of CPU": f"{products:.0f}"})
+    write_table(arguments.csv, rows)
 
 
 def product_rate(precision: torch.dtype, size: int = 1024, repeats: int = 9) -> float:
