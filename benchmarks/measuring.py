@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
+
+if TYPE_CHECKING:
+    from pyg_bgformer.engine.setup import Parts
 
 Step = Callable[[], object]
 MIB = 2**20
@@ -71,6 +75,19 @@ def write_table(path: Path | None, rows: Sequence[Mapping[str, object]]) -> None
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def compute_in(parts: "Parts", dtype: torch.dtype) -> None:
+    """Makes a run compute in another type: its weights, and the images that it trains on."""
+    parts.method.to(dtype)
+    samples = parts.train_loader.dataset
+    transform = samples.transform
+
+    def in_dtype(image: object) -> Tensor:
+        pixels = transform(image)
+        return pixels.to(dtype) / (255 if pixels.dtype == torch.uint8 else 1)
+
+    samples.transform = in_dtype
 
 
 class Quiet:

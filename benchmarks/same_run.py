@@ -13,11 +13,10 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from measuring import Quiet, write_table
+from measuring import Quiet, compute_in, write_table
 from torch import Tensor, nn
 
 from pyg_bgformer.config.recipe import read_config
@@ -42,16 +41,6 @@ def move_by_one_unit(method: nn.Module) -> None:
             weight.copy_(torch.nextafter(weight, towards))
 
 
-def in_dtype(transform: Callable[[object], Tensor], dtype: torch.dtype) -> Callable[[object], Tensor]:
-    """Returns a transform whose images have another type."""
-
-    def transformed(image: object) -> Tensor:
-        pixels = transform(image)
-        return pixels.to(dtype) / (255 if pixels.dtype == torch.uint8 else 1)
-
-    return transformed
-
-
 def train(devices: int, dtype: torch.dtype, moved: bool, epochs: int) -> Weights:
     """Trains all methods on this many processes, of which this is one, and returns their weights."""
     weights, fabric = {}, None
@@ -69,9 +58,7 @@ def train(devices: int, dtype: torch.dtype, moved: bool, epochs: int) -> Weights
             fabric.launch()
         torch.manual_seed(config.seed)
         parts = build_parts(config, build_dataset(config.data), Quiet(), fabric)
-        parts.method.to(dtype)
-        samples = parts.train_loader.dataset
-        samples.transform = in_dtype(samples.transform, dtype)
+        compute_in(parts, dtype)
         if moved:
             move_by_one_unit(parts.method)
         fit(parts)

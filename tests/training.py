@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
 
+from benchmarks.measuring import compute_in
 from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.encoders.backbone import Backbone
 from pyg_bgformer.engine.loop import fit
@@ -80,15 +81,7 @@ class Training:
 
     def double(self):
         """Continues in float64."""
-        self.state.method.double()
-        samples = self.parts.train_loader.dataset
-        transform = samples.transform
-
-        def in_float64(image):
-            image = transform(image)
-            return image.double() / (255 if image.dtype == torch.uint8 else 1)
-
-        samples.transform = in_float64
+        compute_in(self.parts, torch.float64)
         return self
 
     def fit(self, **callbacks):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.measuring import compute_in
 from pyg_bgformer.config.recipe import read_config
 from pyg_bgformer.encoders import ENCODERS
 from pyg_bgformer.engine.evaluate import extract_all
@@ -59,15 +60,7 @@ def parts_of(config, count, dtype=torch.float64, device="cpu"):
     fabric.launch()
     torch.manual_seed(config.seed)
     parts = build_parts(config, build_dataset(config.data), Silent(), fabric)
-    parts.method.to(dtype)
-    samples = parts.train_loader.dataset
-    transform = samples.transform
-
-    def in_dtype(image):
-        image = transform(image)
-        return image.to(dtype) / (255 if image.dtype == torch.uint8 else 1)
-
-    samples.transform = in_dtype
+    compute_in(parts, dtype)
     return parts
 
 
